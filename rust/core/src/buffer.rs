@@ -289,7 +289,10 @@ impl Array {
         let storage = &self.0.storage;
         // SAFETY: the storage lies inside its block; `view` and `over` keep offset + extent inside the storage.
         let start = unsafe {
-            storage.block.start.add(storage.offset + self.0.offset.min(storage.bytes / size_of::<T>()) * size_of::<T>())
+            storage
+                .block
+                .start
+                .add(storage.offset + self.0.offset.min(storage.bytes / size_of::<T>()) * size_of::<T>())
         };
         (start.cast(), self.0.extent())
     }
@@ -384,9 +387,6 @@ mod tests {
 
     #[test]
     fn a_huge_allocation_is_an_error() {
-        assert!(matches!(
-            Array::zeros(DType::F64, Dims::from_slice(&[1 << 47])),
-            Err(Error::Memory { .. })
-        ));
+        assert!(matches!(Array::zeros(DType::F64, Dims::from_slice(&[1 << 47])), Err(Error::Memory { .. })));
     }
 }

@@ -9,6 +9,7 @@ pub mod backward;
 pub mod buffer;
 pub mod dtype;
 pub mod error;
+pub mod graph;
 pub mod op;
 pub mod shape;
 pub mod tensor;

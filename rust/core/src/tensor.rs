@@ -303,7 +303,8 @@ impl Tensor {
 
     /// A node for an output that is already computed.
     pub(crate) fn record(op: Op, inputs: &[&Tensor], output: Array) -> Tensor {
-        let flows = output.dtype().is_float() && is_grad_enabled() && inputs.iter().any(|t| t.requires_grad());
+        let flows =
+            output.dtype().is_float() && is_grad_enabled() && inputs.iter().any(|t| t.requires_grad());
         if !flows && !is_tracing() {
             return Tensor::constant(output);
         }

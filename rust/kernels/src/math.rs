@@ -280,9 +280,19 @@ mod tests {
     }
 
     fn edges() -> Vec<f64> {
-        let mut x = vec![0.0, 1e-300, 1e-40, 1e-10, 1e-4, 0.17, 0.3465, 0.3467, 0.5, 0.7071, 0.75, 1.0, 1.4142, 2.0];
-        x.extend([8.9, 9.1, 16.7, 18.5, 19.1, 87.3, 88.72, 88.73, 103.9, 104.1, 708.4, 709.7, 709.8, 745.1, 745.2]);
-        x.extend([1e10, f64::MIN_POSITIVE, f32::MIN_POSITIVE as f64, f64::MAX, f32::MAX as f64, f64::INFINITY]);
+        let mut x =
+            vec![0.0, 1e-300, 1e-40, 1e-10, 1e-4, 0.17, 0.3465, 0.3467, 0.5, 0.7071, 0.75, 1.0, 1.4142, 2.0];
+        x.extend([
+            8.9, 9.1, 16.7, 18.5, 19.1, 87.3, 88.72, 88.73, 103.9, 104.1, 708.4, 709.7, 709.8, 745.1, 745.2,
+        ]);
+        x.extend([
+            1e10,
+            f64::MIN_POSITIVE,
+            f32::MIN_POSITIVE as f64,
+            f64::MAX,
+            f32::MAX as f64,
+            f64::INFINITY,
+        ]);
         let negative: Vec<f64> = x.iter().map(|v| -v).collect();
         x.extend(negative);
         x.push(f64::NAN);
@@ -418,7 +428,8 @@ mod tests {
     fn bits_are_the_same_on_every_level() {
         let mut state = 1;
         let x: Vec<f32> = (0..20_000).map(|_| f32::from_bits(xorshift(&mut state) as u32)).collect();
-        let x64: Vec<f64> = (0..20_000).map(|_| (xorshift(&mut state) as i64 as f64) * 2f64.powi(-55)).collect();
+        let x64: Vec<f64> =
+            (0..20_000).map(|_| (xorshift(&mut state) as i64 as f64) * 2f64.powi(-55)).collect();
         for (op, ..) in CASES {
             let mut want = None;
             isa::on_every_level(|level| {
@@ -427,7 +438,8 @@ mod tests {
                 unary(op, &[x.len()], &x64, &[1], &mut out64);
                 // NaN payloads are not specified.
                 let bits: Vec<u32> = out.iter().map(|v| if v.is_nan() { 0 } else { v.to_bits() }).collect();
-                let bits64: Vec<u64> = out64.iter().map(|v| if v.is_nan() { 0 } else { v.to_bits() }).collect();
+                let bits64: Vec<u64> =
+                    out64.iter().map(|v| if v.is_nan() { 0 } else { v.to_bits() }).collect();
                 let got = (bits, bits64);
                 assert!(*want.get_or_insert_with(|| got.clone()) == got, "{op:?} {level}");
             });

@@ -123,7 +123,11 @@ impl fmt::Debug for Backward {
 }
 
 fn wrong_shapes(gate: &dyn Gate, what: &'static str, expected: &[Dims], got: &[Dims]) -> Error {
-    Error::Shape { op: "gate", expected: format!("{}'s {what} of shapes {expected:?}", gate.name()), got: format!("{got:?}") }
+    Error::Shape {
+        op: "gate",
+        expected: format!("{}'s {what} of shapes {expected:?}", gate.name()),
+        got: format!("{got:?}"),
+    }
 }
 
 fn shapes(tensors: &[Tensor]) -> Vec<Dims> {
@@ -222,7 +226,11 @@ pub fn apply_gate(gate: &Arc<dyn Gate>, inputs: &[Tensor]) -> Result<Vec<Tensor>
     let detached: Vec<Tensor> = inputs.iter().map(Tensor::detach).collect();
     let outputs = call(gate.as_ref(), &number, &detached)?;
     if outputs.is_empty() {
-        return Err(Error::Config { argument: "gate", expected: "at least one output".into(), got: "none".into() });
+        return Err(Error::Config {
+            argument: "gate",
+            expected: "at least one output".into(),
+            got: "none".into(),
+        });
     }
     let dtype = outputs.iter().map(Tensor::dtype).find(|d| d.is_float()).unwrap_or(DType::F32);
     let op = Forward { gate: gate.clone(), outputs: shapes(&outputs), dtype, call: number };

@@ -82,8 +82,7 @@ pub(super) fn infer_float(op: &'static str, input: Meta) -> Result<Meta> {
 }
 
 pub(super) fn infer_unary(op: Unary, input: Meta) -> Result<Meta> {
-    let is_integer = matches!(input.dtype, DType::I64)
-        && matches!(op, Unary::Neg | Unary::Abs | Unary::Sign);
+    let is_integer = matches!(input.dtype, DType::I64) && matches!(op, Unary::Neg | Unary::Abs | Unary::Sign);
     if is_integer { Ok(input) } else { infer_float(unary_name(op), input) }
 }
 
@@ -117,13 +116,19 @@ pub(super) fn broadcast_strides(array: &Array, shape: &Dims) -> Dims {
     let lead = shape.rank() - array.shape().rank();
     for i in 0..shape.rank() {
         let own = i.checked_sub(lead);
-        strides[i] = own.filter(|&j| array.shape()[j] != 1 || shape[i] == 1).map_or(0, |j| array.strides()[j]);
+        strides[i] =
+            own.filter(|&j| array.shape()[j] != 1 || shape[i] == 1).map_or(0, |j| array.strides()[j]);
     }
     strides
 }
 
 pub(super) fn run_unary(op: Unary, x: &Array, out: &Array) -> Result<()> {
     if x.dtype() == DType::I64 {
+        let op = match op {
+            Unary::Neg => kernel::IntUnary::Neg,
+            Unary::Abs => kernel::IntUnary::Abs,
+            _ => kernel::IntUnary::Sign,
+        };
         kernel::unary_int(op, out.shape(), &x.read::<i64>(), x.strides(), &mut out.write::<i64>());
         return Ok(());
     }
@@ -146,7 +151,15 @@ pub(super) fn run_binary(op: Binary, a: &Array, b: &Array, out: &Array) -> Resul
     };
     match (a.dtype(), int) {
         (DType::I64, Some(op)) => {
-            kernel::binary_int(op, shape, &a.read::<i64>(), &sa, &b.read::<i64>(), &sb, &mut out.write::<i64>());
+            kernel::binary_int(
+                op,
+                shape,
+                &a.read::<i64>(),
+                &sa,
+                &b.read::<i64>(),
+                &sb,
+                &mut out.write::<i64>(),
+            );
             Ok(())
         }
         (DType::U8, Some(op)) => {
@@ -196,11 +209,15 @@ pub(super) fn run_cast(x: &Array, out: &Array) -> Result<()> {
 
 pub(super) fn unary_saves(op: Unary) -> Saves {
     match op {
-        Unary::Exp | Unary::Expm1 | Unary::Sqrt | Unary::Reciprocal | Unary::Relu | Unary::Elu(_) => Saves::OUTPUT,
+        Unary::Exp | Unary::Expm1 | Unary::Sqrt | Unary::Reciprocal | Unary::Relu | Unary::Elu(_) => {
+            Saves::OUTPUT
+        }
         Unary::Sigmoid | Unary::Tanh => Saves::OUTPUT,
         // With a slope above zero the result's sign is the operand's.
         Unary::LeakyRelu(slope) if slope > 0.0 => Saves::OUTPUT,
-        Unary::Neg | Unary::Sign | Unary::AddScalar(_) | Unary::MulScalar(_) | Unary::DivScalar(_) => Saves::NOTHING,
+        Unary::Neg | Unary::Sign | Unary::AddScalar(_) | Unary::MulScalar(_) | Unary::DivScalar(_) => {
+            Saves::NOTHING
+        }
         _ => Saves::INPUTS,
     }
 }
@@ -412,7 +429,11 @@ impl Tensor {
     pub fn unary(&self, op: Unary) -> Result<Tensor> {
         let stays = self.dtype().is_float()
             || self.dtype() == DType::I64 && matches!(op, Unary::Neg | Unary::Abs | Unary::Sign);
-        if stays { Tensor::apply(Op::Unary(op), &[self]) } else { Tensor::apply(Op::Unary(op), &[&self.cast(DType::F32)?]) }
+        if stays {
+            Tensor::apply(Op::Unary(op), &[self])
+        } else {
+            Tensor::apply(Op::Unary(op), &[&self.cast(DType::F32)?])
+        }
     }
 
     unary_methods! {
@@ -486,12 +507,8 @@ impl Tensor {
 
     /// Both operands in the promoted dtype.
     fn promoted(&self, other: &Tensor, needs_float: bool) -> Result<(Tensor, Tensor)> {
-        let dtype = DType::promote(
-            self.dtype(),
-            self.shape().rank() == 0,
-            other.dtype(),
-            other.shape().rank() == 0,
-        );
+        let dtype =
+            DType::promote(self.dtype(), self.shape().rank() == 0, other.dtype(), other.shape().rank() == 0);
         let dtype = match dtype {
             DType::Bool | DType::U8 | DType::I64 if needs_float => DType::F32,
             // Sums and products of truth values count.
@@ -509,10 +526,8 @@ impl Tensor {
         if self.dtype() == other.dtype() && self.dtype().is_float() {
             return Tensor::apply(Op::Binary(op), &[self, other]);
         }
-        let needs_float = !matches!(
-            op,
-            Binary::Add | Binary::Sub | Binary::Mul | Binary::Maximum | Binary::Minimum
-        );
+        let needs_float =
+            !matches!(op, Binary::Add | Binary::Sub | Binary::Mul | Binary::Maximum | Binary::Minimum);
         let (a, b) = self.promoted(other, needs_float)?;
         Tensor::apply(Op::Binary(op), &[&a, &b])
     }
@@ -562,12 +577,8 @@ impl Tensor {
     /// # Errors
     /// `Broadcast`.
     pub fn compare(&self, op: Compare, other: &Tensor) -> Result<Tensor> {
-        let dtype = DType::promote(
-            self.dtype(),
-            self.shape().rank() == 0,
-            other.dtype(),
-            other.shape().rank() == 0,
-        );
+        let dtype =
+            DType::promote(self.dtype(), self.shape().rank() == 0, other.dtype(), other.shape().rank() == 0);
         Tensor::apply(Op::Compare(op), &[&self.cast(dtype)?, &other.cast(dtype)?])
     }
 

@@ -133,7 +133,8 @@ impl Tensor {
                     }
                     if crate::tensor::is_tracing() {
                         return Err(Error::Graph(
-                            "index: a boolean mask gives a shape that depends on data; a plan cannot hold it".into(),
+                            "index: a boolean mask gives a shape that depends on data; a plan cannot hold it"
+                                .into(),
                         ));
                     }
                     out.extend(mask.nonzero()?.into_iter().map(Index::Tensor));
@@ -199,7 +200,8 @@ impl Tensor {
         }
         dims.extend(&full[dim..]);
         let region = Region { start, step, shape, full };
-        let view = if shape == full && step.iter().all(|&s| s == 1) { self.clone() } else { self.slice(&region)? };
+        let view =
+            if shape == full && step.iter().all(|&s| s == 1) { self.clone() } else { self.slice(&region)? };
         Ok((view.reshape(&Dims::new("index", &dims)?)?, arrays))
     }
 
@@ -208,7 +210,11 @@ impl Tensor {
         let mut shape = Dims::scalar();
         for (_, index) in arrays {
             if index.dtype() != DType::I64 && index.dtype() != DType::U8 {
-                return Err(Error::DType { op: "index", expected: "int64 or bool indices", got: index.dtype() });
+                return Err(Error::DType {
+                    op: "index",
+                    expected: "int64 or bool indices",
+                    got: index.dtype(),
+                });
             }
             shape = Dims::broadcast("index", &shape, index.shape())?;
         }
@@ -225,8 +231,7 @@ impl Tensor {
         let order: Vec<usize> = arrays.iter().map(|(dim, _)| *dim).chain(rest.iter().copied()).collect();
         let height = arrays.iter().map(|(dim, _)| self.shape()[*dim]).product();
         let width = rest.iter().map(|&d| self.shape()[d]).product();
-        let table =
-            self.permute(&Dims::from_slice(&order))?.reshape(&Dims::from_slice(&[height, width]))?;
+        let table = self.permute(&Dims::from_slice(&order))?.reshape(&Dims::from_slice(&[height, width]))?;
         let rows = Tensor::constant(Array::from_slice(DType::I64, Dims::from_slice(&[rows.len()]), &rows)?);
         let picked = Tensor::apply(Op::GatherRows, &[&table, &rows])?;
         // numpy: adjacent index arrays leave their dimensions in place, others put them in front.
@@ -303,4 +308,3 @@ fn wrap(index: i64, dim: usize, size: usize) -> Result<usize> {
         Err(Error::Index { op: "index", index, dim, size })
     }
 }
-

@@ -209,7 +209,8 @@ impl Loss {
             // d/dx (x - t) / q = 1/q - (x - t)(1 - 2x) / q^2 with q = x (1 - x)
             Loss::BinaryCrossEntropy => {
                 let one = Tensor::scalar(x.dtype(), 1.0)?;
-                let q = x.mul(&one.sub(&x)?)?.unary(super::Unary::Clamp { min: 1e-12, max: f64::INFINITY })?;
+                let q =
+                    x.mul(&one.sub(&x)?)?.unary(super::Unary::Clamp { min: 1e-12, max: f64::INFINITY })?;
                 let bend = x.sub(&cx.input(1))?.mul(&one.sub(&x.mul_scalar(2.0)?)?)?.div(&q.square()?)?;
                 u.mul(&q.reciprocal()?.sub(&bend)?)?
             }

@@ -1,6 +1,6 @@
 //! The matrix product, alone and with the bias and activation that a plan fuses into it.
 
-use ferrograd_kernels::gemm;
+use ferrograd_kernels::gemm::{self, MatRef};
 
 use super::elementwise::{Activation, broadcast_strides};
 use super::{Gradients, Meta, Op};
@@ -69,40 +69,23 @@ fn batches<T: ferrograd_kernels::math::Math + Element>(
             rest /= batch[d];
         }
         let c = &mut c[i * m * n..(i + 1) * m * n];
-        gemm::gemm(m, n, k, &a[at_a.min(a.len())..], a_rs, a_cs, &b[at_b.min(b.len())..], b_rs, b_cs, c, n, false, epilogue);
+        let a = MatRef::new(&a[at_a.min(a.len())..], a_rs, a_cs);
+        let b = MatRef::new(&b[at_b.min(b.len())..], b_rs, b_cs);
+        gemm::gemm(m, n, k, a, b, c, n, false, epilogue);
     }
 }
 
 fn broadcast_strides_of_batch(x: &Array, batch: &Dims) -> Dims {
     let rank = x.shape().rank() - 2;
-    let view = x.view(Dims::from_slice(&x.shape()[..rank]), Dims::from_slice(&x.strides()[..rank]), x.offset());
+    let view =
+        x.view(Dims::from_slice(&x.shape()[..rank]), Dims::from_slice(&x.strides()[..rank]), x.offset());
     broadcast_strides(&view, batch)
-}
-
-/// acc + bias, then the activation, on a finished row of a tile: the order of the separate ops.
-struct BiasActivation<'a, T> {
-    bias: Option<&'a [T]>,
-    activation: Option<Activation>,
-}
-
-impl<T: ferrograd_kernels::math::Math> gemm::Epilogue<T> for BiasActivation<'_, T> {
-    #[inline(always)]
-    fn finish(&self, column: usize, row: &mut [T]) {
-        if let Some(bias) = self.bias {
-            for (c, &b) in row.iter_mut().zip(&bias[column..]) {
-                *c = *c + b;
-            }
-        }
-        if let Some(activation) = self.activation {
-            ferrograd_kernels::elementwise::activate(activation, row);
-        }
-    }
 }
 
 pub(super) fn run_dense(dense: &Dense, inputs: &[&Array], out: &Array) -> Result<()> {
     for_float!("dense", out.dtype(), T => {
         let bias = dense.bias.then(|| inputs[2].read::<T>());
-        let epilogue = BiasActivation { bias: bias.as_deref(), activation: dense.activation };
+        let epilogue = ferrograd_kernels::dense::Dense { bias: bias.as_deref(), activation: dense.activation };
         batches::<T>(inputs[0], inputs[1], out, &epilogue);
         Ok(())
     })

@@ -135,7 +135,11 @@ impl DropoutMask {
     /// `Config` when p is outside [0, 1), `DType`, `Memory`.
     pub fn tensor(p: f64, dtype: DType, shape: Dims, generator: &Generator) -> Result<Tensor> {
         if !(0.0..1.0).contains(&p) {
-            return Err(Error::Config { argument: "p", expected: "a probability in [0, 1)".into(), got: p.to_string() });
+            return Err(Error::Config {
+                argument: "p",
+                expected: "a probability in [0, 1)".into(),
+                got: p.to_string(),
+            });
         }
         let (key, stream) = generator.next();
         let mask = DropoutMask { p, dtype, shape, key, stream };

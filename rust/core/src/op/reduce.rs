@@ -88,7 +88,12 @@ impl Reduce {
             Kind::Sum => match x.dtype() {
                 DType::I64 => {
                     let x = form.rows_last()?;
-                    kernel::sum_rows_i64(form.outer * form.cols, form.rows, &x.read::<i64>(), &mut out.write::<i64>());
+                    kernel::sum_rows_i64(
+                        form.outer * form.cols,
+                        form.rows,
+                        &x.read::<i64>(),
+                        &mut out.write::<i64>(),
+                    );
                     Ok(())
                 }
                 _ => for_float!("sum", x.dtype(), T => form.fold::<T>(Reduction::Sum, out)),
@@ -184,7 +189,11 @@ impl Form {
         Ok(Form { array: contiguous(&moved)?, outer, rows, cols: 1 })
     }
 
-    fn fold<T: ferrograd_kernels::math::Math + crate::dtype::Element>(&self, op: Reduction, out: &Array) -> Result<()> {
+    fn fold<T: ferrograd_kernels::math::Math + crate::dtype::Element>(
+        &self,
+        op: Reduction,
+        out: &Array,
+    ) -> Result<()> {
         let (x, mut out) = (self.array.read::<T>(), out.write::<T>());
         if self.cols == 1 {
             kernel::reduce_rows(op, self.outer, self.rows, &x, &mut out);
@@ -304,7 +313,11 @@ impl Tensor {
     /// # Errors
     /// `Dim` or `Shape` for wrong dims.
     pub fn sum(&self, dims: &[isize], keepdim: bool) -> Result<Tensor> {
-        let x = if matches!(self.dtype(), DType::U8 | DType::Bool) { self.cast(DType::I64)? } else { self.clone() };
+        let x = if matches!(self.dtype(), DType::U8 | DType::Bool) {
+            self.cast(DType::I64)?
+        } else {
+            self.clone()
+        };
         x.reduced(Kind::Sum, "sum", dims, keepdim)
     }
 

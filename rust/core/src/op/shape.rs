@@ -322,7 +322,11 @@ impl Tensor {
     /// `Config` for an empty list, `Shape` for unequal shapes, `Dim`.
     pub fn cat(tensors: &[Tensor], dim: isize) -> Result<Tensor> {
         let Some(first) = tensors.first() else {
-            return Err(Error::Config { argument: "tensors", expected: "at least one tensor".into(), got: "none".into() });
+            return Err(Error::Config {
+                argument: "tensors",
+                expected: "at least one tensor".into(),
+                got: "none".into(),
+            });
         };
         if first.shape().rank() == 0 {
             return Err(Error::Shape {
@@ -343,7 +347,11 @@ impl Tensor {
     /// As [`Tensor::cat`].
     pub fn stack(tensors: &[Tensor], dim: isize) -> Result<Tensor> {
         let Some(first) = tensors.first() else {
-            return Err(Error::Config { argument: "tensors", expected: "at least one tensor".into(), got: "none".into() });
+            return Err(Error::Config {
+                argument: "tensors",
+                expected: "at least one tensor".into(),
+                got: "none".into(),
+            });
         };
         if let Some(odd) = tensors.iter().find(|t| t.shape() != first.shape()) {
             return Err(Error::Shape {

@@ -162,12 +162,7 @@ fn gather_block<T: Copy>(x: &[T], stride: usize, count: usize) -> [T; BLOCK] {
 /// `out[i] = f(x[i * stride])`. Whole blocks of a contiguous row go straight through registers, all
 /// else through a gathered block, so that every element meets the same code.
 #[inline(always)]
-pub(super) fn map_row<S: Copy, O: Copy + Default>(
-    f: impl Map<S, O>,
-    x: &[S],
-    stride: usize,
-    out: &mut [O],
-) {
+pub(super) fn map_row<S: Copy, O: Copy + Default>(f: impl Map<S, O>, x: &[S], stride: usize, out: &mut [O]) {
     let n = out.len();
     if stride == 0 {
         out.fill(map_block(f, [x[0]; BLOCK])[0]);
