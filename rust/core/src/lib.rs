@@ -11,5 +11,6 @@ pub mod dtype;
 pub mod error;
 pub mod graph;
 pub mod op;
+pub mod plan;
 pub mod shape;
 pub mod tensor;

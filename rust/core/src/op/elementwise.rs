@@ -140,7 +140,7 @@ pub(super) fn run_unary(op: Unary, x: &Array, out: &Array) -> Result<()> {
 
 pub(super) fn run_binary(op: Binary, a: &Array, b: &Array, out: &Array) -> Result<()> {
     let shape = out.shape();
-    let (sa, sb) = (broadcast_strides(a, shape), broadcast_strides(b, shape));
+    let (sa, sb) = (strides_in(a, shape), strides_in(b, shape));
     let int = match op {
         Binary::Add => Some(kernel::IntBinary::Add),
         Binary::Sub => Some(kernel::IntBinary::Sub),
@@ -175,7 +175,7 @@ pub(super) fn run_binary(op: Binary, a: &Array, b: &Array, out: &Array) -> Resul
 
 pub(super) fn run_compare(op: Compare, a: &Array, b: &Array, out: &Array) -> Result<()> {
     let shape = out.shape();
-    let (sa, sb) = (broadcast_strides(a, shape), broadcast_strides(b, shape));
+    let (sa, sb) = (strides_in(a, shape), strides_in(b, shape));
     for_any!(a.dtype(), T => {
         kernel::compare(op, shape, &a.read::<T>(), &sa, &b.read::<T>(), &sb, &mut out.write::<u8>());
     });
@@ -184,8 +184,8 @@ pub(super) fn run_compare(op: Compare, a: &Array, b: &Array, out: &Array) -> Res
 
 pub(super) fn run_where(condition: &Array, a: &Array, b: &Array, out: &Array) -> Result<()> {
     let shape = out.shape();
-    let sc = broadcast_strides(condition, shape);
-    let (sa, sb) = (broadcast_strides(a, shape), broadcast_strides(b, shape));
+    let sc = strides_in(condition, shape);
+    let (sa, sb) = (strides_in(a, shape), strides_in(b, shape));
     for_any!(a.dtype(), T => {
         kernel::select(
             shape, &condition.read::<u8>(), &sc, &a.read::<T>(), &sa, &b.read::<T>(), &sb, &mut out.write::<T>(),

@@ -59,7 +59,7 @@ fn batches<T: ferrograd_kernels::math::Math + Element>(
     let batch = Dims::from_slice(&shape[..rank - 2]);
     let matrix = |x: &Array| (x.strides()[x.shape().rank() - 2], x.strides()[x.shape().rank() - 1]);
     let ((a_rs, a_cs), (b_rs, b_cs)) = (matrix(a), matrix(b));
-    let (a_batch, b_batch) = (broadcast_strides_of_batch(a, &batch), broadcast_strides_of_batch(b, &batch));
+    let (a_batch, b_batch) = (batch_strides(a, &batch), batch_strides(b, &batch));
     let (a, b, mut c) = (a.read::<T>(), b.read::<T>(), out.write::<T>());
     for i in 0..batch.elements() {
         let (mut at_a, mut at_b, mut rest) = (0, 0, i);
@@ -75,11 +75,9 @@ fn batches<T: ferrograd_kernels::math::Math + Element>(
     }
 }
 
-fn broadcast_strides_of_batch(x: &Array, batch: &Dims) -> Dims {
+fn batch_strides(x: &Array, batch: &Dims) -> Dims {
     let rank = x.shape().rank() - 2;
-    let view =
-        x.view(Dims::from_slice(&x.shape()[..rank]), Dims::from_slice(&x.strides()[..rank]), x.offset());
-    broadcast_strides(&view, batch)
+    broadcast_strides(&x.shape()[..rank], &x.strides()[..rank], batch)
 }
 
 pub(super) fn run_dense(dense: &Dense, inputs: &[&Array], out: &Array) -> Result<()> {

@@ -78,19 +78,32 @@ pub(super) fn permute_view(x: &Array, order: &Dims) -> Array {
 }
 
 pub(super) fn expand_view(x: &Array, shape: &Dims) -> Array {
-    x.view(*shape, super::elementwise::broadcast_strides(x, shape), x.offset())
+    x.view(*shape, super::elementwise::broadcast_strides(x.shape(), x.strides(), shape), x.offset())
+}
+
+/// Where a region of an array with these strides begins, and its own strides.
+fn slice_layout(strides: &Dims, region: &Region) -> (usize, Dims) {
+    let mut own = *strides;
+    let mut offset = 0;
+    for i in 0..own.rank() {
+        offset += region.start[i] * own[i];
+        own[i] *= region.step[i];
+    }
+    // An empty region may start one past the end.
+    (if region.shape.elements() == 0 { 0 } else { offset }, own)
 }
 
 pub(super) fn slice_view(x: &Array, region: &Region) -> Array {
-    let mut strides = *x.strides();
-    let mut offset = x.offset();
-    for i in 0..strides.rank() {
-        offset += region.start[i] * strides[i];
-        strides[i] *= region.step[i];
-    }
-    // An empty region may start one past the end.
-    let offset = if region.shape.elements() == 0 { x.offset() } else { offset };
-    x.view(region.shape, strides, offset)
+    let (offset, strides) = slice_layout(x.strides(), region);
+    x.view(region.shape, strides, x.offset() + offset)
+}
+
+/// Writes contiguous `x` into a region of contiguous `out`.
+fn write_region(region: &Region, x: &Array, out: &Array) {
+    let (offset, strides) = slice_layout(out.strides(), region);
+    for_any!(x.dtype(), T => {
+        kernel::scatter_into(&region.shape, &x.read::<T>(), &mut out.write::<T>()[offset..], &strides);
+    });
 }
 
 pub(super) fn run_copy(x: &Array, out: &Array) -> Result<()> {
@@ -100,11 +113,8 @@ pub(super) fn run_copy(x: &Array, out: &Array) -> Result<()> {
 
 pub(super) fn run_embed(region: &Region, x: &Array, out: &Array) -> Result<()> {
     let x = super::reduce::contiguous(x)?;
-    for_any!(x.dtype(), T => {
-        out.write::<T>().fill(T::default());
-        let target = slice_view(out, region);
-        kernel::scatter_into(target.shape(), &x.read::<T>(), &mut target.write::<T>(), target.strides());
-    });
+    for_any!(x.dtype(), T => out.write::<T>().fill(T::default()));
+    write_region(region, &x, out);
     Ok(())
 }
 
@@ -138,11 +148,8 @@ fn part(full: &Dims, dim: usize, start: usize, length: usize) -> Region {
 pub(super) fn run_cat(dim: usize, inputs: &[&Array], out: &Array) -> Result<()> {
     let mut start = 0;
     for input in inputs {
-        let target = slice_view(out, &part(out.shape(), dim, start, input.shape()[dim]));
-        let source = super::reduce::contiguous(input)?;
-        for_any!(out.dtype(), T => {
-            kernel::scatter_into(target.shape(), &source.read::<T>(), &mut target.write::<T>(), target.strides());
-        });
+        let region = part(out.shape(), dim, start, input.shape()[dim]);
+        write_region(&region, &super::reduce::contiguous(input)?, out);
         start += input.shape()[dim];
     }
     Ok(())
