@@ -5,7 +5,7 @@
 pub const MAX_RANK: usize = 8;
 
 /// Elements that are worked on together: 64 or 128 bytes, which the compiler keeps in registers.
-pub(super) const BLOCK: usize = 16;
+pub(crate) const BLOCK: usize = 16;
 
 /// A function of one element. A trait instead of a closure, because `#[inline(always)]` on `apply`
 /// makes sure that it is compiled for the instruction set of its caller.

@@ -88,14 +88,13 @@ impl<T: Real> Rectangle<'_, '_, T> {
         // A broadcasts from any stride; a copy saves cache lines and TLB entries when it walks down
         // columns, or when the rows fall on the same cache sets.
         let packs_a = n > PACK_A_PANELS * nr && (p.a_k != 1 || aliases::<T>(p.a_row));
-        // With one block of A each panel of B is packed just before its only use, and stays in L1.
-        let nc = match tiles.count <= tiles_per_block {
-            true => nr,
-            false => (B_BLOCK / (kc.max(1) * size_of::<T>()) / nr).max(1) * nr,
-        };
+        // With one block of A each panel of B is packed just before its only use, and stays in L1:
+        // all panels share the space of one.
+        let is_one_block = tiles.count <= tiles_per_block;
+        let nc = if is_one_block { n } else { (B_BLOCK / (kc.max(1) * size_of::<T>()) / nr).max(1) * nr };
         let a_len = if packs_a { tiles_per_block.min(tiles.count) * I::TILE_ROWS * kc } else { 0 };
         let a_len = a_len.next_multiple_of(T::LANES);
-        let b_len = nc.min(n.next_multiple_of(nr)) * kc;
+        let b_len = if is_one_block { nr } else { nc.min(n.next_multiple_of(nr)) } * kc;
         let lines = (a_len + b_len) * size_of::<T>() / size_of::<Line>();
         if scratch.len() < lines {
             scratch.resize(lines, Line([0; 64]));
@@ -104,13 +103,13 @@ impl<T: Real> Rectangle<'_, '_, T> {
         // SAFETY: `a_len` elements of the buffer come before the panels of B.
         let b_pack = unsafe { a_pack.add(a_len) };
 
-        for col in (0..n).step_by(nc) {
-            let nc = nc.min(n - col);
-            for block in 0..k_blocks {
-                let first = block * kc;
-                let kc = kc.min(p.k - first);
-                let resume = p.accumulate || block > 0;
-                let finish = if block + 1 == k_blocks { p.finish } else { None };
+        for block in 0..k_blocks {
+            let first = block * kc;
+            let kc = kc.min(p.k - first);
+            let resume = p.accumulate || block > 0;
+            let finish = if block + 1 == k_blocks { p.finish } else { None };
+            for col in (0..n).step_by(nc) {
+                let nc = nc.min(n - col);
                 for tile_start in (0..tiles.count).step_by(tiles_per_block) {
                     let block_tiles = tile_start..(tile_start + tiles_per_block).min(tiles.count);
                     if packs_a {
@@ -130,12 +129,12 @@ impl<T: Real> Rectangle<'_, '_, T> {
                         let lanes = width.div_ceil(T::LANES);
                         let padded = lanes * T::LANES;
                         let column = cols.start + col + j;
-                        // SAFETY: the panel is in B. The packed panel starts at j * kc because all
-                        // before it are nr wide; its `padded * kc` elements fit in `b_len`.
+                        // SAFETY: the panel is in B. Packed panels that are kept start at j * kc,
+                        // because all before are nr wide; the `padded * kc` elements fit in `b_len`.
                         let (b, b_k) = unsafe {
                             let b = p.b.add(first * p.b_k + column * p.b_col);
                             if packs_b || width != padded {
-                                let panel = b_pack.add(j * kc);
+                                let panel = b_pack.add(if is_one_block { 0 } else { j * kc });
                                 if tile_start == 0 {
                                     pack_b(kc, width, padded, b, p.b_k, p.b_col, panel);
                                 }
