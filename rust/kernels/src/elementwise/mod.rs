@@ -11,7 +11,7 @@ pub(crate) mod walk;
 pub use integer::{Int, IntBinary, IntUnary, binary_int, unary_int};
 pub use layout::{cast, copy, scatter_into, select};
 pub use walk::MAX_RANK;
-pub(crate) use walk::{BLOCK, map_in_place};
+pub(crate) use walk::map_in_place;
 
 use crate::isa::{Isa, Job, dispatch};
 use crate::math::Math;
