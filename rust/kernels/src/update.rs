@@ -56,7 +56,14 @@ pub fn sgd<T: Math>(h: &Sgd, weight: &mut [T], grad: &[T], momentum_buffer: Opti
 /// `m = beta1 m + (1 - beta1) g`, `v = beta2 v + (1 - beta2) g^2`,
 /// `weight -= lr / (1 - beta1^t) * m / (sqrt(v) / sqrt(1 - beta2^t) + eps)`. With `v_max` (AMSGrad) the
 /// largest `v` so far takes the place of `v`.
-pub fn adam<T: Math>(h: &Adam, weight: &mut [T], grad: &[T], m: &mut [T], v: &mut [T], v_max: Option<&mut [T]>) {
+pub fn adam<T: Math>(
+    h: &Adam,
+    weight: &mut [T],
+    grad: &[T],
+    m: &mut [T],
+    v: &mut [T],
+    v_max: Option<&mut [T]>,
+) {
     let n = weight.len();
     assert!(grad.len() == n && m.len() == n && v.len() == n, "one gradient and two moments per weight");
     assert!(v_max.as_ref().is_none_or(|v_max| v_max.len() == n), "one maximum per weight");

@@ -56,7 +56,13 @@ fn values(count: usize) -> Vec<f64> {
     let special =
         [0.0, -0.0, 1.0, -1.0, f64::INFINITY, f64::NEG_INFINITY, f64::NAN, 1e-40, -1e-40, 100.0, -100.0, 0.5];
     (0..count)
-        .map(|i| if i < special.len() { special[i] } else { (i as f64 * 0.7).sin() * 10f64.powi((i % 5) as i32 - 2) })
+        .map(|i| {
+            if i < special.len() {
+                special[i]
+            } else {
+                (i as f64 * 0.7).sin() * 10f64.powi((i % 5) as i32 - 2)
+            }
+        })
         .collect()
 }
 
@@ -123,13 +129,19 @@ fn binary_bits_depend_on_neither_layout_nor_level() {
     for op in BINARY {
         let mut want = None;
         isa::on_every_level(|level| {
-            let one_by_one: Vec<f64> = a.iter().zip(&b).map(|(&a, &b)| binary_vec(op, &[a], &[b])[0]).collect();
+            let one_by_one: Vec<f64> =
+                a.iter().zip(&b).map(|(&a, &b)| binary_vec(op, &[a], &[b])[0]).collect();
             assert_eq!(bits(&binary_vec(op, &a, &b)), bits(&one_by_one), "{op:?} {level}");
 
             // Rows, columns and scalars repeated on either side, and both transposed.
-            for (a_strides, b_strides) in
-                [([10, 1], [0, 1]), ([0, 1], [10, 1]), ([1, 0], [10, 1]), ([0, 0], [10, 1]), ([1, 9], [1, 9]), ([10, 1], [0, 0])]
-            {
+            for (a_strides, b_strides) in [
+                ([10, 1], [0, 1]),
+                ([0, 1], [10, 1]),
+                ([1, 0], [10, 1]),
+                ([0, 0], [10, 1]),
+                ([1, 9], [1, 9]),
+                ([10, 1], [0, 0]),
+            ] {
                 let (mut got, mut left, mut right) = (vec![0.0; 90], vec![0.0; 90], vec![0.0; 90]);
                 binary(op, &[9, 10], &a, &a_strides, &b, &b_strides, &mut got);
                 copy(&[9, 10], &a, &a_strides, &mut left);
@@ -184,7 +196,11 @@ fn activation_gradients_are_the_derivatives() {
         (Unary::Elu(1.5), Binary::EluGrad(1.5), true),
         (Unary::Sigmoid, Binary::SigmoidGrad, true),
         (Unary::Tanh, Binary::TanhGrad, true),
-        (Unary::Softplus { beta: 2.0, threshold: 3.0 }, Binary::SoftplusGrad { beta: 2.0, threshold: 3.0 }, false),
+        (
+            Unary::Softplus { beta: 2.0, threshold: 3.0 },
+            Binary::SoftplusGrad { beta: 2.0, threshold: 3.0 },
+            false,
+        ),
         (Unary::Clamp { min: -0.5, max: 0.5 }, Binary::ClampGrad { min: -0.5, max: 0.5 }, false),
     ];
     let x = [-3.0, -0.6, -0.3, 0.2, 0.7, 2.5];
@@ -253,7 +269,12 @@ fn copies_follow_the_strides() {
         if !strides.contains(&0) {
             let mut scattered = vec![-1; 24];
             scatter_into(shape, &want, &mut scattered, strides);
-            assert!(scattered.iter().enumerate().all(|(i, &v)| v == if want.contains(&(i as i64)) { i as i64 } else { -1 }));
+            assert!(
+                scattered
+                    .iter()
+                    .enumerate()
+                    .all(|(i, &v)| v == if want.contains(&(i as i64)) { i as i64 } else { -1 })
+            );
         }
     }
 }
@@ -275,7 +296,16 @@ fn a_large_matrix_is_transposed_in_squares_with_tails() {
 #[test]
 fn select_takes_a_where_the_condition_holds() {
     let mut got = [0.0; 6];
-    select(&[2, 3], &[1, 0, 1], &[0, 1], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], &[3, 1], &[-1.0], &[0, 0], &mut got);
+    select(
+        &[2, 3],
+        &[1, 0, 1],
+        &[0, 1],
+        &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
+        &[3, 1],
+        &[-1.0],
+        &[0, 0],
+        &mut got,
+    );
     assert_eq!(got, [1.0, -1.0, 3.0, 4.0, -1.0, 6.0]);
     let mut got = [0; 3];
     select(&[3], &[1, 0, 2], &[1], &[1, 2, 3], &[1], &[7, 8, 9], &[1], &mut got);

@@ -3,8 +3,8 @@
 
 mod softmax;
 
-pub use softmax::{log_softmax_rows, logsumexp_rows, softmax_rows};
 pub(crate) use softmax::{GROUP_ROWS, exp_sums, exponentials, rows_per_group};
+pub use softmax::{log_softmax_rows, logsumexp_rows, softmax_rows};
 
 use crate::isa::{Isa, Job, dispatch};
 use crate::lanes::Lanes;
@@ -295,7 +295,10 @@ pub fn reduce_columns<T: Math>(
     x: &[T],
     out: &mut [T],
 ) {
-    assert!(x.len() == outer * rows * cols && out.len() == outer * cols, "(outer, rows, cols) to (outer, cols)");
+    assert!(
+        x.len() == outer * rows * cols && out.len() == outer * cols,
+        "(outer, rows, cols) to (outer, cols)"
+    );
     if rows == 0 || cols == 0 {
         out.fill(match op {
             Reduction::Sum => T::ZERO,
@@ -311,18 +314,26 @@ pub fn reduce_columns<T: Math>(
     }
 }
 
+/// Whether a value of any type compares as NaN does.
+fn is_nan<T: PartialOrd>(v: T) -> bool {
+    v.partial_cmp(&v).is_none()
+}
+
 /// The place of the largest (or smallest) value of each row: the first one where several are equal, the first
 /// NaN where there is one. `cols` is not 0.
 pub fn arg_rows<T: PartialOrd + Copy>(max: bool, rows: usize, cols: usize, x: &[T], out: &mut [i64]) {
-    assert!(cols > 0 && x.len() == rows * cols && out.len() == rows, "contiguous (rows, cols > 0) to (rows,)");
+    assert!(
+        cols > 0 && x.len() == rows * cols && out.len() == rows,
+        "contiguous (rows, cols > 0) to (rows,)"
+    );
     for (row, out) in x.chunks_exact(cols).zip(out) {
         let mut best = 0;
         for (j, &v) in row.iter().enumerate() {
             let b = row[best];
-            if b != b {
+            if is_nan(b) {
                 break;
             }
-            if v != v || (max && v > b) || (!max && v < b) {
+            if is_nan(v) || (max && v > b) || (!max && v < b) {
                 best = j;
             }
         }
