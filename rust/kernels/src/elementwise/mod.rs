@@ -317,6 +317,7 @@ pub fn activate<T: Math>(op: Unary, row: &mut [T]) {
 /// [`activate`] for use inside another [`Job`], such as the epilogue of a matrix product. Activations are
 /// compiled into the caller; the other functions, to keep it small, are called.
 #[inline(always)]
+#[allow(dead_code, reason = "the matrix product's epilogue calls it")]
 pub(crate) fn activate_inline<T: Math>(op: Unary, row: &mut [T]) {
     let t = T::from_f64;
     match op {

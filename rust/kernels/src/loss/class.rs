@@ -3,7 +3,9 @@
 use crate::elementwise::{function as f, map_in_place};
 use crate::isa::{Isa, Job, dispatch};
 use crate::math::Math;
-use crate::reduce::{GROUP_ROWS, Pairwise, ROW_BLOCK, Sum, exp_sums, exponentials, fold_block, rows_per_group};
+use crate::reduce::{
+    GROUP_ROWS, Pairwise, ROW_BLOCK, Sum, exp_sums, exponentials, fold_block, rows_per_group,
+};
 
 /// Options of [`cross_entropy_rows`].
 #[derive(Clone, Copy, Debug)]
@@ -169,7 +171,8 @@ impl<T: Math> Job for CrossEntropyJob<'_, T> {
                 let class = if is_ignored { 0 } else { y as usize };
                 let own = keep * weight.map_or(T::ONE, |weight| weight[class]);
                 if let Some(loss) = self.loss.as_deref_mut() {
-                    let log = NegativeLog { weight: None, logits: z, max: group.max[r], log_sum: group.log_sum[r] };
+                    let log =
+                        NegativeLog { weight: None, logits: z, max: group.max[r], log_sum: group.log_sum[r] };
                     let mut value = own * log.at(class);
                     if spread != T::ZERO {
                         let all = sum_terms(classes, NegativeLog { weight, ..log }, &mut terms);
@@ -188,7 +191,7 @@ impl<T: Math> Job for CrossEntropyJob<'_, T> {
                     match weight {
                         _ if spread == T::ZERO => {
                             for g in grad.iter_mut() {
-                                *g = *g * scale;
+                                *g *= scale;
                             }
                         }
                         Some(weight) => {

@@ -40,7 +40,8 @@ impl<T: Math> Point<T> for BceWithLogits {
         let negative_log = (-x).maximum(T::ZERO) + e.log1p();
         let (high, low) = (T::ONE / one_plus_e, e / one_plus_e);
         let is_negative = x < T::ZERO;
-        let (sigmoid, complement) = (if is_negative { low } else { high }, if is_negative { high } else { low });
+        let (sigmoid, complement) =
+            (if is_negative { low } else { high }, if is_negative { high } else { low });
         let positive = weight * target;
         (rest * x + (rest + positive) * negative_log, rest * sigmoid - positive * complement)
     }

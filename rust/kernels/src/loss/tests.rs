@@ -50,7 +50,8 @@ fn cross_entropy_gradients_are_the_derivatives() {
         let rows = 5;
         let x = wave(rows * classes, 0.1);
         let weights: Vec<f64> = wave(classes, 0.2).iter().map(|v| v.abs() + 0.1).collect();
-        let target: Vec<i64> = (0..rows).map(|r| if r == 3 { -100 } else { (r * 7 % classes) as i64 }).collect();
+        let target: Vec<i64> =
+            (0..rows).map(|r| if r == 3 { -100 } else { (r * 7 % classes) as i64 }).collect();
         for weight in [None, Some(&weights[..])] {
             for smoothing in [0.0, 0.2] {
                 let p = options(weight, smoothing);
@@ -177,7 +178,13 @@ fn binary_cross_entropy_is_cut_off_and_stable() {
     assert_eq!(loss[..3], [100.0, 100.0, 0.0]);
     assert_eq!(grad[..3], [-1e12, 1e12, 0.0]);
     assert!(loss[3].is_nan() && grad[3].is_nan());
-    bce_with_logits(&[200.0, -200.0, -90.0, f32::NAN], &[0.0, 1.0, 0.0, 1.0], None, Some(&mut loss), Some(&mut grad));
+    bce_with_logits(
+        &[200.0, -200.0, -90.0, f32::NAN],
+        &[0.0, 1.0, 0.0, 1.0],
+        None,
+        Some(&mut loss),
+        Some(&mut grad),
+    );
     assert_eq!((loss[0], loss[1]), (200.0, 200.0));
     assert_eq!((grad[0], grad[1], grad[2]), (1.0, -1.0, Math::exp(-90f32)));
     assert!(loss[3].is_nan() && grad[3].is_nan());

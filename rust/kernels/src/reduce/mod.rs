@@ -314,6 +314,11 @@ pub fn reduce_columns<T: Math>(
     }
 }
 
+/// Whether a value of any type compares as NaN does.
+fn is_nan<T: PartialOrd>(v: T) -> bool {
+    v.partial_cmp(&v).is_none()
+}
+
 /// The place of the largest (or smallest) value of each row: the first one where several are equal, the first
 /// NaN where there is one. `cols` is not 0.
 pub fn arg_rows<T: PartialOrd + Copy>(max: bool, rows: usize, cols: usize, x: &[T], out: &mut [i64]) {
@@ -325,10 +330,10 @@ pub fn arg_rows<T: PartialOrd + Copy>(max: bool, rows: usize, cols: usize, x: &[
         let mut best = 0;
         for (j, &v) in row.iter().enumerate() {
             let b = row[best];
-            if b != b {
+            if is_nan(b) {
                 break;
             }
-            if v != v || (max && v > b) || (!max && v < b) {
+            if is_nan(v) || (max && v > b) || (!max && v < b) {
                 best = j;
             }
         }
