@@ -3,7 +3,7 @@
 import builtins
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Self, TypeAlias, final, overload
+from typing import Any, NamedTuple, Self, TypeAlias, final, overload
 
 import numpy as np
 import numpy.typing as npt
