@@ -114,7 +114,7 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam after ``p = p - lr weight_decay p``: weight decay apart from the gradient (Loshchilov and Hutter, 2019).
+    """Adam after ``p = p - lr weight_decay p``: decay apart from the gradient (Loshchilov and Hutter, 2019).
 
     Parameters
     ----------

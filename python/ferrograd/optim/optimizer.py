@@ -38,7 +38,7 @@ class Optimizer:
         self.state: dict[Tensor, dict[str, Any]] = {}
         if isinstance(params, Tensor | Mapping):
             raise ConfigError(
-                f"{self._name()}: params must be an iterable of tensors or dicts, got one {type(params).__name__}"
+                f"{self._name()}: params must be several tensors or dicts, got one {type(params).__name__}"
             )
         groups: list[Any] = list(params)
         if not groups:
