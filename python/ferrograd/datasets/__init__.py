@@ -1,4 +1,4 @@
-"""Data to learn from: real digits in the package, MNIST from files, planar toys, and a split into two parts."""
+"""Data to learn from: real digits in the package, MNIST from files, points in the plane, and a split."""
 
 from ferrograd.datasets.files import MNIST, load_digits, load_mnist
 from ferrograd.datasets.split import train_test_split

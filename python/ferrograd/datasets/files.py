@@ -76,14 +76,17 @@ def load_mnist(folder: PathLike) -> MNIST:
     CorruptFileError
         If a file is no IDX file of bytes, is cut short, or has not as many labels as images.
     """
-    parts = []
-    for part in ("train", "t10k"):
-        images = _read_idx(Path(folder), f"{part}-images-idx3-ubyte", 3)
-        labels = _read_idx(Path(folder), f"{part}-labels-idx1-ubyte", 1)
-        if len(images) != len(labels):
-            raise CorruptFileError(f"load_mnist: {part} has {len(images)} images but {len(labels)} labels")
-        parts += [images.reshape(len(images), -1), labels.astype(np.int64)]
-    return MNIST(*parts)
+    X_train, y_train = _read_part(Path(folder), "train")
+    X_test, y_test = _read_part(Path(folder), "t10k")
+    return MNIST(X_train, y_train, X_test, y_test)
+
+
+def _read_part(folder: Path, part: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    images = _read_idx(folder, f"{part}-images-idx3-ubyte", 3)
+    labels = _read_idx(folder, f"{part}-labels-idx1-ubyte", 1)
+    if len(images) != len(labels):
+        raise CorruptFileError(f"load_mnist: {part} has {len(images)} images but {len(labels)} labels")
+    return images.reshape(len(images), math.prod(images.shape[1:])), labels.astype(np.int64)
 
 
 def _read_idx(folder: Path, name: str, ndim: int) -> npt.NDArray[np.uint8]:

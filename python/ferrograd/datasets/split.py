@@ -61,7 +61,7 @@ def train_test_split(
     rows = len(columns[0])
     if isinstance(test_size, bool) or not np.isfinite(test_size) or test_size <= 0:
         raise ConfigError(
-            f"train_test_split: test_size must be a share in (0, 1) or a number of rows, got {test_size!r}"
+            f"train_test_split: test_size must be a share or a number of rows, got {test_size!r}"
         )
     n_test = int(np.ceil(test_size * rows)) if test_size < 1 else int(test_size)
     if (test_size >= 1 and n_test != test_size) or n_test >= rows:

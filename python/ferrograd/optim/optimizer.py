@@ -180,13 +180,10 @@ class Optimizer:
         """
         name = f"load_state_dict of {self._name()}"
         groups, states = state_dict["param_groups"], state_dict["state"]
-        if [len(group["params"]) for group in groups] != [
-            len(group["params"]) for group in self.param_groups
-        ]:
-            raise ConfigError(
-                f"{name}: expected parameter groups of sizes {[len(group['params']) for group in self.param_groups]},"
-                f" got {[len(group['params']) for group in groups]}"
-            )
+        expected = [len(group["params"]) for group in self.param_groups]
+        got = [len(group["params"]) for group in groups]
+        if expected != got:
+            raise ConfigError(f"{name}: expected parameter groups of sizes {expected}, got {got}")
         loaded_groups = []
         for group, loaded in zip(self.param_groups, groups, strict=True):
             options = {key: loaded[key] for key in self.defaults if key in loaded}
