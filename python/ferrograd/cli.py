@@ -95,8 +95,10 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train a network", description=_train.__doc__)
     source = train.add_mutually_exclusive_group()
     source.add_argument("--data", type=Path, metavar="FILE", help=".csv with a header, or .npz with X and y")
-    source.add_argument("--mnist", type=Path, metavar="FOLDER", help="folder with the four IDX files of
-    MNIST") train.add_argument(
+    source.add_argument(
+        "--mnist", type=Path, metavar="FOLDER", help="folder with the four IDX files of MNIST"
+    )
+    train.add_argument(
         "--target", metavar="NAME", help="column or array to predict (default: the last column, or y)"
     )
     train.add_argument("--hidden", type=_widths, metavar="N,N", help="widths of the hidden layers, or none")
@@ -112,16 +114,26 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--lr", type=_positive_float, metavar="RATE")
     train.add_argument("--epochs", type=_positive_int, metavar="N")
     train.add_argument("--batch-size", type=_positive_int, metavar="N")
-    train.add_argument("--seed", type=_seed, default=0, metavar="N", help="of split, weights and order
-    (default: 0)") train.add_argument("--out", type=Path, metavar="FILE", help="write the model to this
-    safetensors file") train.add_argument("--json", action="store_true", help="print one JSON object a line,
-    the last with the results") train.set_defaults(command=_train)
+    train.add_argument(
+        "--seed", type=_seed, default=0, metavar="N", help="of split, weights and order (default: 0)"
+    )
+    train.add_argument("--out", type=Path, metavar="FILE", help="write the model to this safetensors file")
+    train.add_argument(
+        "--json", action="store_true", help="print one JSON object a line, the last with the results"
+    )
+    train.set_defaults(command=_train)
 
-    predict = commands.add_parser("predict", help="predict with a trained network", description=_predict.__doc__)
+    predict = commands.add_parser(
+        "predict", help="predict with a trained network", description=_predict.__doc__
+    )
     predict.add_argument("model", type=Path, help="file written by ferrograd train --out")
-    predict.add_argument("--data", type=Path, metavar="FILE", required=True, help=".csv with a header, or .npz
-    with X") predict.add_argument("--out", type=Path, metavar="FILE", help="write a CSV file (default: to the
-    terminal)") predict.set_defaults(command=_predict)
+    predict.add_argument(
+        "--data", type=Path, metavar="FILE", required=True, help=".csv with a header, or .npz with X"
+    )
+    predict.add_argument(
+        "--out", type=Path, metavar="FILE", help="write a CSV file (default: to the terminal)"
+    )
+    predict.set_defaults(command=_predict)
 
     info = commands.add_parser("info", help="show version, instruction set, threads and build")
     info.set_defaults(command=_info)
@@ -155,7 +167,7 @@ def _widths(text: str) -> list[int]:
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    """Train on the digits of the package, on a table (--data) or on MNIST (--mnist), and report how well it went."""
+    """Train on the packaged digits, on a table (--data) or on MNIST (--mnist), and report how well it went."""
     if arguments.out is not None and not arguments.out.absolute().parent.is_dir():
         raise InputError(f"--out: no folder {str(arguments.out.absolute().parent)!r}")
     problem = _read_problem(arguments)
@@ -180,7 +192,8 @@ def _train(arguments: argparse.Namespace) -> None:
             f"{problem.name}: {len(problem.X_train)} rows to train on, {len(problem.X_test)} to test on, "
             f"{problem.X_train.shape[1]} features, {kind}"
         )
-        print(f"network {' - '.join(map(str, problem.config['sizes']))}, {arguments.activation}, {arguments.optimizer}")
+        widths = " - ".join(map(str, problem.config["sizes"]))
+        print(f"network {widths}, {arguments.activation}, {arguments.optimizer}")
     start = time.perf_counter()
     history = trainer.fit(
         problem.X_train,
@@ -245,9 +258,8 @@ def _read_problem(arguments: argparse.Namespace) -> Problem:
         classes = list(range(int(max(mnist.y_train.max(), mnist.y_test.max())) + 1))
         columns = [f"pixel{number}" for number in range(mnist.X_train.shape[1])]
         config = _config(columns, "digit", classes, np.zeros(len(columns)), np.full(len(columns), 255.0))
-        return Problem(
-            "mnist", _scaled(mnist.X_train, config), mnist.y_train, _scaled(mnist.X_test, config), mnist.y_test, config
-        )
+        X_train, X_test = _scaled(mnist.X_train, config), _scaled(mnist.X_test, config)
+        return Problem("mnist", X_train, mnist.y_train, X_test, mnist.y_test, config)
     X, y = fg.datasets.load_digits()
     X_train, X_test, y_train, y_test = fg.datasets.train_test_split(X, y, seed=arguments.seed, stratify=y)
     columns = [f"pixel{number}" for number in range(64)]
@@ -274,14 +286,17 @@ def _table_problem(arguments: argparse.Namespace, table: Table) -> Problem:
         if counts.min() < 2:
             rare = found[counts.argmin()]
             raise InputError(f"{path}: too few rows, class {str(rare)!r} of {table.target!r} has only one")
-        classes = [str(name) if is_text else int(name) if name == int(name) else float(name) for name in found]
+        classes = [
+            str(name) if is_text else int(name) if name == int(name) else float(name) for name in found
+        ]
 
     target: Array = numbers.astype(np.int64).reshape(-1) if has_classes else y
     X_train, X_test, y_train, y_test = fg.datasets.train_test_split(
         table.X, target, seed=arguments.seed, stratify=target if has_classes else None
     )
     scale = X_train.std(axis=0)
-    config = _config(table.columns, table.target, classes, X_train.mean(axis=0), np.where(scale > 0, scale, 1.0))
+    scale[scale == 0] = 1.0
+    config = _config(table.columns, table.target, classes, X_train.mean(axis=0), scale)
     if not has_classes:
         config["target_mean"] = float(y_train.mean())
         config["target_scale"] = float(y_train.std()) or 1.0
@@ -292,7 +307,9 @@ def _table_problem(arguments: argparse.Namespace, table: Table) -> Problem:
     return Problem(path.name, _scaled(X_train, config), y_train, _scaled(X_test, config), y_test, config)
 
 
-def _config(columns: list[str], target: str, classes: list[Any] | None, mean: Array, scale: Array) -> dict[str, Any]:
+def _config(
+    columns: list[str], target: str, classes: list[Any] | None, mean: Array, scale: Array
+) -> dict[str, Any]:
     return {
         "format_version": FORMAT_VERSION,
         "columns": columns,
@@ -334,7 +351,7 @@ def _score(problem: Problem, outputs: Array, target: Array) -> float:
 
 
 def _predict(arguments: argparse.Namespace) -> None:
-    """Predict the target for each row of a file, with the columns, classes and scaling that the model file carries."""
+    """Predict the target for each row of a file, with the columns, classes and scaling of the model file."""
     if not arguments.model.is_file():
         raise InputError(f"{arguments.model}: no such file")
     tensors, metadata = _core.load_tensors(arguments.model)
@@ -348,7 +365,8 @@ def _predict(arguments: argparse.Namespace) -> None:
     if config["classes"] is not None:
         predictions = [config["classes"][number] for number in outputs.argmax(axis=1)]
     else:
-        predictions = (outputs[:, 0].astype(np.float64) * config["target_scale"] + config["target_mean"]).tolist()
+        values = outputs[:, 0].astype(np.float64)
+        predictions = (values * config["target_scale"] + config["target_mean"]).tolist()
     if arguments.out is None:
         _write_predictions(sys.stdout, config["target"], predictions)
         return
@@ -372,8 +390,9 @@ def _read_config(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
         raise InputError(f"{path}: was not written by ferrograd train --out")
     try:
         config = json.loads(metadata[CONFIG_KEY])
-        if config["format_version"] != FORMAT_VERSION:
-            raise InputError(f"{path}: has format version {config['format_version']!r}, known is {FORMAT_VERSION}")
+        version = config["format_version"]
+        if version != FORMAT_VERSION:
+            raise InputError(f"{path}: has format version {version!r}, known is {FORMAT_VERSION}")
         columns, classes, sizes = config["columns"], config["classes"], config["sizes"]
         n_outputs = 1 if classes is None else len(classes)
         is_sound = (
@@ -382,8 +401,10 @@ def _read_config(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
             and (sizes[0], sizes[-1]) == (len(columns), n_outputs)
             and all(isinstance(column, str) for column in columns)
             and len(config["mean"]) == len(config["scale"]) == len(columns)
-            and np.isfinite([*config["mean"], *config["scale"], config["target_mean"],
-            config["target_scale"]]).all() and 0 not in config["scale"]
+            and np.isfinite(
+                [*config["mean"], *config["scale"], config["target_mean"], config["target_scale"]]
+            ).all()
+            and 0 not in config["scale"]
             and config["activation"] in ACTIVATIONS
             and isinstance(config["target"], str)
         )

@@ -55,9 +55,8 @@ def train_test_split(
     columns = [np.asarray(array) for array in arrays]
     for column in columns:
         if column.ndim == 0 or len(column) != len(columns[0]):
-            raise ShapeError(
-                f"train_test_split: arrays must have the same number of rows, got shapes {[c.shape for c in columns]}"
-            )
+            shapes = [column.shape for column in columns]
+            raise ShapeError(f"train_test_split: arrays must have the same number of rows, got {shapes}")
     rows = len(columns[0])
     if isinstance(test_size, bool) or not np.isfinite(test_size) or test_size <= 0:
         raise ConfigError(
