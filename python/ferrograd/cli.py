@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any, NamedTuple, NoReturn
 
@@ -167,7 +168,7 @@ def _widths(text: str) -> list[int]:
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    """Train on the packaged digits, on a table (--data) or on MNIST (--mnist), and report how well it went."""
+    """Train on the packaged digits, on a table (--data) or on MNIST (--mnist), and report the outcome."""
     if arguments.out is not None and not arguments.out.absolute().parent.is_dir():
         raise InputError(f"--out: no folder {str(arguments.out.absolute().parent)!r}")
     problem = _read_problem(arguments)
@@ -323,13 +324,14 @@ def _config(
 
 
 def _scaled(X: Array, config: dict[str, Any]) -> npt.NDArray[np.float32]:
-    return ((X - np.array(config["mean"])) / np.array(config["scale"])).astype(np.float32)
+    scaled: Array = (X - np.array(config["mean"])) / np.array(config["scale"])
+    return scaled.astype(np.float32)
 
 
 def _build(config: dict[str, Any]) -> fg.nn.Sequential:
     model = fg.nn.Sequential()
     sizes = config["sizes"]
-    for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True):
+    for inputs, outputs in pairwise(sizes):
         if len(model):
             model.append(ACTIVATIONS[config["activation"]]())
         model.append(fg.nn.Linear(inputs, outputs))
