@@ -6,7 +6,7 @@
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::marker::PhantomData;
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
@@ -361,6 +361,39 @@ impl<T> Drop for Write<'_, T> {
     fn drop(&mut self) {
         self.flag.store(0, Ordering::Release);
     }
+}
+
+/// Start of a slice that tasks share.
+struct Shared<T>(*mut T, usize);
+
+// SAFETY: each task gets its own range only (see `parallel_chunks`).
+unsafe impl<T: Send> Sync for Shared<T> {}
+
+/// Calls `body` on ranges of `chunk` elements, spread over the threads, with that range of every slice.
+/// A slice may be empty, and then gives empty parts.
+///
+/// # Panics
+/// When a slice that is not empty has another length than the first.
+pub fn parallel_chunks<T: Send, const N: usize>(
+    slices: [&mut [T]; N],
+    chunk: usize,
+    body: impl Fn(Range<usize>, [&mut [T]; N]) + Sync,
+) {
+    let length = slices[0].len();
+    assert!(slices.iter().all(|s| s.len() == length || s.is_empty()), "slices of one length");
+    let shared = slices.map(|s| Shared(s.as_mut_ptr(), s.len()));
+    let shared = &shared;
+    ferrograd_kernels::pool::parallel(length.div_ceil(chunk), &|task| {
+        let range = task * chunk..length.min((task + 1) * chunk);
+        let parts = std::array::from_fn(|i| {
+            let Shared(start, length) = shared[i];
+            let range = if length == 0 { 0..0 } else { range.clone() };
+            // SAFETY: in bounds; the pool runs each task once, and tasks have disjoint ranges of slices
+            // that were borrowed mutably for the whole call.
+            unsafe { std::slice::from_raw_parts_mut(start.add(range.start), range.len()) }
+        });
+        body(range, parts);
+    });
 }
 
 #[cfg(test)]

@@ -96,6 +96,13 @@ pub fn with_grad_mode<R>(mode: bool, f: impl FnOnce() -> R) -> R {
     f()
 }
 
+impl std::fmt::Debug for Tensor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let op = self.node.op.as_ref().map_or("leaf", Op::name);
+        write!(f, "Tensor({op}, {}, {})", self.dtype(), self.shape())
+    }
+}
+
 impl Node {
     fn new(op: Option<Op>, parents: Box<[Arc<Node>]>, array: &Array, requires_grad: bool) -> Node {
         Node {

@@ -46,42 +46,77 @@ impl Philox {
     }
 }
 
+/// Blocks that are computed together, one per lane.
+const GROUP: usize = 16;
+
+/// The words of 16 consecutive blocks, by word: `words[w][j]` is word `w` of block `16 group + j`.
+#[inline(always)]
+fn group_words(philox: Philox, counter: u64, group: u64) -> [[u32; GROUP]; 4] {
+    let first = group * GROUP as u64;
+    // 16 divides 2^32, so the upper word is the same in all lanes.
+    let mut c =
+        [[0; GROUP], [(first >> 32) as u32; GROUP], [counter as u32; GROUP], [(counter >> 32) as u32; GROUP]];
+    for j in 0..GROUP {
+        c[0][j] = first as u32 + j as u32;
+    }
+    let mut key = [philox.key as u32, (philox.key >> 32) as u32];
+    for _ in 0..ROUNDS {
+        let [c0, c1, c2, c3] = &mut c;
+        for j in 0..GROUP {
+            let first = u64::from(c0[j]) * u64::from(MULTIPLIERS[0]);
+            let second = u64::from(c2[j]) * u64::from(MULTIPLIERS[1]);
+            c0[j] = (second >> 32) as u32 ^ c1[j] ^ key[0];
+            c1[j] = second as u32;
+            c2[j] = (first >> 32) as u32 ^ c3[j] ^ key[1];
+            c3[j] = first as u32;
+        }
+        key = [key[0].wrapping_add(WEYL[0]), key[1].wrapping_add(WEYL[1])];
+    }
+    c
+}
+
 /// Uniform values in `[0, 1)` made of random words.
 pub trait Random: Math {
-    /// Values that a block of four words gives.
-    const PER_BLOCK: usize;
-    /// The `i`th value of a block, a multiple of `2^-24` (`f32`) or `2^-53` (`f64`).
-    fn uniform(words: [u32; 4], i: usize) -> Self;
+    /// Values that 16 blocks of four words give: the elements of a group, which are computed together.
+    const PER_GROUP: usize;
+    /// The `i`th value of a group, a multiple of `2^-24` (`f32`) or `2^-53` (`f64`): the lanes of the first word
+    /// (pair of words), then those of the next.
+    fn uniform(words: &[[u32; 16]; 4], i: usize) -> Self;
 }
 
 impl Random for f32 {
-    const PER_BLOCK: usize = 4;
+    const PER_GROUP: usize = 4 * GROUP;
     #[inline(always)]
-    fn uniform(words: [u32; 4], i: usize) -> f32 {
+    fn uniform(words: &[[u32; 16]; 4], i: usize) -> f32 {
         // Signed, because baseline instruction sets convert only signed integers.
-        ((words[i] >> 8) as i32 as f32) * (1.0 / 16_777_216.0)
+        ((words[i / GROUP][i % GROUP] >> 8) as i32 as f32) * (1.0 / 16_777_216.0)
     }
 }
 
 impl Random for f64 {
-    const PER_BLOCK: usize = 2;
+    const PER_GROUP: usize = 2 * GROUP;
     #[inline(always)]
-    fn uniform(words: [u32; 4], i: usize) -> f64 {
-        let bits = (u64::from(words[2 * i + 1]) << 32 | u64::from(words[2 * i])) >> 11;
+    fn uniform(words: &[[u32; 16]; 4], i: usize) -> f64 {
+        let (pair, lane) = (i / GROUP * 2, i % GROUP);
+        let bits = (u64::from(words[pair + 1][lane]) << 32 | u64::from(words[pair][lane])) >> 11;
         (bits as i64 as f64) * (1.0 / 9_007_199_254_740_992.0)
     }
 }
 
-struct UniformJob<'a, T, F> {
-    key: u64,
-    counter: u64,
-    out: &'a mut [T],
-    map: F,
+/// The uniform values of a group; `f64` uses the first half of the array.
+#[inline(always)]
+fn uniform_group<T: Random>(philox: Philox, counter: u64, group: u64) -> [T; 4 * GROUP] {
+    let words = group_words(philox, counter, group);
+    let mut values = [T::ZERO; 4 * GROUP];
+    for i in 0..T::PER_GROUP {
+        values[i] = T::uniform(&words, i);
+    }
+    values
 }
 
-/// What becomes of a uniform value.
+/// What becomes of a group of uniform values.
 trait FromUniform<T>: Copy {
-    fn apply(self, uniform: T) -> T;
+    fn apply(self, values: &mut [T]);
 }
 
 #[derive(Clone, Copy)]
@@ -89,9 +124,7 @@ struct Itself;
 
 impl<T: Math> FromUniform<T> for Itself {
     #[inline(always)]
-    fn apply(self, uniform: T) -> T {
-        uniform
-    }
+    fn apply(self, _values: &mut [T]) {}
 }
 
 #[derive(Clone, Copy)]
@@ -102,34 +135,57 @@ struct Keep<T> {
 
 impl<T: Math> FromUniform<T> for Keep<T> {
     #[inline(always)]
-    fn apply(self, uniform: T) -> T {
-        if uniform < self.drop_below { T::ZERO } else { self.scale }
+    fn apply(self, values: &mut [T]) {
+        for value in values {
+            *value = if *value < self.drop_below { T::ZERO } else { self.scale };
+        }
     }
 }
 
-/// Blocks that are computed together, one per lane.
-const GROUP: usize = 16;
+/// Box and Muller, 1958: the first half of a group gives the radii, the second half the angles.
+#[derive(Clone, Copy)]
+struct Normal;
 
-impl<T: Random, F: FromUniform<T>> Job for UniformJob<'_, T, F> {
+impl<T: Math> FromUniform<T> for Normal {
+    #[inline(always)]
+    fn apply(self, values: &mut [T]) {
+        let (minus_two, two_pi) = (T::from_f64(-2.0), T::from_f64(2.0 * std::f64::consts::PI));
+        let (radii, angles) = values.split_at_mut(values.len() / 2);
+        for radius in &mut *radii {
+            // 1 - u is in (0, 1], where the logarithm is finite.
+            *radius = (minus_two * (T::ONE - *radius).log()).sqrt();
+        }
+        for (first, second) in radii.iter_mut().zip(angles) {
+            let (radius, angle) = (*first, two_pi * *second);
+            *first = radius * angle.cos();
+            *second = radius * angle.sin();
+        }
+    }
+}
+
+struct FillJob<'a, T, F> {
+    key: u64,
+    counter: u64,
+    out: &'a mut [T],
+    map: F,
+}
+
+impl<T: Random, F: FromUniform<T>> Job for FillJob<'_, T, F> {
     type Output = ();
     #[inline(always)]
     fn run<I: Isa>(self) {
         let philox = Philox { key: self.key };
-        for (group, out) in self.out.chunks_mut(GROUP * T::PER_BLOCK).enumerate() {
-            let mut words = [[0; 4]; GROUP];
-            for (j, words) in words.iter_mut().enumerate() {
-                *words = philox.block(self.counter, (group * GROUP + j) as u64);
-            }
-            for (i, out) in out.iter_mut().enumerate() {
-                *out = self.map.apply(T::uniform(words[i / T::PER_BLOCK], i % T::PER_BLOCK));
-            }
+        for (group, out) in self.out.chunks_mut(T::PER_GROUP).enumerate() {
+            let mut values = uniform_group::<T>(philox, self.counter, group as u64);
+            self.map.apply(&mut values[..T::PER_GROUP]);
+            out.copy_from_slice(&values[..out.len()]);
         }
     }
 }
 
 /// Fills with uniform values in `[0, 1)`.
 pub fn fill_uniform<T: Random>(key: u64, counter: u64, out: &mut [T]) {
-    dispatch(UniformJob { key, counter, out, map: Itself });
+    dispatch(FillJob { key, counter, out, map: Itself });
 }
 
 /// Fills with 0 (with probability `p`) or `1 / (1 - p)`.
@@ -137,25 +193,12 @@ pub fn fill_dropout_mask<T: Random>(key: u64, counter: u64, p: f64, out: &mut [T
     // At p = 1 nothing is kept, and the scale is never used.
     let scale = if p < 1.0 { 1.0 / (1.0 - p) } else { 0.0 };
     let map = Keep { drop_below: T::from_f64(p), scale: T::from_f64(scale) };
-    dispatch(UniformJob { key, counter, out, map });
+    dispatch(FillJob { key, counter, out, map });
 }
 
-/// Fills with standard normal values (Box and Muller, 1958): elements `2k` and `2k + 1` share two uniforms.
+/// Fills with standard normal values.
 pub fn fill_normal<T: Random>(key: u64, counter: u64, out: &mut [T]) {
-    let philox = Philox { key };
-    let pairs_per_block = T::PER_BLOCK / 2;
-    let (minus_two, two_pi) = (T::from_f64(-2.0), T::from_f64(2.0 * std::f64::consts::PI));
-    for (pair, out) in out.chunks_mut(2).enumerate() {
-        let words = philox.block(counter, (pair / pairs_per_block) as u64);
-        let first = 2 * (pair % pairs_per_block);
-        // 1 - u is in (0, 1], where the logarithm is finite.
-        let radius = (minus_two * (T::ONE - T::uniform(words, first)).log()).sqrt();
-        let angle = two_pi * T::uniform(words, first + 1);
-        out[0] = radius * angle.cos();
-        if let Some(second) = out.get_mut(1) {
-            *second = radius * angle.sin();
-        }
-    }
+    dispatch(FillJob { key, counter, out, map: Normal });
 }
 
 /// A number below `bound` (which is not 0) without bias: Lemire, "Fast random integer generation in an
@@ -215,6 +258,16 @@ mod tests {
     fn moments(x: &[f64]) -> (f64, f64) {
         let mean = x.iter().sum::<f64>() / x.len() as f64;
         (mean, x.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / x.len() as f64)
+    }
+
+    #[test]
+    fn groups_hold_the_words_of_their_blocks() {
+        let philox = Philox { key: 0x0123_4567_89ab_cdef };
+        let words = group_words(philox, 1 << 40, (1 << 29) + 3);
+        for j in 0..GROUP {
+            let block = philox.block(1 << 40, ((1 << 29) + 3) * 16 + j as u64);
+            assert_eq!([words[0][j], words[1][j], words[2][j], words[3][j]], block);
+        }
     }
 
     #[test]
@@ -291,10 +344,16 @@ mod tests {
         let mut want = None;
         isa::on_every_level(|level| {
             let (mut single, mut double, mut mask) = ([0f32; 133], [0f64; 133], [0f32; 133]);
+            let mut normal = [0f32; 133];
+            fill_normal(11, 1, &mut normal);
             fill_uniform(11, 1, &mut single);
             fill_uniform(11, 1, &mut double);
             fill_dropout_mask(11, 1, 0.3, &mut mask);
-            assert_eq!(*want.get_or_insert((single, double, mask)), (single, double, mask), "{level}");
+            assert_eq!(
+                *want.get_or_insert((single, double, mask, normal)),
+                (single, double, mask, normal),
+                "{level}"
+            );
         });
     }
 }

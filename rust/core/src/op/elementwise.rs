@@ -110,16 +110,19 @@ pub(super) fn infer_where(condition: Meta, a: Meta, b: Meta) -> Result<Meta> {
     Ok(Meta { dtype: a.dtype, shape: Dims::broadcast("where", &condition.shape, &shape)? })
 }
 
-/// Strides of `array` as if it had the broadcast shape.
-pub(super) fn broadcast_strides(array: &Array, shape: &Dims) -> Dims {
+/// Strides of an array of shape `own` as if it had the broadcast shape.
+pub(super) fn broadcast_strides(own: &[usize], own_strides: &[usize], shape: &Dims) -> Dims {
     let mut strides = *shape;
-    let lead = shape.rank() - array.shape().rank();
+    let lead = shape.rank() - own.len();
     for i in 0..shape.rank() {
-        let own = i.checked_sub(lead);
-        strides[i] =
-            own.filter(|&j| array.shape()[j] != 1 || shape[i] == 1).map_or(0, |j| array.strides()[j]);
+        let j = i.checked_sub(lead).filter(|&j| own[j] != 1 || shape[i] == 1);
+        strides[i] = j.map_or(0, |j| own_strides[j]);
     }
     strides
+}
+
+fn strides_in(array: &Array, shape: &Dims) -> Dims {
+    broadcast_strides(array.shape(), array.strides(), shape)
 }
 
 pub(super) fn run_unary(op: Unary, x: &Array, out: &Array) -> Result<()> {

@@ -242,9 +242,12 @@ impl Loss {
         };
         let mut mixed = target.mul_scalar(1.0 - smoothing)?;
         if smoothing != 0.0 {
-            // An ignored row stays zero.
-            let kept = target.sum(&[1], true)?;
-            mixed = mixed.add(&kept.mul_scalar(smoothing / shape[1] as f64)?)?;
+            let share = smoothing / shape[1] as f64;
+            mixed = match self {
+                // An ignored row stays zero.
+                Loss::CrossEntropy { .. } => mixed.add(&target.sum(&[1], true)?.mul_scalar(share)?)?,
+                _ => mixed.add_scalar(share)?,
+            };
         }
         if weighted { mixed.mul(&cx.input(2)) } else { Ok(mixed) }
     }

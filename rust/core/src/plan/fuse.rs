@@ -23,12 +23,17 @@ fn dense(program: &mut Program) {
         match op {
             Op::Binary(Binary::Add) => {
                 let &[product, bias] = &operands[..] else { continue };
-                let is_product = matches!(program.definitions[product], Definition::Op { op: Op::MatMul, .. });
+                let is_product =
+                    matches!(program.definitions[product], Definition::Op { op: Op::MatMul, .. });
                 let width = program.metas[value].shape.last().copied();
                 let is_bias = program.metas[bias].shape.rank() == 1
                     && program.metas[bias].shape.first().copied() == width
                     && is_contiguous_leaf(program, bias);
-                if is_product && is_bias && uses[product] == 1 && program.metas[product] == program.metas[value] {
+                if is_product
+                    && is_bias
+                    && uses[product] == 1
+                    && program.metas[product] == program.metas[value]
+                {
                     let mut operands = program.operands(product).to_vec();
                     operands.push(bias);
                     absorb(program, value, product, Dense { bias: true, activation: None }, operands);

@@ -3,12 +3,21 @@
 use super::trace::{Definition, Leaf, Program, ValueId};
 use crate::buffer::{ALIGNMENT, Arena, Array};
 use crate::error::Result;
-use crate::op::Op;
 
-/// The array of every value; `None` for those that a fusion has absorbed.
-pub(super) fn place(program: &Program, inputs: &mut Vec<Array>) -> Result<Vec<Option<Array>>> {
+/// Where values lie.
+pub(super) struct Placement {
+    /// The array of every value; `None` for those that a fusion has absorbed.
+    pub(super) arrays: Vec<Option<Array>>,
+    /// Placeholders by number; `None` where the program does not read one.
+    pub(super) inputs: Vec<Option<Array>>,
+    /// Whether an instruction has to run for the value: it is no leaf, no view, and not absorbed.
+    pub(super) is_computed: Vec<bool>,
+}
+
+/// Lays the program's values out.
+pub(super) fn place(program: &Program) -> Result<Placement> {
     let count = program.metas.len();
-    let owner = owners(program);
+    let owner = owners(program)?;
     // The last instruction that reads an owner's bytes, through any view.
     let mut last = (0..count).collect::<Vec<ValueId>>();
     for value in 0..count {
@@ -19,32 +28,33 @@ pub(super) fn place(program: &Program, inputs: &mut Vec<Array>) -> Result<Vec<Op
     for &output in &program.outputs {
         last[owner[output]] = count;
     }
+    let mut ending = vec![Vec::new(); count];
+    for value in (0..count).filter(|&value| last[value] < count) {
+        ending[last[value]].push(value);
+    }
     let mut offsets = vec![None; count];
     let mut free = FreeList::default();
     for value in 0..count {
-        for result in results(program, value) {
+        for result in results(program, value, &owner) {
             offsets[result] = Some(free.take(size(program, result)));
         }
-        for other in 0..count {
-            let ends = last[other] == value && owner[other] == other && other <= value;
-            if let (true, Some(offset)) = (ends, offsets[other]) {
+        for &other in &ending[value] {
+            if let Some(offset) = offsets[other] {
                 free.give(offset, size(program, other));
             }
         }
-        // A second result that nobody reads until later keeps its bytes: `last` is at least itself.
     }
     let arena = Arena::new(free.end)?;
     let mut arrays: Vec<Option<Array>> = vec![None; count];
+    let mut inputs = Vec::new();
     for value in 0..count {
         let meta = program.metas[value];
         let array = match &program.definitions[value] {
             Definition::Leaf(Leaf::External(array) | Leaf::Constant(array)) => Some(array.clone()),
             Definition::Leaf(Leaf::Input(i)) => {
                 let array = Array::zeros(meta.dtype, meta.shape)?;
-                if inputs.len() <= *i {
-                    inputs.resize(*i + 1, array.clone());
-                }
-                inputs[*i] = array.clone();
+                inputs.resize(inputs.len().max(*i + 1), None);
+                inputs[*i] = Some(array.clone());
                 Some(array)
             }
             Definition::Op { op, operands } if owner[value] != value => {
@@ -55,59 +65,45 @@ pub(super) fn place(program: &Program, inputs: &mut Vec<Array>) -> Result<Vec<Op
         };
         arrays[value] = array;
     }
-    Ok(arrays)
+    let is_computed = (0..count).map(|value| results(program, value, &owner).contains(&value)).collect();
+    Ok(Placement { arrays, inputs, is_computed })
 }
 
 /// The values that an instruction writes.
-fn results(program: &Program, value: ValueId) -> Vec<ValueId> {
+fn results(program: &Program, value: ValueId, owner: &[ValueId]) -> Vec<ValueId> {
     match &program.definitions[value] {
-        Definition::Op { op, .. } if !is_view(program, value, op) => vec![value],
+        Definition::Op { .. } if owner[value] == value => vec![value],
         Definition::LossWithGradient { gradient, .. } => vec![value, *gradient],
         _ => vec![],
     }
 }
 
-/// The value whose bytes each value shows: itself, or the operand of a view.
-fn owners(program: &Program) -> Vec<ValueId> {
+/// The value whose bytes each value shows: itself, or the owner of a view's operand.
+///
+/// Whether a reshape is a view depends on strides, so each value is stood in for by an array of the
+/// strides that it will have. Untouched zeroed memory costs address space only.
+fn owners(program: &Program) -> Result<Vec<ValueId>> {
     let mut owner: Vec<ValueId> = (0..program.metas.len()).collect();
+    let mut stand_ins: Vec<Array> = Vec::with_capacity(owner.len());
     for value in 0..program.metas.len() {
-        if let Definition::Op { op, operands } = &program.definitions[value]
-            && is_view(program, value, op)
-        {
-            owner[value] = owner[operands[0]];
-        }
+        let view = match &program.definitions[value] {
+            Definition::Leaf(Leaf::External(array) | Leaf::Constant(array)) => Some(array.clone()),
+            Definition::Op { op, operands } if !operands.is_empty() => {
+                let view = op.view(&stand_ins[operands[0]]);
+                if view.is_some() {
+                    owner[value] = owner[operands[0]];
+                }
+                view
+            }
+            _ => None,
+        };
+        let meta = program.metas[value];
+        stand_ins.push(match view {
+            Some(view) => view,
+            None => Array::zeros(meta.dtype, meta.shape)?,
+        });
     }
-    owner
-}
-
-/// Whether a value's op has to run.
-pub(super) fn is_instruction(program: &Program, value: ValueId, op: &Op) -> bool {
-    !is_view(program, value, op)
-}
-
-/// Views are decided on strides; a reshape of a permuted value may have to copy.
-fn is_view(program: &Program, value: ValueId, op: &Op) -> bool {
-    match op {
-        Op::Permute(_) | Op::Expand(_) | Op::Slice(_) => true,
-        Op::Reshape(_) => layout(program, value).is_some(),
-        _ => false,
-    }
-}
-
-/// A stand-in array with the strides that the value will have, if it is a view.
-fn layout(program: &Program, value: ValueId) -> Option<Array> {
-    let Definition::Op { op, operands } = &program.definitions[value] else { return None };
-    op.view(&stand_in(program, operands[0])?)
-}
-
-fn stand_in(program: &Program, value: ValueId) -> Option<Array> {
-    match &program.definitions[value] {
-        Definition::Leaf(Leaf::External(array) | Leaf::Constant(array)) => Some(array.clone()),
-        Definition::Op { op, .. } if matches!(op, Op::Reshape(_) | Op::Permute(_) | Op::Expand(_) | Op::Slice(_)) => {
-            layout(program, value).or_else(|| Array::zeros(program.metas[value].dtype, program.metas[value].shape).ok())
-        }
-        _ => Array::zeros(program.metas[value].dtype, program.metas[value].shape).ok(),
-    }
+    Ok(owner)
 }
 
 fn size(program: &Program, value: ValueId) -> usize {

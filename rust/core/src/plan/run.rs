@@ -9,7 +9,7 @@ use crate::op::{Loss, Op};
 /// A compiled program.
 pub struct Plan {
     instructions: Vec<Instruction>,
-    inputs: Vec<Array>,
+    inputs: Vec<Option<Array>>,
     outputs: Vec<Array>,
 }
 
@@ -36,29 +36,27 @@ impl Plan {
         if fused {
             fuse::fuse(&mut program);
         }
-        let mut inputs = Vec::new();
-        let arrays = memory::place(&program, &mut inputs)?;
-        let array = |value: usize| arrays[value].clone().expect("an operand is never absorbed");
+        let placement = memory::place(&program)?;
+        let array = |value: usize| placement.arrays[value].clone().expect("an operand is never absorbed");
         let mut instructions = Vec::new();
-        for value in 0..program.metas.len() {
+        for value in (0..program.metas.len()).filter(|&value| placement.is_computed[value]) {
             let operands = program.operands(value).iter().map(|&o| array(o)).collect();
             let action = match &program.definitions[value] {
-                Definition::Op { op, .. } if !memory::is_instruction(&program, value, op) => continue,
                 Definition::Op { op, .. } => Action::Op(op.clone()),
                 Definition::LossWithGradient { loss, gradient, .. } => {
                     Action::LossWithGradient(*loss, array(*gradient))
                 }
-                Definition::Leaf(_) | Definition::Written => continue,
+                Definition::Leaf(_) | Definition::Written => unreachable!("not computed"),
             };
             instructions.push(Instruction { action, operands, output: array(value) });
         }
         let outputs = program.outputs.iter().map(|&o| array(o)).collect();
-        Ok(Plan { instructions, inputs, outputs })
+        Ok(Plan { instructions, inputs: placement.inputs, outputs })
     }
 
     /// Placeholder i, to be filled before [`Plan::run`]; `None` when the program does not read it.
     pub fn input(&self, i: usize) -> Option<&Array> {
-        self.inputs.get(i)
+        self.inputs.get(i).and_then(Option::as_ref)
     }
 
     /// The results, valid until the next run.
@@ -126,7 +124,9 @@ impl Instruction {
     fn run_on(&self, operands: &[&Array]) -> Result<()> {
         match &self.action {
             Action::Op(op) => op.run(operands, &self.output),
-            Action::LossWithGradient(loss, gradient) => loss.run(operands, Some(&self.output), Some(gradient)),
+            Action::LossWithGradient(loss, gradient) => {
+                loss.run(operands, Some(&self.output), Some(gradient))
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ pub(crate) mod walk;
 pub use integer::{Int, IntBinary, IntUnary, binary_int, unary_int};
 pub use layout::{cast, copy, scatter_into, select};
 pub use walk::MAX_RANK;
-pub(crate) use walk::{BLOCK, map_in_place};
+pub(crate) use walk::map_in_place;
 
 use crate::isa::{Isa, Job, dispatch};
 use crate::math::Math;
@@ -317,6 +317,7 @@ pub fn activate<T: Math>(op: Unary, row: &mut [T]) {
 /// [`activate`] for use inside another [`Job`], such as the epilogue of a matrix product. Activations are
 /// compiled into the caller; the other functions, to keep it small, are called.
 #[inline(always)]
+#[allow(dead_code, reason = "the matrix product's epilogue calls it")]
 pub(crate) fn activate_inline<T: Math>(op: Unary, row: &mut [T]) {
     let t = T::from_f64;
     match op {

@@ -7,6 +7,10 @@ pub const MAX_RANK: usize = 8;
 /// Elements that are worked on together: 64 or 128 bytes, which the compiler keeps in registers.
 pub(crate) const BLOCK: usize = 16;
 
+/// Whole multiples of this go through a plain loop: vector width times unrolling divides it on every level, so
+/// the compiler's scalar remainder never runs. (A loop over blocks would be turned into gathers.)
+const FLAT: usize = 64;
+
 /// A function of one element. A trait instead of a closure, because `#[inline(always)]` on `apply`
 /// makes sure that it is compiled for the instruction set of its caller.
 pub(crate) trait Map<S, O>: Copy {
@@ -143,20 +147,35 @@ fn zip_block<A: Copy, B: Copy, O: Copy + Default>(
     out
 }
 
-/// Up to [`BLOCK`] elements at a stride; the rest repeats the first one.
+/// Up to [`BLOCK`] elements at a stride; what follows `count` elements is arbitrary.
 #[inline(always)]
 fn gather_block<T: Copy>(x: &[T], stride: usize, count: usize) -> [T; BLOCK] {
+    // A short row mostly has other rows behind it: reading on costs less than a copy of variable length.
+    if stride == 1
+        && let Some(block) = x.first_chunk()
+    {
+        return *block;
+    }
     let mut block = [x[0]; BLOCK];
-    if count == BLOCK {
-        for j in 0..BLOCK {
-            block[j] = x[j * stride];
-        }
-    } else {
+    if stride > 0 {
         for j in 1..count {
             block[j] = x[j * stride];
         }
     }
     block
+}
+
+/// Writes the first elements of a block.
+#[inline(always)]
+fn store_block<T: Copy>(block: [T; BLOCK], out: &mut [T]) {
+    match out.first_chunk_mut() {
+        Some(out) => *out = block,
+        None => {
+            for (out, value) in out.iter_mut().zip(block) {
+                *out = value;
+            }
+        }
+    }
 }
 
 /// `out[i] = f(x[i * stride])`. Whole blocks of a contiguous row go straight through registers, all
@@ -170,16 +189,15 @@ pub(super) fn map_row<S: Copy, O: Copy + Default>(f: impl Map<S, O>, x: &[S], st
     }
     let mut i = 0;
     if stride == 1 {
-        let (blocks, _) = x[..n].as_chunks::<BLOCK>();
-        for (o, x) in out.as_chunks_mut::<BLOCK>().0.iter_mut().zip(blocks) {
-            *o = map_block(f, *x);
+        i = n - n % FLAT;
+        for (o, &x) in out[..i].iter_mut().zip(&x[..i]) {
+            *o = f.apply(x);
         }
-        i = n - n % BLOCK;
     }
     while i < n {
         let count = BLOCK.min(n - i);
         let block = map_block(f, gather_block(&x[i * stride..], stride, count));
-        out[i..i + count].copy_from_slice(&block[..count]);
+        store_block(block, &mut out[i..i + count]);
         i += count;
     }
 }
@@ -187,13 +205,12 @@ pub(super) fn map_row<S: Copy, O: Copy + Default>(f: impl Map<S, O>, x: &[S], st
 /// `row[i] = f(row[i])`.
 #[inline(always)]
 pub(crate) fn map_in_place<T: Copy + Default>(f: impl Map<T, T>, row: &mut [T]) {
-    let (blocks, tail) = row.as_chunks_mut::<BLOCK>();
-    for block in blocks {
-        *block = map_block(f, *block);
+    let (flat, rest) = row.split_at_mut(row.len() - row.len() % FLAT);
+    for x in flat {
+        *x = f.apply(*x);
     }
-    if !tail.is_empty() {
-        let block = map_block(f, gather_block(tail, 1, tail.len()));
-        tail.copy_from_slice(&block[..tail.len()]);
+    for rest in rest.chunks_mut(BLOCK) {
+        store_block(map_block(f, gather_block(rest, 1, rest.len())), rest);
     }
 }
 
@@ -208,31 +225,29 @@ pub(super) fn zip_row<A: Copy, B: Copy, O: Copy + Default>(
     let n = out.len();
     let mut i = 0;
     if a_stride <= 1 && b_stride <= 1 && a_stride + b_stride > 0 {
-        let blocks = out.as_chunks_mut::<BLOCK>().0.iter_mut();
+        i = n - n % FLAT;
+        let flat = out[..i].iter_mut();
         if a_stride == 0 {
-            let a = [a[0]; BLOCK];
-            for (o, b) in blocks.zip(b[..n].as_chunks::<BLOCK>().0) {
-                *o = zip_block(f, a, *b);
+            let a = a[0];
+            for (o, &b) in flat.zip(&b[..i]) {
+                *o = f.apply(a, b);
             }
         } else if b_stride == 0 {
-            let b = [b[0]; BLOCK];
-            for (o, a) in blocks.zip(a[..n].as_chunks::<BLOCK>().0) {
-                *o = zip_block(f, *a, b);
+            let b = b[0];
+            for (o, &a) in flat.zip(&a[..i]) {
+                *o = f.apply(a, b);
             }
         } else {
-            let b = b[..n].as_chunks::<BLOCK>().0;
-            for (o, (a, b)) in blocks.zip(a[..n].as_chunks::<BLOCK>().0.iter().zip(b)) {
-                *o = zip_block(f, *a, *b);
+            for (o, (&a, &b)) in flat.zip(a[..i].iter().zip(&b[..i])) {
+                *o = f.apply(a, b);
             }
         }
-        i = n - n % BLOCK;
     }
     while i < n {
         let count = BLOCK.min(n - i);
         let a = gather_block(&a[i * a_stride..], a_stride, count);
         let b = gather_block(&b[i * b_stride..], b_stride, count);
-        let block = zip_block(f, a, b);
-        out[i..i + count].copy_from_slice(&block[..count]);
+        store_block(zip_block(f, a, b), &mut out[i..i + count]);
         i += count;
     }
 }

@@ -3,8 +3,8 @@
 
 mod softmax;
 
-pub use softmax::{log_softmax_rows, logsumexp_rows, softmax_rows};
 pub(crate) use softmax::{GROUP_ROWS, exp_sums, exponentials, rows_per_group};
+pub use softmax::{log_softmax_rows, logsumexp_rows, softmax_rows};
 
 use crate::isa::{Isa, Job, dispatch};
 use crate::lanes::Lanes;
@@ -188,6 +188,24 @@ const COLUMN_BLOCK: usize = 64;
 /// Levels of the tree over row blocks; the last one goes on in order, beyond 2^17 rows.
 const COLUMN_LEVELS: usize = 12;
 
+/// Reduces one block of rows in order; see [`fold_columns`].
+#[inline(always)]
+fn fold_column_block<T: Math, C: Combine<T>, const V: usize>(
+    op: C,
+    rows: std::ops::Range<usize>,
+    stride: usize,
+    x: &[T],
+) -> [T::Lanes; V] {
+    let mut acc = [T::Lanes::splat(op.identity()); V];
+    for r in rows {
+        for v in 0..V {
+            let x = load_padded(&x[r * stride + v * T::LANES..], T::ZERO);
+            acc[v] = acc[v].zip(x, |a, b| op.combine(a, b));
+        }
+    }
+    acc
+}
+
 /// Reduces `V` lane arrays of columns that begin at `x`, over rows `stride` apart. What a lane array reads
 /// beyond the columns is dropped by the caller: lanes never meet.
 #[inline(always)]
@@ -198,23 +216,14 @@ fn fold_columns<T: Math, C: Combine<T>, const V: usize>(
     x: &[T],
 ) -> [T::Lanes; V] {
     let identity = [T::Lanes::splat(op.identity()); V];
-    let block = |first: usize| {
-        let mut acc = identity;
-        for r in first..rows.min(first + COLUMN_BLOCK) {
-            for v in 0..V {
-                let x = load_padded(&x[r * stride + v * T::LANES..], T::ZERO);
-                acc[v] = acc[v].zip(x, |a, b| op.combine(a, b));
-            }
-        }
-        acc
-    };
     if rows <= COLUMN_BLOCK {
-        return block(0);
+        return fold_column_block(op, 0..rows, stride, x);
     }
     let mut partial = [identity; COLUMN_LEVELS];
     let blocks = rows.div_ceil(COLUMN_BLOCK);
     for i in 0..blocks {
-        let mut value = block(i * COLUMN_BLOCK);
+        let first = i * COLUMN_BLOCK;
+        let mut value = fold_column_block(op, first..rows.min(first + COLUMN_BLOCK), stride, x);
         let full = (i.trailing_ones() as usize).min(COLUMN_LEVELS - 1);
         for lower in &partial[..full] {
             for v in 0..V {
@@ -286,7 +295,10 @@ pub fn reduce_columns<T: Math>(
     x: &[T],
     out: &mut [T],
 ) {
-    assert!(x.len() == outer * rows * cols && out.len() == outer * cols, "(outer, rows, cols) to (outer, cols)");
+    assert!(
+        x.len() == outer * rows * cols && out.len() == outer * cols,
+        "(outer, rows, cols) to (outer, cols)"
+    );
     if rows == 0 || cols == 0 {
         out.fill(match op {
             Reduction::Sum => T::ZERO,
@@ -302,18 +314,26 @@ pub fn reduce_columns<T: Math>(
     }
 }
 
+/// Whether a value of any type compares as NaN does.
+fn is_nan<T: PartialOrd>(v: T) -> bool {
+    v.partial_cmp(&v).is_none()
+}
+
 /// The place of the largest (or smallest) value of each row: the first one where several are equal, the first
 /// NaN where there is one. `cols` is not 0.
 pub fn arg_rows<T: PartialOrd + Copy>(max: bool, rows: usize, cols: usize, x: &[T], out: &mut [i64]) {
-    assert!(cols > 0 && x.len() == rows * cols && out.len() == rows, "contiguous (rows, cols > 0) to (rows,)");
+    assert!(
+        cols > 0 && x.len() == rows * cols && out.len() == rows,
+        "contiguous (rows, cols > 0) to (rows,)"
+    );
     for (row, out) in x.chunks_exact(cols).zip(out) {
         let mut best = 0;
         for (j, &v) in row.iter().enumerate() {
             let b = row[best];
-            if b != b {
+            if is_nan(b) {
                 break;
             }
-            if v != v || (max && v > b) || (!max && v < b) {
+            if is_nan(v) || (max && v > b) || (!max && v < b) {
                 best = j;
             }
         }
