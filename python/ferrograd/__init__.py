@@ -1,0 +1,147 @@
+"""Neural-network backpropagation: a Rust core under a thin Python API."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ferrograd import autograd, nn, ops, optim
+from ferrograd._core import (
+    CheckpointError,
+    ConfigError,
+    CorruptFileError,
+    CycleError,
+    Device,
+    DeviceError,
+    DType,
+    DTypeError,
+    FerrogradError,
+    Generator,
+    Graph,
+    GraphError,
+    InternalError,
+    LabelError,
+    Node,
+    NonFiniteError,
+    ShapeError,
+    Tensor,
+    __version__,
+    arange,
+    bool_,
+    empty,
+    eye,
+    float32,
+    float64,
+    full,
+    gate,
+    get_num_threads,
+    info,
+    int64,
+    linspace,
+    manual_seed,
+    ones,
+    ones_like,
+    rand,
+    randint,
+    randn,
+    set_num_threads,
+    tensor,
+    uint8,
+    zeros,
+    zeros_like,
+)
+from ferrograd.autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from ferrograd.io import load
+from ferrograd.ops import *  # noqa: F403
+
+if TYPE_CHECKING:
+    from ferrograd import datasets
+    from ferrograd.trainer import Callback, ConvergenceWarning, EarlyStopping, History, Trainer
+
+# PyTorch's other names for the dtypes, and for the class of devices.
+bool = bool_
+double = float64
+float = float32
+long = int64
+device = Device
+
+__all__ = [
+    "Callback",
+    "CheckpointError",
+    "ConfigError",
+    "ConvergenceWarning",
+    "CorruptFileError",
+    "CycleError",
+    "DType",
+    "DTypeError",
+    "Device",
+    "DeviceError",
+    "EarlyStopping",
+    "FerrogradError",
+    "Generator",
+    "Graph",
+    "GraphError",
+    "History",
+    "InternalError",
+    "LabelError",
+    "Node",
+    "NonFiniteError",
+    "ShapeError",
+    "Tensor",
+    "Trainer",
+    "__version__",
+    "arange",
+    "autograd",
+    "bool",
+    "bool_",
+    "datasets",
+    "device",
+    "double",
+    "empty",
+    "enable_grad",
+    "eye",
+    "float",
+    "float32",
+    "float64",
+    "full",
+    "gate",
+    "get_num_threads",
+    "info",
+    "int64",
+    "is_grad_enabled",
+    "linspace",
+    "load",
+    "long",
+    "manual_seed",
+    "nn",
+    "no_grad",
+    "ones",
+    "ones_like",
+    "ops",
+    "optim",
+    "rand",
+    "randint",
+    "randn",
+    "set_grad_enabled",
+    "set_num_threads",
+    "tensor",
+    "uint8",
+    "zeros",
+    "zeros_like",
+]
+__all__ += ops.__all__
+
+# Loaded at first use, so that `import ferrograd` stays quick.
+_LAZY = {
+    "Callback": "ferrograd.trainer",
+    "ConvergenceWarning": "ferrograd.trainer",
+    "EarlyStopping": "ferrograd.trainer",
+    "History": "ferrograd.trainer",
+    "Trainer": "ferrograd.trainer",
+    "datasets": "ferrograd.datasets",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'ferrograd' has no attribute {name!r}")
+    module = import_module(_LAZY[name])
+    return module if name == "datasets" else getattr(module, name)

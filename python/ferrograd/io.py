@@ -1,0 +1,31 @@
+"""Reading of model files; modules and trainers write them."""
+
+from ferrograd import _core
+from ferrograd._core import Tensor
+from ferrograd._typing import PathLike
+
+__all__ = ["load"]
+
+
+def load(path: PathLike) -> dict[str, Tensor]:
+    """Read the tensors of a safetensors file.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A file written by `Module.save`, by a trainer or by any other program.
+
+    Returns
+    -------
+    dict of str to Tensor
+        New leaves that require no gradient.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be read.
+    CorruptFileError
+        If it is no valid safetensors file.
+    """
+    tensors, _ = _core.load_tensors(path)
+    return tensors

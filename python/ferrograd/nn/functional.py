@@ -1,0 +1,311 @@
+"""Layers, activations and losses as functions, under PyTorch's names; the modules of `nn` call them."""
+
+import operator
+
+from ferrograd import _core
+from ferrograd._core import ConfigError, ShapeError, Tensor
+from ferrograd._typing import TensorLike
+from ferrograd.ops import (
+    as_tensor,
+    elu,
+    leaky_relu,
+    linear,
+    log_softmax,
+    maxout,
+    prelu,
+    relu,
+    sigmoid,
+    softmax,
+    softplus,
+    tanh,
+)
+
+__all__ = [
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "cross_entropy",
+    "dropout",
+    "elu",
+    "l1_loss",
+    "leaky_relu",
+    "linear",
+    "log_softmax",
+    "maxout",
+    "mse_loss",
+    "multi_margin_loss",
+    "multiclass_hinge_loss",
+    "prelu",
+    "relu",
+    "sigmoid",
+    "softmax",
+    "softplus",
+    "tanh",
+]
+
+REDUCTIONS = ("none", "mean", "sum")
+
+
+def check_reduction(owner: str, reduction: str) -> str:
+    """Return `reduction` if it is "none", "mean" or "sum"."""
+    if reduction not in REDUCTIONS:
+        raise ConfigError(f"{owner}: reduction must be 'none', 'mean' or 'sum', got {reduction!r}")
+    return reduction
+
+
+def check_probability(owner: str, p: float) -> float:
+    """Return `p` if it lies in [0, 1]."""
+    if isinstance(p, bool) or not 0 <= p <= 1:
+        raise ConfigError(f"{owner}: p must lie in [0, 1], got {p!r}")
+    return p
+
+
+def check_same_shape(owner: str, input: Tensor, target: Tensor) -> None:
+    """Refuse shapes that differ: broadcasting (n, 1) against (n,) would compare all pairs."""
+    if input.shape != target.shape:
+        raise ShapeError(
+            f"{owner}: input and target must have the same shape, got {input.shape} and {target.shape}"
+        )
+
+
+def reduce(owner: str, losses: Tensor, reduction: str) -> Tensor:
+    """Return the losses, their mean or their sum."""
+    if reduction == "mean":
+        return losses.mean()
+    if reduction == "sum":
+        return losses.sum()
+    check_reduction(owner, reduction)
+    return losses
+
+
+def dropout(input: TensorLike, p: float = 0.5, training: bool = True) -> Tensor:
+    """Set elements to zero with probability `p` and scale the others by ``1 / (1 - p)``, if `training`.
+
+    Parameters
+    ----------
+    input : Tensor or array_like
+        Any shape.
+    p : float, default 0.5
+        Probability of zero, in [0, 1].
+    training : bool, default True
+        False returns the input.
+
+    Returns
+    -------
+    Tensor
+        ``x * mask``; gradient ``g * mask``.
+    """
+    check_probability("dropout", p)
+    input = as_tensor(input)
+    if not training or p == 0:
+        return input
+    return input * _core.dropout_mask(input.shape, p, input.dtype)
+
+
+def mse_loss(input: TensorLike, target: TensorLike, reduction: str = "mean") -> Tensor:
+    """Squared error ``(x - t)^2``; derivative ``2 (x - t)``.
+
+    Parameters
+    ----------
+    input, target : Tensor or array_like
+        The same shape, any.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        "mean" divides by the number of elements, not of rows.
+
+    Returns
+    -------
+    Tensor
+        A scalar, or the input's shape for "none".
+
+    Raises
+    ------
+    ShapeError
+        If the shapes differ; the message shows both.
+    """
+    input, target = as_tensor(input), as_tensor(target)
+    check_same_shape("mse_loss", input, target)
+    return reduce("mse_loss", (input - target).square(), reduction)
+
+
+def l1_loss(input: TensorLike, target: TensorLike, reduction: str = "mean") -> Tensor:
+    """Absolute error ``abs(x - t)``; derivative ``sign(x - t)``. Parameters as `mse_loss`."""
+    input, target = as_tensor(input), as_tensor(target)
+    check_same_shape("l1_loss", input, target)
+    return reduce("l1_loss", (input - target).abs(), reduction)
+
+
+def binary_cross_entropy(
+    input: TensorLike, target: TensorLike, weight: TensorLike | None = None, reduction: str = "mean"
+) -> Tensor:
+    """``-(t log p + (1 - t) log(1 - p))``, logarithms at least -100; derivative ``(p - t) / (p (1 - p))``.
+
+    Parameters
+    ----------
+    input : Tensor or array_like
+        Probabilities in [0, 1].
+    target : Tensor or array_like
+        In [0, 1], the shape of `input`.
+    weight : Tensor or array_like, optional
+        Factor for each element; broadcasts.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        "mean" divides by the number of elements.
+
+    Returns
+    -------
+    Tensor
+        A scalar, or the input's shape for "none".
+    """
+    input, target = as_tensor(input), as_tensor(target)
+    check_same_shape("binary_cross_entropy", input, target)
+    losses = _core.bce(input, target)
+    return reduce("binary_cross_entropy", losses if weight is None else losses * weight, reduction)
+
+
+def binary_cross_entropy_with_logits(
+    input: TensorLike,
+    target: TensorLike,
+    weight: TensorLike | None = None,
+    reduction: str = "mean",
+    pos_weight: TensorLike | None = None,
+) -> Tensor:
+    """Binary cross-entropy of ``sigmoid(x)``, computed without overflow; derivative ``sigmoid(x) - t``.
+
+    Parameters
+    ----------
+    input : Tensor or array_like
+        Logits.
+    target : Tensor or array_like
+        In [0, 1], the shape of `input`.
+    weight : Tensor or array_like, optional
+        Factor for each element; broadcasts.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        "mean" divides by the number of elements.
+    pos_weight : Tensor or array_like, optional
+        Factor of the part ``t log(sigmoid(x))``; broadcasts along the last dimension.
+
+    Returns
+    -------
+    Tensor
+        A scalar, or the input's shape for "none".
+    """
+    input, target = as_tensor(input), as_tensor(target)
+    check_same_shape("binary_cross_entropy_with_logits", input, target)
+    losses = _core.bce_with_logits(input, target, pos_weight)
+    return reduce(
+        "binary_cross_entropy_with_logits", losses if weight is None else losses * weight, reduction
+    )
+
+
+def cross_entropy(
+    input: TensorLike,
+    target: TensorLike,
+    weight: TensorLike | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """``logsumexp(s) - s_y`` of logits; derivative ``softmax(s) - onehot(y)``.
+
+    Parameters
+    ----------
+    input : Tensor or array_like, shape (batch, classes)
+        Logits.
+    target : Tensor or array_like
+        Class numbers ``(batch,)``, integers; or probabilities ``(batch, classes)``.
+    weight : Tensor or array_like, shape (classes,), optional
+        Factor for each class.
+    ignore_index : int, default -100
+        Rows with this class number cost nothing and are not counted.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        With class numbers "mean" divides by the weights of the rows counted, with probabilities by the rows.
+    label_smoothing : float, default 0.0
+        Share in [0, 1] of the target that is spread over all classes.
+
+    Returns
+    -------
+    Tensor
+        A scalar, or ``(batch,)`` for "none".
+
+    Raises
+    ------
+    ShapeError
+        If the shapes do not fit.
+    LabelError
+        If a class number is outside [0, classes) and not `ignore_index`.
+    """
+    if not 0 <= label_smoothing <= 1:
+        raise ConfigError(f"cross_entropy: label_smoothing must lie in [0, 1], got {label_smoothing!r}")
+    target = as_tensor(target)
+    losses = _core.cross_entropy(input, target, weight, ignore_index, label_smoothing)
+    if reduction != "mean" or target.dtype.is_floating_point:
+        return reduce("cross_entropy", losses, reduction)
+    counted = target.ne(ignore_index)
+    if weight is not None:
+        # Rows that are ignored have a class number no weight belongs to: they look up class 0 and are masked.
+        row_weights = as_tensor(weight)[_core.where(counted, target, 0)]
+        return losses.sum() / _core.where(counted, row_weights, 0.0).sum()
+    if counted.all():
+        return losses.mean()
+    return losses.sum() / counted.sum()
+
+
+def multi_margin_loss(
+    input: TensorLike,
+    target: TensorLike,
+    p: int = 1,
+    margin: float = 1.0,
+    weight: TensorLike | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """``1/C sum over i != y of w_y max(0, margin - s_y + s_i)^p``; the derivative at the margin is zero.
+
+    PyTorch's normalisation, divided by the number C of classes; `multiclass_hinge_loss` is not.
+
+    Parameters
+    ----------
+    input : Tensor or array_like, shape (batch, classes)
+        Scores.
+    target : Tensor or array_like, shape (batch,)
+        Class numbers.
+    p : {1, 2}, default 1
+        Power.
+    margin : float, default 1.0
+        What the right score must exceed the others by.
+    weight : Tensor or array_like, shape (classes,), optional
+        Factor for each class.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        "mean" divides by the rows.
+
+    Returns
+    -------
+    Tensor
+        A scalar, or ``(batch,)`` for "none".
+
+    Raises
+    ------
+    LabelError
+        If a class number is outside [0, classes).
+    ConfigError
+        If `p` is neither 1 nor 2.
+    """
+    check_power("multi_margin_loss", p)
+    losses = _core.multi_margin(input, target, p, margin, weight, True)
+    return reduce("multi_margin_loss", losses, reduction)
+
+
+def multiclass_hinge_loss(
+    input: TensorLike, target: TensorLike, p: int = 1, margin: float = 1.0, reduction: str = "mean"
+) -> Tensor:
+    """``sum over i != y of max(0, s_i - s_y + margin)^p``, the multiclass SVM loss of the lectures.
+
+    Not divided by the number of classes; otherwise as `multi_margin_loss`.
+    """
+    check_power("multiclass_hinge_loss", p)
+    losses = _core.multi_margin(input, target, p, margin, None, False)
+    return reduce("multiclass_hinge_loss", losses, reduction)
+
+
+def check_power(owner: str, p: int) -> int:
+    """Return `p` if it is 1 or 2."""
+    if isinstance(p, bool) or not hasattr(p, "__index__") or operator.index(p) not in (1, 2):
+        raise ConfigError(f"{owner}: p must be 1 or 2, got {p!r}")
+    return p

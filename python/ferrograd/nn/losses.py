@@ -1,0 +1,246 @@
+"""Losses as modules: called with ``(input, target)``, they return a scalar, or the losses one by one."""
+
+import copy
+from typing import Self
+
+from ferrograd._core import ConfigError, Tensor
+from ferrograd._typing import TensorLike
+from ferrograd.nn import functional
+from ferrograd.nn.module import Module
+from ferrograd.ops import as_tensor
+
+__all__ = [
+    "BCELoss",
+    "BCEWithLogitsLoss",
+    "CrossEntropyLoss",
+    "L1Loss",
+    "Loss",
+    "MSELoss",
+    "MultiMarginLoss",
+    "MulticlassHingeLoss",
+]
+
+
+class Loss(Module):
+    """Base of the losses.
+
+    Parameters
+    ----------
+    reduction : {"mean", "sum", "none"}, default "mean"
+        What is returned: a scalar, or the losses one by one.
+
+    Raises
+    ------
+    ConfigError
+        If `reduction` is something else.
+    """
+
+    def __init__(self, reduction: str = "mean") -> None:
+        super().__init__()
+        self.reduction = functional.check_reduction(type(self).__name__, reduction)
+
+    def unreduced(self) -> Self:
+        """Return a copy with reduction "none", to which sample weights can be applied."""
+        loss = copy.copy(self)
+        loss.reduction = "none"
+        return loss
+
+    def _register_optional(self, name: str, value: TensorLike | None) -> None:
+        # A copy: the caller may go on to change the array.
+        self.register_buffer(name, None if value is None else as_tensor(value).detach().clone())
+
+    def forward(self, input: TensorLike, target: TensorLike) -> Tensor:
+        """Compare `input` with `target`."""
+        raise NotImplementedError(f"{type(self).__name__} defines no forward")
+
+
+class MSELoss(Loss):
+    """Squared error; see `functional.mse_loss`.
+
+    Parameters
+    ----------
+    reduction : {"mean", "sum", "none"}, default "mean"
+        "mean" divides by the number of elements.
+    """
+
+    def forward(self, input: TensorLike, target: TensorLike) -> Tensor:
+        """Compare tensors of one shape."""
+        return functional.mse_loss(input, target, self.reduction)
+
+
+class L1Loss(Loss):
+    """Absolute error; see `functional.l1_loss`.
+
+    Parameters
+    ----------
+    reduction : {"mean", "sum", "none"}, default "mean"
+        "mean" divides by the number of elements.
+    """
+
+    def forward(self, input: TensorLike, target: TensorLike) -> Tensor:
+        """Compare tensors of one shape."""
+        return functional.l1_loss(input, target, self.reduction)
+
+
+class BCELoss(Loss):
+    """Binary cross-entropy of probabilities; see `functional.binary_cross_entropy`.
+
+    Parameters
+    ----------
+    weight : Tensor or array_like, optional
+        Factor for each element; broadcasts.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        "mean" divides by the number of elements.
+    """
+
+    weight: Tensor | None
+
+    def __init__(self, weight: TensorLike | None = None, reduction: str = "mean") -> None:
+        super().__init__(reduction)
+        self._register_optional("weight", weight)
+
+    def forward(self, input: TensorLike, target: TensorLike) -> Tensor:
+        """Compare probabilities with targets of the same shape."""
+        return functional.binary_cross_entropy(input, target, self.weight, self.reduction)
+
+
+class BCEWithLogitsLoss(Loss):
+    """Binary cross-entropy of logits; see `functional.binary_cross_entropy_with_logits`.
+
+    Parameters
+    ----------
+    weight : Tensor or array_like, optional
+        Factor for each element; broadcasts.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        "mean" divides by the number of elements.
+    pos_weight : Tensor or array_like, optional
+        Factor of the positive part, along the last dimension.
+    """
+
+    weight: Tensor | None
+    pos_weight: Tensor | None
+
+    def __init__(
+        self,
+        weight: TensorLike | None = None,
+        reduction: str = "mean",
+        pos_weight: TensorLike | None = None,
+    ) -> None:
+        super().__init__(reduction)
+        self._register_optional("weight", weight)
+        self._register_optional("pos_weight", pos_weight)
+
+    def forward(self, input: TensorLike, target: TensorLike) -> Tensor:
+        """Compare logits with targets of the same shape."""
+        return functional.binary_cross_entropy_with_logits(
+            input, target, self.weight, self.reduction, self.pos_weight
+        )
+
+
+class CrossEntropyLoss(Loss):
+    """Cross-entropy of logits with class numbers or probabilities; see `functional.cross_entropy`.
+
+    Parameters
+    ----------
+    weight : Tensor or array_like, shape (classes,), optional
+        Factor for each class.
+    ignore_index : int, default -100
+        Rows with this class number are not counted.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        "mean" divides by the weights of the rows counted.
+    label_smoothing : float, default 0.0
+        Share of the target spread over all classes.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> loss = fg.nn.CrossEntropyLoss()
+    >>> round(loss(fg.zeros(2, 4), fg.tensor([0, 3])).item(), 4)
+    1.3863
+    """
+
+    weight: Tensor | None
+
+    def __init__(
+        self,
+        weight: TensorLike | None = None,
+        ignore_index: int = -100,
+        reduction: str = "mean",
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(reduction)
+        if not 0 <= label_smoothing <= 1:
+            raise ConfigError(
+                f"CrossEntropyLoss: label_smoothing must lie in [0, 1], got {label_smoothing!r}"
+            )
+        self._register_optional("weight", weight)
+        self.ignore_index = ignore_index
+        self.label_smoothing = label_smoothing
+
+    def forward(self, input: TensorLike, target: TensorLike) -> Tensor:
+        """Compare logits (batch, classes) with class numbers (batch,) or probabilities (batch, classes)."""
+        return functional.cross_entropy(
+            input, target, self.weight, self.ignore_index, self.reduction, self.label_smoothing
+        )
+
+
+class MultiMarginLoss(Loss):
+    """Multiclass hinge loss divided by the number of classes; see `functional.multi_margin_loss`.
+
+    Parameters
+    ----------
+    p : {1, 2}, default 1
+        Power.
+    margin : float, default 1.0
+        What the right score must exceed the others by.
+    weight : Tensor or array_like, shape (classes,), optional
+        Factor for each class.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        "mean" divides by the rows.
+    """
+
+    weight: Tensor | None
+
+    def __init__(
+        self, p: int = 1, margin: float = 1.0, weight: TensorLike | None = None, reduction: str = "mean"
+    ) -> None:
+        super().__init__(reduction)
+        self.p = functional.check_power("MultiMarginLoss", p)
+        self.margin = margin
+        self._register_optional("weight", weight)
+
+    def forward(self, input: TensorLike, target: TensorLike) -> Tensor:
+        """Compare scores (batch, classes) with class numbers (batch,)."""
+        return functional.multi_margin_loss(input, target, self.p, self.margin, self.weight, self.reduction)
+
+
+class MulticlassHingeLoss(Loss):
+    """Multiclass hinge loss as lectures write it, not divided by the number of classes.
+
+    ``MultiMarginLoss`` times the number of classes; see `functional.multiclass_hinge_loss`.
+
+    Parameters
+    ----------
+    p : {1, 2}, default 1
+        Power.
+    margin : float, default 1.0
+        What the right score must exceed the others by.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        "mean" divides by the rows.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> loss = fg.nn.MulticlassHingeLoss()
+    >>> round(loss(fg.tensor([[3.2, 5.1, -1.7]]), fg.tensor([0])).item(), 4)
+    2.9
+    """
+
+    def __init__(self, p: int = 1, margin: float = 1.0, reduction: str = "mean") -> None:
+        super().__init__(reduction)
+        self.p = functional.check_power("MulticlassHingeLoss", p)
+        self.margin = margin
+
+    def forward(self, input: TensorLike, target: TensorLike) -> Tensor:
+        """Compare scores (batch, classes) with class numbers (batch,)."""
+        return functional.multiclass_hinge_loss(input, target, self.p, self.margin, self.reduction)

@@ -1,0 +1,410 @@
+"""Module: the base of every layer and model. It finds parameters, saves and loads, and prints as a tree."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, Self
+
+from ferrograd import _core
+from ferrograd._core import ConfigError, DTypeError, ShapeError, Tensor
+from ferrograd._typing import DTypeLike, PathLike, TensorLike
+from ferrograd.autograd import no_grad
+from ferrograd.nn.parameter import Parameter
+from ferrograd.ops import as_tensor
+
+__all__ = ["IncompatibleKeys", "Module"]
+
+
+class IncompatibleKeys(NamedTuple):
+    """What `Module.load_state_dict` did not match; both lists are empty after a strict load."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+class Module:
+    """Base class of layers and models.
+
+    A subclass calls ``super().__init__()``, assigns parameters and other modules as attributes, and defines
+    `forward`. Everything assigned is found by `parameters`, `state_dict` and the rest, in order of
+    assignment.
+
+    Attributes
+    ----------
+    training : bool
+        True after construction and `train`, False after `eval`; read by layers such as `Dropout`.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> class Residual(fg.nn.Module):
+    ...     def __init__(self, width):
+    ...         super().__init__()
+    ...         self.inner = fg.nn.Linear(width, width)
+    ...
+    ...     def forward(self, x):
+    ...         return x + self.inner(x).relu()
+    >>> [name for name, _ in Residual(3).named_parameters()]
+    ['inner.weight', 'inner.bias']
+    """
+
+    training: bool
+
+    def __init__(self) -> None:
+        fields = self.__dict__
+        fields["_parameters"] = {}
+        fields["_buffers"] = {}
+        fields["_modules"] = {}
+        fields["_non_persistent"] = set()
+        self.training = True
+
+    # Attributes
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, Parameter):
+            self.register_parameter(name, value)
+        elif isinstance(value, Module):
+            self.add_module(name, value)
+        elif name in self._registry("_parameters"):
+            if value is not None:
+                raise TypeError(
+                    f"{name}: a parameter can be replaced by a Parameter or None, got {type(value)!r}"
+                )
+            self._parameters[name] = None
+        elif name in self._registry("_modules"):
+            if value is not None:
+                raise TypeError(f"{name}: a module can be replaced by a Module or None, got {type(value)!r}")
+            self._modules[name] = None
+        elif name in self._registry("_buffers"):
+            if value is not None and not isinstance(value, Tensor):
+                raise TypeError(f"{name}: a buffer can be replaced by a Tensor or None, got {type(value)!r}")
+            self._buffers[name] = value
+        else:
+            object.__setattr__(self, name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        # Called only where ordinary lookup failed. It reads `__dict__`: copy and pickle ask for attributes of
+        # objects whose `__init__` has not run.
+        for registry in ("_parameters", "_buffers", "_modules"):
+            found = self.__dict__.get(registry)
+            if found is not None and name in found:
+                return found[name]
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
+    def __delattr__(self, name: str) -> None:
+        for registry in ("_parameters", "_buffers", "_modules"):
+            if name in self._registry(registry):
+                del self.__dict__[registry][name]
+                self._non_persistent.discard(name)
+                return
+        object.__delattr__(self, name)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *self._parameters, *self._buffers, *self._modules})
+
+    def _registry(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] | None = self.__dict__.get(name)
+        return {} if found is None else found
+
+    def _register(self, registry: str, name: str, value: Any) -> None:
+        if registry not in self.__dict__:
+            raise AttributeError(f"{type(self).__name__}: call super().__init__() before assigning {name!r}")
+        if not isinstance(name, str) or not name or "." in name:
+            raise ConfigError(
+                f"{type(self).__name__}: a name is a non-empty string without dots, got {name!r}"
+            )
+        for other in ("_parameters", "_buffers", "_modules"):
+            if other != registry:
+                self.__dict__[other].pop(name, None)
+        self.__dict__.pop(name, None)
+        self.__dict__[registry][name] = value
+
+    def register_parameter(self, name: str, param: Parameter | None) -> None:
+        """Add a parameter under `name`; None keeps the name without a value, as in a layer without bias."""
+        if param is not None and not isinstance(param, Parameter):
+            raise TypeError(f"{name}: expected a Parameter or None, got {type(param)!r}")
+        self._register("_parameters", name, param)
+
+    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
+        """Add a tensor that is saved with the module but not trained.
+
+        Parameters
+        ----------
+        name : str
+            Attribute name.
+        tensor : Tensor or None
+            The value.
+        persistent : bool, default True
+            Whether it is part of `state_dict`.
+        """
+        if tensor is not None and not isinstance(tensor, Tensor):
+            raise TypeError(f"{name}: expected a Tensor or None, got {type(tensor)!r}")
+        self._register("_buffers", name, tensor)
+        if persistent:
+            self._non_persistent.discard(name)
+        else:
+            self._non_persistent.add(name)
+
+    def add_module(self, name: str, module: "Module | None") -> None:
+        """Add a child module under `name`."""
+        if module is not None and not isinstance(module, Module):
+            raise TypeError(f"{name}: expected a Module or None, got {type(module)!r}")
+        self._register("_modules", name, module)
+
+    # Calling
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Compute the output; every subclass that is called defines it."""
+        raise NotImplementedError(f"{type(self).__name__} defines no forward")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call `forward`."""
+        return self.forward(*args, **kwargs)
+
+    # Walking
+
+    def named_children(self) -> Iterator[tuple[str, "Module"]]:
+        """Yield direct children with their names; a module assigned twice comes once."""
+        seen: set[int] = set()
+        for name, module in self._modules.items():
+            if module is not None and id(module) not in seen:
+                seen.add(id(module))
+                yield name, module
+
+    def children(self) -> Iterator["Module"]:
+        """Yield direct children."""
+        for _, module in self.named_children():
+            yield module
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, "Module"]]:
+        """Yield this module and all below it, parents first, each once, with dotted names."""
+        seen: set[int] = set()
+        pending: list[tuple[str, Module]] = [(prefix, self)]
+        while pending:
+            name, module = pending.pop()
+            if id(module) in seen:
+                continue
+            seen.add(id(module))
+            yield name, module
+            below = [
+                (f"{name}.{key}" if name else key, child)
+                for key, child in module._modules.items()
+                if child is not None
+            ]
+            pending.extend(reversed(below))
+
+    def modules(self) -> Iterator["Module"]:
+        """Yield this module and all below it, parents first, each once."""
+        for _, module in self.named_modules():
+            yield module
+
+    def _named_tensors(self, registry: str, prefix: str, recurse: bool) -> Iterator[tuple[str, Any]]:
+        seen: set[int] = set()
+        for path, module in self.named_modules(prefix) if recurse else [(prefix, self)]:
+            for name, tensor in module.__dict__[registry].items():
+                if tensor is not None and id(tensor) not in seen:
+                    seen.add(id(tensor))
+                    yield (f"{path}.{name}" if path else name), tensor
+
+    def named_parameters(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Parameter]]:
+        """Yield parameters with dotted names; a parameter shared by several modules comes once."""
+        return self._named_tensors("_parameters", prefix, recurse)
+
+    def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
+        """Yield parameters, each once; what an optimizer is given."""
+        for _, parameter in self.named_parameters(recurse=recurse):
+            yield parameter
+
+    def named_buffers(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Tensor]]:
+        """Yield buffers with dotted names, each once."""
+        return self._named_tensors("_buffers", prefix, recurse)
+
+    def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
+        """Yield buffers, each once."""
+        for _, buffer in self.named_buffers(recurse=recurse):
+            yield buffer
+
+    # Modes
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode here and below; returns the module."""
+        if not isinstance(mode, bool):
+            raise ConfigError(f"train: mode must be a bool, got {mode!r}")
+        for module in self.modules():
+            module.training = mode
+        return self
+
+    def eval(self) -> Self:
+        """Set evaluation mode here and below: dropout is the identity. Returns the module."""
+        return self.train(False)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Train or freeze every parameter; returns the module."""
+        for parameter in self.parameters():
+            parameter.requires_grad_(requires_grad)
+        return self
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clear the gradients of all parameters: to None, or to zeros where one is set."""
+        for parameter in self.parameters():
+            if set_to_none:
+                parameter.grad = None
+            elif parameter.grad is not None:
+                parameter.grad = _core.zeros_like(parameter.grad)
+
+    def apply(self, fn: Callable[["Module"], Any]) -> Self:
+        """Call `fn` on every module, children before parents, as for initialisation; returns the module."""
+        for child in self.children():
+            child.apply(fn)
+        fn(self)
+        return self
+
+    def to(self, dtype: DTypeLike) -> Self:
+        """Convert floating parameters and buffers to another floating dtype; returns the module.
+
+        A tensor's dtype is fixed, so parameters of another dtype are replaced by new ones: build the
+        optimizer afterwards. Parameters shared by several modules stay shared.
+
+        Raises
+        ------
+        DTypeError
+            If `dtype` is not float32 or float64.
+        """
+        if not _core.zeros(0, dtype=dtype).dtype.is_floating_point:
+            raise DTypeError(f"to: a module converts to float32 or float64, got {dtype!r}")
+        converted: dict[int, Tensor] = {}
+        for module in self.modules():
+            for name, parameter in module._parameters.items():
+                if parameter is not None and parameter.dtype.is_floating_point and parameter.dtype != dtype:
+                    if id(parameter) not in converted:
+                        replacement = Parameter(parameter.detach().to(dtype), parameter.requires_grad)
+                        if parameter.grad is not None:
+                            replacement.grad = parameter.grad.detach().to(dtype)
+                        converted[id(parameter)] = replacement
+                    module._parameters[name] = converted[id(parameter)]
+            for name, buffer in module._buffers.items():
+                if buffer is not None and buffer.dtype.is_floating_point and buffer.dtype != dtype:
+                    module._buffers[name] = converted.setdefault(id(buffer), buffer.detach().to(dtype))
+        return self
+
+    def float(self) -> Self:
+        """Convert to float32; see `to`."""
+        return self.to(_core.float32)
+
+    def double(self) -> Self:
+        """Convert to float64; see `to`."""
+        return self.to(_core.float64)
+
+    # State
+
+    def state_dict(self, prefix: str = "") -> dict[str, Tensor]:
+        """Return parameters and persistent buffers by dotted name.
+
+        Returns
+        -------
+        dict of str to Tensor
+            Detached tensors that share storage with the module: a later step changes them. Copy to keep them.
+            A parameter shared by several modules appears under each of its names.
+        """
+        state: dict[str, Tensor] = {}
+        self._collect_state(state, prefix)
+        return state
+
+    def _collect_state(self, state: dict[str, Tensor], prefix: str) -> None:
+        for name, parameter in self._parameters.items():
+            if parameter is not None:
+                state[prefix + name] = parameter.detach()
+        for name, buffer in self._buffers.items():
+            if buffer is not None and name not in self._non_persistent:
+                state[prefix + name] = buffer.detach()
+        for name, module in self._modules.items():
+            if module is not None:
+                module._collect_state(state, f"{prefix}{name}.")
+
+    def load_state_dict(self, state_dict: Mapping[str, TensorLike], strict: bool = True) -> IncompatibleKeys:
+        """Copy values into the parameters and buffers. Everything is checked before anything is written.
+
+        Parameters
+        ----------
+        state_dict : mapping of str to Tensor or array_like
+            As `state_dict` returns it. Values are converted to the dtype of their target.
+        strict : bool, default True
+            Whether the names must agree exactly.
+
+        Returns
+        -------
+        IncompatibleKeys
+            Named tuple ``(missing_keys, unexpected_keys)``.
+
+        Raises
+        ------
+        ConfigError
+            If names are missing or unexpected; the message lists all of them, and wrong shapes too.
+        ShapeError
+            If all names agree but shapes differ, strict or not.
+        """
+        own = self.state_dict()
+        missing = [name for name in own if name not in state_dict]
+        unexpected = [name for name in state_dict if name not in own]
+        problems = []
+        if strict and missing:
+            problems.append(f"missing keys: {', '.join(missing)}")
+        if strict and unexpected:
+            problems.append(f"unexpected keys: {', '.join(unexpected)}")
+        has_wrong_names = bool(problems)
+
+        values = {}
+        for name, target in own.items():
+            if name not in state_dict:
+                continue
+            value = as_tensor(state_dict[name]).detach()
+            if value.shape != target.shape:
+                problems.append(f"{name}: expected shape {target.shape}, got {value.shape}")
+            # Converted now, so that a dtype that cannot be converted is found before anything is written; the
+            # clone keeps a state that aliases this module from changing while it is copied.
+            values[name] = value.to(target.dtype).clone()
+        if problems:
+            message = f"load_state_dict of {type(self).__name__}: {'; '.join(problems)}"
+            raise ConfigError(message) if has_wrong_names else ShapeError(message)
+        with no_grad():
+            for name, value in values.items():
+                own[name].copy_(value)
+        return IncompatibleKeys(missing, unexpected)
+
+    def save(self, path: PathLike) -> None:
+        """Write `state_dict` to a safetensors file, atomically: a reader sees the old file or the new one.
+
+        Raises
+        ------
+        CheckpointError
+            If the file cannot be written.
+        """
+        _core.save_tensors(path, self.state_dict(), {"ferrograd.kind": "module"})
+
+    def load(self, path: PathLike, strict: bool = True) -> IncompatibleKeys:
+        """Read a safetensors file into this module; see `load_state_dict` for what is checked.
+
+        Raises
+        ------
+        CheckpointError
+            If the file cannot be read.
+        CorruptFileError
+            If it is no valid safetensors file.
+        """
+        tensors, _ = _core.load_tensors(path)
+        return self.load_state_dict(tensors, strict)
+
+    # Printing
+
+    def extra_repr(self) -> str:
+        """Return what stands between the parentheses of the printed module."""
+        return ""
+
+    def __repr__(self) -> str:
+        lines = []
+        for name, module in self._modules.items():
+            lines.append(f"({name}): " + repr(module).replace("\n", "\n  "))
+        extra = self.extra_repr()
+        if not lines:
+            return f"{type(self).__name__}({extra})"
+        if extra:
+            lines.insert(0, extra)
+        return f"{type(self).__name__}(\n  " + "\n  ".join(lines) + "\n)"

@@ -1,0 +1,258 @@
+"""Base of the optimizers: parameter groups, state per parameter, saving and loading. Updates are native."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeAlias
+
+from ferrograd import _core
+from ferrograd._core import ConfigError, ShapeError, Tensor
+from ferrograd.autograd import enable_grad, no_grad
+from ferrograd.ops import as_tensor
+
+__all__ = ["Optimizer", "ParamsLike"]
+
+ParamsLike: TypeAlias = Iterable[Tensor] | Iterable[dict[str, Any]]
+
+
+class Optimizer:
+    """Base class: a subclass defines `init_state`, `check_group` and `update_group`.
+
+    Parameters
+    ----------
+    params : iterable of Tensor, or of dict
+        Leaves to train; or groups ``{"params": [...], "lr": ...}`` with options of their own.
+    defaults : dict
+        Options of groups that do not give them.
+
+    Attributes
+    ----------
+    param_groups : list of dict
+        Each holds ``"params"``, a list of tensors, and the options; options may be changed between steps.
+    state : dict
+        For each parameter that has been updated, a dict of tensors and a step count.
+    """
+
+    def __init__(self, params: ParamsLike, defaults: dict[str, Any]) -> None:
+        self.defaults = defaults
+        self.param_groups: list[dict[str, Any]] = []
+        self.state: dict[Tensor, dict[str, Any]] = {}
+        if isinstance(params, Tensor | Mapping):
+            raise ConfigError(
+                f"{self._name()}: params must be several tensors or dicts, got one {type(params).__name__}"
+            )
+        groups: list[Any] = list(params)
+        if not groups:
+            raise ConfigError(f"{self._name()}: params is empty")
+        if not isinstance(groups[0], dict):
+            groups = [{"params": groups}]
+        for group in groups:
+            self.add_param_group(group)
+
+    # What a subclass defines
+
+    def check_group(self, group: Mapping[str, Any]) -> None:
+        """Raise `ConfigError` if an option of the group is out of range; the message names it."""
+        raise NotImplementedError
+
+    def init_state(self, param: Tensor) -> dict[str, Any]:
+        """Return the state of a parameter, created if there is none: buffers of zeros in its shape."""
+        raise NotImplementedError
+
+    def update_group(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:
+        """Update the parameters of a group that have a gradient."""
+        raise NotImplementedError
+
+    # What is common
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of parameters, for instance layers that are unfrozen later.
+
+        Parameters
+        ----------
+        param_group : dict
+            ``"params"``: a tensor or an iterable of tensors; further keys are options.
+
+        Raises
+        ------
+        ConfigError
+            If a parameter is no leaf tensor of floating dtype, is in a group already, or an option is unknown
+            or out of range.
+        """
+        name = self._name()
+        if not isinstance(param_group, dict) or "params" not in param_group:
+            raise ConfigError(
+                f"{name}: a parameter group is a dict with the key 'params', got {param_group!r}"
+            )
+        given = param_group["params"]
+        params = [given] if isinstance(given, Tensor) else list(given)
+        known = {id(param) for group in self.param_groups for param in group["params"]}
+        for position, param in enumerate(params):
+            if not isinstance(param, Tensor):
+                raise ConfigError(f"{name}: params[{position}] must be a Tensor, got {type(param).__name__}")
+            if not param.is_leaf:
+                raise ConfigError(
+                    f"{name}: params[{position}] is the result of {param.op}, only leaves can be trained"
+                )
+            if not param.dtype.is_floating_point:
+                raise ConfigError(f"{name}: params[{position}] must be floating, got {param.dtype.name}")
+            if id(param) in known:
+                raise ConfigError(f"{name}: params[{position}] appears twice")
+            known.add(id(param))
+        unknown = sorted(set(param_group) - {"params"} - set(self.defaults))
+        if unknown:
+            raise ConfigError(
+                f"{name}: unknown option {unknown[0]!r}, expected one of {sorted(self.defaults)}"
+            )
+        group = {"params": params, **self.defaults, **{k: v for k, v in param_group.items() if k != "params"}}
+        self.check_group(group)
+        self.param_groups.append(group)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clear the gradients of all parameters: to None, or to zeros where one is set."""
+        for group in self.param_groups:
+            for param in group["params"]:
+                if set_to_none:
+                    param.grad = None
+                elif param.grad is not None:
+                    param.grad = _core.zeros_like(param.grad)
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update every parameter that has a gradient.
+
+        Parameters
+        ----------
+        closure : callable, optional
+            Computes the loss and its gradients anew; called once, before the update, with recording on.
+
+        Returns
+        -------
+        object
+            What `closure` returned, or None.
+        """
+        loss = None
+        if closure is not None:
+            with enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            self.check_group(group)
+        with no_grad():
+            for group in self.param_groups:
+                trained = [param for param in group["params"] if param.grad is not None]
+                if trained:
+                    self.update_group(group, trained, [param.grad for param in trained])
+        return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return options and state, in PyTorch's form.
+
+        Returns
+        -------
+        dict
+            ``"param_groups"``: the groups with the numbers of their parameters; ``"state"``: state by number.
+            Tensors share storage with the optimizer.
+        """
+        numbers = {id(param): number for number, param in enumerate(self._params())}
+        return {
+            "state": {numbers[id(param)]: dict(state) for param, state in self.state.items()},
+            "param_groups": [
+                {
+                    **{key: value for key, value in group.items() if key != "params"},
+                    "params": [numbers[id(param)] for param in group["params"]],
+                }
+                for group in self.param_groups
+            ],
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over options and state. Everything is checked before anything is written.
+
+        Parameters
+        ----------
+        state_dict : mapping
+            As `state_dict` returns it; tensors may be numpy arrays.
+
+        Raises
+        ------
+        ConfigError
+            If groups, their sizes or the names of the state differ.
+        ShapeError
+            If a buffer does not have its parameter's shape.
+        """
+        name = f"load_state_dict of {self._name()}"
+        groups, states = state_dict["param_groups"], state_dict["state"]
+        expected = [len(group["params"]) for group in self.param_groups]
+        got = [len(group["params"]) for group in groups]
+        if expected != got:
+            raise ConfigError(f"{name}: expected parameter groups of sizes {expected}, got {got}")
+        loaded_groups = []
+        for group, loaded in zip(self.param_groups, groups, strict=True):
+            options = {key: loaded[key] for key in self.defaults if key in loaded}
+            loaded_groups.append({**group, **options})
+            self.check_group(loaded_groups[-1])
+
+        numbered = [number for group in groups for number in group["params"]]
+        params = dict(zip(numbered, self._params(), strict=True))
+        loaded_state: dict[Tensor, dict[str, Any]] = {}
+        for number, entries in states.items():
+            if number not in params:
+                raise ConfigError(f"{name}: state for parameter {number!r}, which is in no group")
+            param = params[number]
+            state: dict[str, Any] = {}
+            for key, value in entries.items():
+                if isinstance(value, int):
+                    state[key] = value
+                    continue
+                tensor = as_tensor(value).detach()
+                if key == "step":  # PyTorch keeps the count as a tensor
+                    state[key] = int(tensor.item())
+                    continue
+                if tensor.shape != param.shape:
+                    raise ShapeError(
+                        f"{name}: {key} of parameter {number}: expected {param.shape}, got {tensor.shape}"
+                    )
+                state[key] = tensor.to(param.dtype).clone()
+            loaded_state[param] = state
+        for group, loaded in zip(self.param_groups, loaded_groups, strict=True):
+            group.update(loaded)
+        self.state = loaded_state
+
+    def __repr__(self) -> str:
+        lines = [f"{self._name()} ("]
+        for number, group in enumerate(self.param_groups):
+            lines.append(f"Parameter Group {number}")
+            lines += [f"    {key}: {group[key]}" for key in sorted(group) if key != "params"]
+        return "\n".join([*lines, ")"])
+
+    def _name(self) -> str:
+        return type(self).__name__
+
+    def _params(self) -> list[Tensor]:
+        return [param for group in self.param_groups for param in group["params"]]
+
+    def _group_of(self, param: Tensor) -> dict[str, Any]:
+        for group in self.param_groups:
+            if any(param is member for member in group["params"]):
+                return group
+        raise ConfigError(f"{self._name()}: the tensor is in no parameter group")
+
+
+def check_range(
+    owner: str, name: str, value: Any, low: float = 0.0, high: float = math.inf, has_high: bool = False
+) -> None:
+    """Raise `ConfigError` unless `value` is a finite number in [low, high), or [low, high] if `has_high`."""
+    is_number = hasattr(value, "__float__") and not isinstance(value, bool | Tensor)
+    if (
+        not is_number
+        or not math.isfinite(value)
+        or value < low
+        or value > high
+        or (value == high and not has_high)
+    ):
+        interval = f"[{low:g}, {high:g}{']' if has_high else ')'}"
+        raise ConfigError(f"{owner}: {name} must be a number in {interval}, got {value!r}")
+
+
+def check_flag(owner: str, name: str, value: Any) -> None:
+    """Raise `ConfigError` unless `value` is a bool."""
+    if not isinstance(value, bool):
+        raise ConfigError(f"{owner}: {name} must be a bool, got {value!r}")
