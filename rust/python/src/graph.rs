@@ -389,7 +389,7 @@ impl PyNode {
             let graph = self.graph.bind(py).try_borrow().map_err(PyErr::from)?;
             let values = self.ports(&graph).map(|port| graph.graph.value(port).map(PyTensor::from));
             let values: Option<Vec<PyTensor>> = values.collect();
-            values.map(|values| one_or_tuple(py, values)).transpose().map(Option::flatten)
+            one_or_tuple(py, values.unwrap_or_default())
         })
     }
 
@@ -465,18 +465,11 @@ impl PyNode {
     }
 }
 
-fn one_or_tuple<'py, T>(py: Python<'py>, mut values: Vec<T>) -> Result<Option<Bound<'py, PyAny>>>
-where
-    T: IntoPyObject<'py>,
-    T::Output: IntoPyObject<'py>,
-    PyErr: From<T::Error>,
-{
-    Ok(match values.len() {
+fn one_or_tuple<'py, T: IntoPyObject<'py>>(py: Python<'py>, values: Vec<T>) -> Result<Option<Bound<'py, PyAny>>> {
+    let tuple = PyTuple::new(py, values)?;
+    Ok(match tuple.len() {
         0 => None,
-        1 => {
-            let object = values.remove(0).into_pyobject(py).map_err(PyErr::from)?;
-            Some(object.into_bound_py_any(py)?)
-        }
-        _ => Some(PyTuple::new(py, values)?.into_any()),
+        1 => Some(tuple.get_item(0)?),
+        _ => Some(tuple.into_any()),
     })
 }

@@ -8,7 +8,7 @@ use ferrograd_core::shape::Dims;
 use ferrograd_core::tensor::{Node, Tensor};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyTuple};
 
 use crate::dtype::{PyDType, PyDevice};
 use crate::error::{Kind, Result, enter, enter_detached, raise};
@@ -279,10 +279,10 @@ impl PyTensor {
             let tensor = self.live()?;
             let value = tensor.item()?;
             Ok(match tensor.dtype() {
-                DType::F32 | DType::F64 => value.into_pyobject(py)?.into_any(),
-                DType::I64 => tensor.to_vec::<i64>()[0].into_pyobject(py)?.into_any(),
-                DType::U8 => (value as u8).into_pyobject(py)?.into_any(),
-                DType::Bool => (value != 0.0).into_pyobject(py)?.to_owned().into_any(),
+                DType::F32 | DType::F64 => PyFloat::new(py, value).into_any(),
+                DType::I64 => PyInt::new(py, tensor.to_vec::<i64>()[0]).into_any(),
+                DType::U8 => PyInt::new(py, value as u8).into_any(),
+                DType::Bool => PyBool::new(py, value != 0.0).to_owned().into_any(),
             })
         })
     }
@@ -314,7 +314,7 @@ impl PyTensor {
             None => Ok(self.py_shape(py)?.into_any()),
             Some(dim) if self.shape().rank() > 0 => {
                 let size = self.shape()[self.shape().dim("size", dim)?];
-                Ok(size.into_pyobject(py)?.into_any())
+                Ok(PyInt::new(py, size).into_any())
             }
             Some(_) => Err(raise(Kind::Shape, "size: a tensor of shape () has no dimensions").into()),
         })

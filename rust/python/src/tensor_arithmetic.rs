@@ -89,36 +89,71 @@ fn operator(
     })
 }
 
-macro_rules! operators {
-    ($($name:ident, $reflected:ident => $op:ident),* $(,)?) => {
-        #[pymethods]
-        impl PyTensor {
-            $(
-                fn $name(&self, other: &Bound<'_, PyAny>) -> Result<Py<PyAny>> {
-                    operator(other, |py, other| binary(py, Binary::$op, self.live()?, other))
-                }
-                fn $reflected(&self, other: &Bound<'_, PyAny>) -> Result<Py<PyAny>> {
-                    operator(other, |py, other| reflected(py, Binary::$op, self.live()?, other))
-                }
-            )*
-        }
-    };
-}
-operators! {
-    __add__, __radd__ => Add,
-    __sub__, __rsub__ => Sub,
-    __mul__, __rmul__ => Mul,
-    __truediv__, __rtruediv__ => Div,
+// Written out: pyo3's slots do not accept method names from a macro.
+#[pymethods]
+impl PyTensor {
+    fn __add__(&self, other: &Bound<'_, PyAny>) -> Result<Py<PyAny>> {
+        operator(other, |py, other| binary(py, Binary::Add, self.live()?, other))
+    }
+
+    fn __radd__(&self, other: &Bound<'_, PyAny>) -> Result<Py<PyAny>> {
+        operator(other, |py, other| reflected(py, Binary::Add, self.live()?, other))
+    }
+
+    fn __sub__(&self, other: &Bound<'_, PyAny>) -> Result<Py<PyAny>> {
+        operator(other, |py, other| binary(py, Binary::Sub, self.live()?, other))
+    }
+
+    fn __rsub__(&self, other: &Bound<'_, PyAny>) -> Result<Py<PyAny>> {
+        operator(other, |py, other| reflected(py, Binary::Sub, self.live()?, other))
+    }
+
+    fn __mul__(&self, other: &Bound<'_, PyAny>) -> Result<Py<PyAny>> {
+        operator(other, |py, other| binary(py, Binary::Mul, self.live()?, other))
+    }
+
+    fn __rmul__(&self, other: &Bound<'_, PyAny>) -> Result<Py<PyAny>> {
+        operator(other, |py, other| reflected(py, Binary::Mul, self.live()?, other))
+    }
+
+    fn __truediv__(&self, other: &Bound<'_, PyAny>) -> Result<Py<PyAny>> {
+        operator(other, |py, other| binary(py, Binary::Div, self.live()?, other))
+    }
+
+    fn __rtruediv__(&self, other: &Bound<'_, PyAny>) -> Result<Py<PyAny>> {
+        operator(other, |py, other| reflected(py, Binary::Div, self.live()?, other))
+    }
+
+    fn __eq__(&self, other: &Bound<'_, PyAny>) -> Result<Py<PyAny>> {
+        operator(other, |_, other| compare(Compare::Eq, self.live()?, other))
+    }
+
+    fn __ne__(&self, other: &Bound<'_, PyAny>) -> Result<Py<PyAny>> {
+        operator(other, |_, other| compare(Compare::Ne, self.live()?, other))
+    }
+
+    fn __lt__(&self, other: &Bound<'_, PyAny>) -> Result<Py<PyAny>> {
+        operator(other, |_, other| compare(Compare::Lt, self.live()?, other))
+    }
+
+    fn __le__(&self, other: &Bound<'_, PyAny>) -> Result<Py<PyAny>> {
+        operator(other, |_, other| compare(Compare::Le, self.live()?, other))
+    }
+
+    fn __gt__(&self, other: &Bound<'_, PyAny>) -> Result<Py<PyAny>> {
+        operator(other, |_, other| compare(Compare::Gt, self.live()?, other))
+    }
+
+    fn __ge__(&self, other: &Bound<'_, PyAny>) -> Result<Py<PyAny>> {
+        operator(other, |_, other| compare(Compare::Ge, self.live()?, other))
+    }
 }
 
 macro_rules! comparisons {
-    ($($(#[$doc:meta])* $name:ident, $operator:ident => $op:ident),* $(,)?) => {
+    ($($(#[$doc:meta])* $name:ident => $op:ident),* $(,)?) => {
         #[pymethods]
         impl PyTensor {
             $(
-                fn $operator(&self, other: &Bound<'_, PyAny>) -> Result<Py<PyAny>> {
-                    operator(other, |_, other| compare(Compare::$op, self.live()?, other))
-                }
                 $(#[$doc])*
                 ///
                 /// A bool tensor without gradient. Raises ShapeError where shapes do not broadcast.
@@ -131,17 +166,17 @@ macro_rules! comparisons {
 }
 comparisons! {
     /// Elementwise x == other.
-    eq, __eq__ => Eq,
+    eq => Eq,
     /// Elementwise x != other.
-    ne, __ne__ => Ne,
+    ne => Ne,
     /// Elementwise x < other.
-    lt, __lt__ => Lt,
+    lt => Lt,
     /// Elementwise x <= other.
-    le, __le__ => Le,
+    le => Le,
     /// Elementwise x > other.
-    gt, __gt__ => Gt,
+    gt => Gt,
     /// Elementwise x >= other.
-    ge, __ge__ => Ge,
+    ge => Ge,
 }
 
 macro_rules! binary_methods {
@@ -366,8 +401,9 @@ fn wrong_dtype(op: &str, expected: &str, got: DType) -> Failure {
 
 fn masks(op: &str, a: &Tensor, b: Operand) -> Result<(Tensor, Tensor)> {
     let b = b.beside(a.dtype())?;
-    match [a, &b].into_iter().find(|t| t.dtype() != DType::Bool) {
-        Some(odd) => Err(wrong_dtype(op, "bool tensors", odd.dtype())),
+    let odd = [a.dtype(), b.dtype()].into_iter().find(|&dtype| dtype != DType::Bool);
+    match odd {
+        Some(odd) => Err(wrong_dtype(op, "bool tensors", odd)),
         None => Ok((a.clone(), b)),
     }
 }
