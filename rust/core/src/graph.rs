@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::backward;
 use crate::buffer::Array;
+use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::op::{Gate, apply_gate};
 use crate::tensor::{Tensor, with_grad_mode};
@@ -30,6 +31,8 @@ pub type Builtin = Arc<dyn Fn(&[Tensor]) -> Result<Tensor> + Send + Sync>;
 pub enum Action {
     /// Takes a value from outside.
     Input,
+    /// A number; like Python's, it takes its dtype from the operands beside it.
+    Constant(f64),
     /// A built-in op; its backward is the op's vjp rule.
     Op(Builtin),
     /// A user's object.
@@ -105,7 +108,7 @@ impl Graph {
         self.check_port(source)?;
         self.check_port(Port { node, output: 0 })?;
         let node = &mut self.nodes[node];
-        if matches!(node.action, Action::Input) {
+        if matches!(node.action, Action::Input | Action::Constant(_)) {
             return Err(Error::Graph(format!("graph: {:?} is an input and takes no source", node.name)));
         }
         if node.sources.len() <= slot {
@@ -128,6 +131,21 @@ impl Graph {
     /// The name of a node.
     pub fn name(&self, node: NodeId) -> &str {
         &self.nodes[node].name
+    }
+
+    /// The operands of a node; `None` until one is connected.
+    pub fn sources(&self, node: NodeId) -> &[Option<Port>] {
+        &self.nodes[node].sources
+    }
+
+    /// Number of nodes.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether there are no nodes.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
     }
 
     /// Nodes that take values from outside, in the order of their making.
@@ -210,8 +228,13 @@ impl Graph {
         }
         for node in order {
             let action = &self.nodes[node].action;
-            if matches!(action, Action::Input) {
-                continue;
+            match action {
+                Action::Input => continue,
+                Action::Constant(value) => {
+                    outputs[node].push(Tensor::scalar(DType::F32, *value)?);
+                    continue;
+                }
+                Action::Op(_) | Action::Gate(_) => {}
             }
             // Leaves of their own, so that each node's backward is local.
             operands[node] = self.nodes[node]
@@ -223,10 +246,11 @@ impl Graph {
                     Ok(Tensor::leaf(value.array().clone(), value.dtype().is_float()))
                 })
                 .collect::<Result<_>>()?;
+            self.fit_constants(node, &mut operands[node])?;
             outputs[node] = with_grad_mode(true, || match action {
                 Action::Op(op) => op(&operands[node]).map(|output| vec![output]),
                 Action::Gate(gate) => apply_gate(gate, &operands[node]),
-                Action::Input => unreachable!("skipped above"),
+                Action::Input | Action::Constant(_) => unreachable!("skipped above"),
             })?;
         }
         let results = self
@@ -241,6 +265,26 @@ impl Graph {
             (node.operands, node.outputs) = (operands, outputs);
         }
         Ok(results)
+    }
+
+    /// Gives the constants among a node's operands the dtype of the first float beside them.
+    fn fit_constants(&self, node: NodeId, operands: &mut [Tensor]) -> Result<()> {
+        let constant = |port: &Port| match self.nodes[port.node].action {
+            Action::Constant(value) => Some(value),
+            _ => None,
+        };
+        let constants: Vec<Option<f64>> =
+            self.nodes[node].sources.iter().flatten().map(constant).collect();
+        let beside = operands.iter().zip(&constants).filter(|(_, constant)| constant.is_none());
+        let Some(dtype) = beside.map(|(value, _)| value.dtype()).find(|dtype| dtype.is_float()) else {
+            return Ok(());
+        };
+        for (operand, constant) in operands.iter_mut().zip(constants) {
+            if let Some(value) = constant {
+                *operand = Tensor::leaf(Array::scalar(dtype, value)?, true);
+            }
+        }
+        Ok(())
     }
 
     /// The gradients of the inputs, in their order, for upstream gradients of the outputs (1 each when
@@ -326,7 +370,6 @@ fn accumulate(slot: &mut Option<Tensor>, gradient: Tensor) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dtype::DType;
 
     fn op(f: impl Fn(&[Tensor]) -> Result<Tensor> + Send + Sync + 'static) -> Action {
         Action::Op(Arc::new(f))
