@@ -259,7 +259,7 @@ def test_linear_without_bias_and_with_leading_dimensions() -> None:
 
 @pytest.mark.parametrize("sizes", [(0, 1), (1, -1), (1.5, 2), (True, 2)])
 def test_linear_refuses_sizes_that_are_no_counts(sizes: Any) -> None:
-    with pytest.raises(fg.ConfigError, match="Linear: (in|out)_features"):
+    with pytest.raises(fg.ConfigError, match=r"Linear: (in|out)_features"):
         nn.Linear(*sizes)
 
 
