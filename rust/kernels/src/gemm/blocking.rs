@@ -1,0 +1,265 @@
+//! The loops around the microkernel for one thread: k-blocks, packed panels of B, row tiles of A.
+
+use std::cell::Cell;
+use std::ops::Range;
+
+use super::pack::{pack_a, pack_b};
+use super::tile::{self, MAX_TILE, Operands};
+use super::{FinishTile, FinishedTile};
+use crate::isa::{Isa, dispatch};
+use crate::lanes::Real;
+
+/// Steps of k in a block: a B panel of 128 bytes a step then takes 32 KiB, and with the A tile stays
+/// in L1 or next to it. Partial sums rest in C between blocks, which loses no bits.
+const KC: usize = 256;
+/// Bytes of a block of A, kept in L2 while the panels of B pass.
+const A_BLOCK: usize = 256 << 10;
+/// Bytes of a block of B, when several blocks of A use it.
+const B_BLOCK: usize = 1 << 20;
+
+/// Pointers and strides of `C = A B`, checked by the public entry.
+pub(super) struct Product<'a, T> {
+    pub k: usize,
+    pub a: *const T,
+    pub a_row: usize,
+    pub a_k: usize,
+    pub b: *const T,
+    pub b_k: usize,
+    pub b_col: usize,
+    pub c: *mut T,
+    pub c_row: usize,
+    pub accumulate: bool,
+    pub finish: Option<&'a dyn FinishTile<T>>,
+}
+
+// SAFETY: A and B are only read, and each thread writes its own rectangle of C.
+unsafe impl<T: Sync> Sync for Product<'_, T> {}
+
+/// A 64-byte line, so that panels begin on one.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+thread_local! {
+    /// Packing space of this thread. It only grows, so a steady loop does not allocate.
+    static SCRATCH: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+}
+
+/// Multiplies the rectangle `rows x cols` of C on this thread.
+///
+/// # Safety
+/// A, B and C must hold the rectangle's operands, and no other thread may touch the rectangle.
+pub(super) unsafe fn multiply<T: Real>(product: &Product<'_, T>, rows: Range<usize>, cols: Range<usize>) {
+    // Taken, not borrowed: an epilogue that multiplies matrices itself finds an empty buffer.
+    let mut scratch = SCRATCH.take();
+    dispatch(Rectangle { product, rows, cols, scratch: &mut scratch });
+    SCRATCH.set(scratch);
+}
+
+/// One thread's part of a product.
+pub(super) struct Rectangle<'p, 'a, T> {
+    product: &'p Product<'a, T>,
+    rows: Range<usize>,
+    cols: Range<usize>,
+    scratch: &'p mut Vec<Line>,
+}
+
+/// `total` in parts of at most `most`, as equal as they can be: a part and how many there are.
+fn balanced(total: usize, most: usize) -> (usize, usize) {
+    let parts = total.div_ceil(most).max(1);
+    (total.div_ceil(parts), parts)
+}
+
+impl<T: Real> Rectangle<'_, '_, T> {
+    /// # Safety
+    /// As [`multiply`].
+    #[inline(always)]
+    pub(super) unsafe fn run_blocks<I: Isa>(self) {
+        let Rectangle { product: p, rows, cols, scratch } = self;
+        let nr = I::TILE_LANES * T::LANES;
+        let (m, n) = (rows.len(), cols.len());
+        let (kc, k_blocks) = balanced(p.k, KC);
+        let tiles = RowTiles::new(m, I::TILE_ROWS);
+        let tiles_per_block = (A_BLOCK / (kc.max(1) * size_of::<T>() * I::TILE_ROWS)).max(1);
+
+        // B must have unit stride along n for the tile. Where it has, a copy pays off only if enough
+        // tiles use it.
+        let packs_b = p.b_col != 1 || tiles.count > PACK_B_TILES;
+        // A broadcasts from any stride; a copy saves cache lines and TLB entries when it walks down
+        // columns, or when the rows fall on the same cache sets.
+        let packs_a = n > PACK_A_PANELS * nr && (p.a_k != 1 || aliases::<T>(p.a_row));
+        // With one block of A each panel of B is packed just before its only use, and stays in L1:
+        // all panels share the space of one.
+        let is_one_block = tiles.count <= tiles_per_block;
+        let nc = if is_one_block { n } else { (B_BLOCK / (kc.max(1) * size_of::<T>()) / nr).max(1) * nr };
+        let a_len = if packs_a { tiles_per_block.min(tiles.count) * I::TILE_ROWS * kc } else { 0 };
+        let a_len = a_len.next_multiple_of(T::LANES);
+        let b_len = if is_one_block { nr } else { nc.min(n.next_multiple_of(nr)) } * kc;
+        let lines = (a_len + b_len) * size_of::<T>() / size_of::<Line>();
+        if scratch.len() < lines {
+            scratch.resize(lines, Line([0; 64]));
+        }
+        let a_pack = scratch.as_mut_ptr().cast::<T>();
+        // SAFETY: `a_len` elements of the buffer come before the panels of B.
+        let b_pack = unsafe { a_pack.add(a_len) };
+
+        for block in 0..k_blocks {
+            let first = block * kc;
+            let kc = kc.min(p.k - first);
+            let resume = p.accumulate || block > 0;
+            let finish = if block + 1 == k_blocks { p.finish } else { None };
+            for col in (0..n).step_by(nc) {
+                let nc = nc.min(n - col);
+                for tile_start in (0..tiles.count).step_by(tiles_per_block) {
+                    let block_tiles = tile_start..(tile_start + tiles_per_block).min(tiles.count);
+                    if packs_a {
+                        let mut target = a_pack;
+                        for t in block_tiles.clone() {
+                            let (start, r) = tiles.get(t);
+                            // SAFETY: the rows and steps are in A; the buffer has `a_len` elements.
+                            unsafe {
+                                let a = p.a.add((rows.start + start) * p.a_row + first * p.a_k);
+                                pack_a(r, kc, a, p.a_row, p.a_k, target);
+                                target = target.add(r * kc);
+                            }
+                        }
+                    }
+                    for j in (0..nc).step_by(nr) {
+                        let width = nr.min(nc - j);
+                        let lanes = width.div_ceil(T::LANES);
+                        let padded = lanes * T::LANES;
+                        let column = cols.start + col + j;
+                        // SAFETY: the panel is in B. Packed panels that are kept start at j * kc,
+                        // because all before are nr wide; the `padded * kc` elements fit in `b_len`.
+                        let (b, b_k) = unsafe {
+                            let b = p.b.add(first * p.b_k + column * p.b_col);
+                            if packs_b || width != padded {
+                                let panel = b_pack.add(if is_one_block { 0 } else { j * kc });
+                                if tile_start == 0 {
+                                    pack_b(kc, width, padded, b, p.b_k, p.b_col, panel);
+                                }
+                                (panel.cast_const(), padded)
+                            } else {
+                                (b, p.b_k)
+                            }
+                        };
+                        let mut a_panel = a_pack.cast_const();
+                        for t in block_tiles.clone() {
+                            let (start, r) = tiles.get(t);
+                            let row = rows.start + start;
+                            // SAFETY: the tile is in C and its rows are in A (or in the packed block).
+                            unsafe {
+                                let (a, a_row, a_k) = if packs_a {
+                                    (a_panel, 1, r)
+                                } else {
+                                    (p.a.add(row * p.a_row + first * p.a_k), p.a_row, p.a_k)
+                                };
+                                a_panel = a_panel.wrapping_add(r * kc);
+                                let c = p.c.add(row * p.c_row + column);
+                                let operands =
+                                    Operands { k: kc, a, a_row, a_k, b, b_k, c, c_row: p.c_row, resume };
+                                run_tile::<I, T>(r, width, lanes, operands);
+                                if let Some(finish) = finish {
+                                    finish.finish_tile(FinishedTile {
+                                        row,
+                                        column,
+                                        rows: r,
+                                        cols: width,
+                                        c,
+                                        c_row: p.c_row,
+                                    });
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Row tiles from which packing B pays for itself.
+const PACK_B_TILES: usize = 4;
+/// Column panels from which packing A pays for itself.
+const PACK_A_PANELS: usize = 2;
+
+/// Whether rows with this stride meet in few sets of L1 (a multiple of 2 KiB: at most two sets).
+fn aliases<T>(stride: usize) -> bool {
+    (stride * size_of::<T>()).is_multiple_of(2048)
+}
+
+/// A tile of `width` columns; one that does not fill its lanes goes through a buffer, because C has
+/// no room for the padding.
+///
+/// # Safety
+/// The operands must hold a tile of `rows x width`, and B's panel the full `lanes`.
+#[inline(always)]
+unsafe fn run_tile<I: Isa, T: Real>(rows: usize, width: usize, lanes: usize, o: Operands<T>) {
+    let padded = lanes * T::LANES;
+    let mut buffer = [T::ZERO; MAX_TILE];
+    let is_partial = width != padded;
+    if is_partial && o.resume {
+        for i in 0..rows {
+            for j in 0..width {
+                // SAFETY: (i, j) is in the tile.
+                buffer[i * padded + j] = unsafe { *o.c.add(i * o.c_row + j) };
+            }
+        }
+    }
+    let (c, c_row) = if is_partial { (buffer.as_mut_ptr(), padded) } else { (o.c, o.c_row) };
+    // SAFETY: passed on from the caller; the buffer holds the largest tile.
+    unsafe { tile::run::<I, T>(rows, lanes, Operands { c, c_row, ..o }) };
+    if is_partial {
+        for i in 0..rows {
+            for j in 0..width {
+                // SAFETY: (i, j) is in the tile.
+                unsafe { *o.c.add(i * o.c_row + j) = buffer[i * padded + j] };
+            }
+        }
+    }
+}
+
+/// Rows cut into tiles that differ by one row at most: 13 rows are 7 + 6, not 12 + 1, because a tile
+/// of few rows leaves the multipliers waiting for each other.
+#[derive(Clone, Copy)]
+struct RowTiles {
+    count: usize,
+    short: usize,
+    /// Tiles that have `short + 1` rows; they come first.
+    long_count: usize,
+}
+
+impl RowTiles {
+    fn new(rows: usize, most: usize) -> RowTiles {
+        let count = rows.div_ceil(most);
+        RowTiles { count, short: rows / count, long_count: rows % count }
+    }
+
+    /// The first row and the number of rows of a tile.
+    #[inline(always)]
+    fn get(self, tile: usize) -> (usize, usize) {
+        (tile * self.short + tile.min(self.long_count), self.short + usize::from(tile < self.long_count))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn row_tiles_cover_all_rows_and_differ_by_one_at_most() {
+        for most in [6, 12] {
+            for rows in 1..200 {
+                let tiles = RowTiles::new(rows, most);
+                let mut next = 0;
+                for t in 0..tiles.count {
+                    let (start, len) = tiles.get(t);
+                    assert_eq!(start, next);
+                    assert!(len <= most && (len == tiles.short || len == tiles.short + 1));
+                    next += len;
+                }
+                assert_eq!(next, rows);
+            }
+        }
+    }
+}

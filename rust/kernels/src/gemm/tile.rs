@@ -1,0 +1,228 @@
+//! The microkernel: a tile of C kept in registers over a run of k.
+//!
+//! The one kernel of this crate that names registers. Written over lane arrays, LLVM takes the 6 x 16
+//! AVX2 accumulators apart into scalars and groups them anew across registers: 30 GF/s where this has 85
+//! (Rust 1.95). Each operation is the lane array's, so the bits are the same.
+
+use std::any::TypeId;
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::*;
+
+use crate::isa::{Isa, Level};
+use crate::lanes::{Lanes, Real};
+
+/// The largest tile of any instruction set, in elements of the type with the most lanes.
+pub(super) const MAX_TILE: usize = 12 * 2 * 16;
+
+/// The operands of one tile. `a` broadcasts from any strides, `b` is read in lane arrays.
+#[derive(Clone, Copy)]
+pub(super) struct Operands<T> {
+    pub k: usize,
+    pub a: *const T,
+    pub a_row: usize,
+    pub a_k: usize,
+    pub b: *const T,
+    pub b_k: usize,
+    pub c: *mut T,
+    pub c_row: usize,
+    /// Continue the sums that are in C instead of starting from zero.
+    pub resume: bool,
+}
+
+impl<T> Operands<T> {
+    /// The same operands under the name that `T` has after `is::<T, U>()`.
+    #[inline(always)]
+    fn cast<U>(self) -> Operands<U> {
+        let Operands { k, a, a_row, a_k, b, b_k, c, c_row, resume } = self;
+        Operands { k, a: a.cast(), a_row, a_k, b: b.cast(), b_k, c: c.cast(), c_row, resume }
+    }
+}
+
+/// `T::LANES` elements in the registers of an instruction set.
+trait Vector<T>: Copy {
+    /// # Safety
+    /// The CPU must have the instruction set; so for all that follow.
+    unsafe fn splat(value: T) -> Self;
+    /// # Safety
+    /// `source` must be readable for the lanes.
+    unsafe fn load(source: *const T) -> Self;
+    /// # Safety
+    /// `target` must be writable for the lanes.
+    unsafe fn store(self, target: *mut T);
+    /// `self * a + b`, rounded once.
+    ///
+    /// # Safety
+    /// See `splat`.
+    unsafe fn mul_add(self, a: Self, b: Self) -> Self;
+}
+
+/// Lane arrays, for the portable path.
+#[derive(Clone, Copy)]
+struct Array<L>(L);
+
+impl<T: Real> Vector<T> for Array<T::Lanes> {
+    #[inline(always)]
+    unsafe fn splat(value: T) -> Self {
+        Array(T::Lanes::splat(value))
+    }
+    #[inline(always)]
+    unsafe fn load(source: *const T) -> Self {
+        // SAFETY: promised by the caller.
+        Array(T::Lanes::load(unsafe { std::slice::from_raw_parts(source, T::LANES) }))
+    }
+    #[inline(always)]
+    unsafe fn store(self, target: *mut T) {
+        // SAFETY: promised by the caller.
+        self.0.store(unsafe { std::slice::from_raw_parts_mut(target, T::LANES) });
+    }
+    #[inline(always)]
+    unsafe fn mul_add(self, a: Self, b: Self) -> Self {
+        Array(self.0.mul_add(a.0, b.0))
+    }
+}
+
+/// A lane array of `$count` registers.
+#[cfg(target_arch = "x86_64")]
+macro_rules! registers {
+    ($register:ident x $count:literal of $type:ident, $width:literal:
+     $splat:ident $load:ident $store:ident $mul_add:ident) => {
+        impl Vector<$type> for [$register; $count] {
+            #[inline(always)]
+            unsafe fn splat(value: $type) -> Self {
+                // SAFETY: the caller promises the instruction set.
+                [unsafe { $splat(value) }; $count]
+            }
+            #[inline(always)]
+            unsafe fn load(source: *const $type) -> Self {
+                // SAFETY: promised by the caller.
+                std::array::from_fn(|i| unsafe { $load(source.add(i * $width)) })
+            }
+            #[inline(always)]
+            unsafe fn store(self, target: *mut $type) {
+                for i in 0..$count {
+                    // SAFETY: promised by the caller.
+                    unsafe { $store(target.add(i * $width), self[i]) };
+                }
+            }
+            #[inline(always)]
+            unsafe fn mul_add(self, a: Self, mut b: Self) -> Self {
+                for i in 0..$count {
+                    // SAFETY: the caller promises the instruction set.
+                    b[i] = unsafe { $mul_add(self[i], a[i], b[i]) };
+                }
+                b
+            }
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+registers!(__m256 x 2 of f32, 8: _mm256_set1_ps _mm256_loadu_ps _mm256_storeu_ps _mm256_fmadd_ps);
+#[cfg(target_arch = "x86_64")]
+registers!(__m256d x 2 of f64, 4: _mm256_set1_pd _mm256_loadu_pd _mm256_storeu_pd _mm256_fmadd_pd);
+#[cfg(target_arch = "x86_64")]
+registers!(__m512 x 1 of f32, 16: _mm512_set1_ps _mm512_loadu_ps _mm512_storeu_ps _mm512_fmadd_ps);
+#[cfg(target_arch = "x86_64")]
+registers!(__m512d x 1 of f64, 8: _mm512_set1_pd _mm512_loadu_pd _mm512_storeu_pd _mm512_fmadd_pd);
+
+/// Runs a block for each row below `R`, unrolled by hand: LLVM leaves a loop over many rows rolled,
+/// and the accumulators then live in memory (half the speed).
+macro_rules! each_row {
+    ($i:ident < $r:ident $body:block) => {
+        each_row!(@ $i $r $body 0 1 2 3 4 5 6 7 8 9 10 11)
+    };
+    (@ $i:ident $r:ident $body:block $($n:literal)*) => {
+        $(if $n < $r {
+            let $i: usize = $n;
+            $body
+        })*
+    };
+}
+
+/// `C[i][j] = fma(A[i][p], B[p][j], C[i][j])` for `p` ascending: one chain per element, in one lane.
+///
+/// # Safety
+/// `a` must be readable at `i * a_row + p * a_k`, `b` at `p * b_k + j` and `c` writable at
+/// `i * c_row + j` for all `i < R`, `j < N * T::LANES`, `p < k`; the CPU must have V's instructions.
+#[inline(always)]
+unsafe fn tile<T: Real, V: Vector<T>, const R: usize, const N: usize>(o: Operands<T>) {
+    // SAFETY: all that follows is promised by the caller. After the last step `a` and `b` point past
+    // the operands, hence `wrapping`, and are not read.
+    unsafe {
+        let mut acc = [[V::splat(T::ZERO); N]; R];
+        if o.resume {
+            each_row!(i < R {
+                for v in 0..N {
+                    acc[i][v] = V::load(o.c.add(i * o.c_row + v * T::LANES));
+                }
+            });
+        }
+        let (mut a, mut b) = (o.a, o.b);
+        for _ in 0..o.k {
+            let row: [V; N] = std::array::from_fn(|v| V::load(b.add(v * T::LANES)));
+            each_row!(i < R {
+                let x = V::splat(*a.add(i * o.a_row));
+                for v in 0..N {
+                    acc[i][v] = x.mul_add(row[v], acc[i][v]);
+                }
+            });
+            a = a.wrapping_add(o.a_k);
+            b = b.wrapping_add(o.b_k);
+        }
+        each_row!(i < R {
+            for v in 0..N {
+                acc[i][v].store(o.c.add(i * o.c_row + v * T::LANES));
+            }
+        });
+    }
+}
+
+/// Runs the tile of `rows` rows and `lanes` lane arrays, at most `I`'s tile.
+///
+/// # Safety
+/// As [`tile`] with `R = rows` and `N = lanes`; called where the code for `I` is compiled.
+#[inline(always)]
+pub(super) unsafe fn run<I: Isa, T: Real>(rows: usize, lanes: usize, o: Operands<T>) {
+    // SAFETY: passed on from the caller; T has the name under which it is cast. The conditions are
+    // constants of I and T.
+    unsafe {
+        match I::LEVEL {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 if is::<T, f32>() => select::<I, f32, [__m512; 1]>(rows, lanes, o.cast()),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 if is::<T, f64>() => select::<I, f64, [__m512d; 1]>(rows, lanes, o.cast()),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 if is::<T, f32>() => select::<I, f32, [__m256; 2]>(rows, lanes, o.cast()),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 if is::<T, f64>() => select::<I, f64, [__m256d; 2]>(rows, lanes, o.cast()),
+            _ => select::<I, T, Array<T::Lanes>>(rows, lanes, o),
+        }
+    }
+}
+
+#[inline(always)]
+fn is<T: 'static, U: 'static>() -> bool {
+    TypeId::of::<T>() == TypeId::of::<U>()
+}
+
+/// # Safety
+/// As [`run`].
+#[inline(always)]
+unsafe fn select<I: Isa, T: Real, V: Vector<T>>(rows: usize, lanes: usize, o: Operands<T>) {
+    // The comparisons with I's constants fold away, and with them the tiles that I cannot hold.
+    macro_rules! variants {
+        ($n:literal: $($r:literal)*) => {
+            match rows {
+                // SAFETY: passed on from the caller.
+                $($r if $r <= I::TILE_ROWS => unsafe { tile::<T, V, $r, $n>(o) },)*
+                _ => unreachable!("a tile of {rows} rows"),
+            }
+        };
+    }
+    if I::TILE_LANES == 2 && lanes == 2 {
+        variants!(2: 1 2 3 4 5 6 7 8 9 10 11 12);
+    } else {
+        debug_assert_eq!(lanes, 1);
+        variants!(1: 1 2 3 4 5 6 7 8 9 10 11 12);
+    }
+}

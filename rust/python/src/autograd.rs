@@ -1,0 +1,86 @@
+//! Gradients as functions, and the mode that turns recording on and off.
+
+use ferrograd_core::backward;
+use ferrograd_core::tensor::{self, Tensor};
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use crate::error::{Kind, Result, enter, enter_detached, raise};
+use crate::operand;
+use crate::tensor::PyTensor;
+
+/// One tensor, or several.
+fn tensors(objects: &Bound<'_, PyAny>) -> Result<Vec<Tensor>> {
+    if let Ok(one) = objects.cast::<PyTensor>() {
+        return Ok(vec![one.get().live()?.clone()]);
+    }
+    objects.try_iter()?.map(|object| Ok(object?.cast::<PyTensor>()?.get().live()?.clone())).collect()
+}
+
+/// The gradients of the sum of `outputs` (weighed by `grad_outputs`) with respect to `inputs`, without
+/// touching `.grad`.
+///
+/// Raises GraphError for an input that does not require a gradient or, unless `allow_unused`, that no
+/// output depends on.
+#[pyfunction]
+#[pyo3(signature = (outputs, inputs, grad_outputs = None, retain_graph = None, create_graph = false, allow_unused = false))]
+pub fn grad<'py>(
+    py: Python<'py>,
+    outputs: &Bound<'py, PyAny>,
+    inputs: &Bound<'py, PyAny>,
+    grad_outputs: Option<&Bound<'py, PyAny>>,
+    retain_graph: Option<bool>,
+    create_graph: bool,
+    allow_unused: bool,
+) -> Result<Bound<'py, PyTuple>> {
+    enter(|| {
+        let seeds = match grad_outputs {
+            None => Vec::new(),
+            Some(seed) if outputs.cast::<PyTensor>().is_ok() && !is_list(seed) => {
+                vec![Some(operand::tensor(seed)?)]
+            }
+            Some(seeds) => seeds
+                .try_iter()?
+                .map(|seed| {
+                    let seed = seed?;
+                    if seed.is_none() { Ok(None) } else { Ok(Some(operand::tensor(&seed)?)) }
+                })
+                .collect::<Result<Vec<_>>>()?,
+        };
+        let (outputs, inputs) = (tensors(outputs)?, tensors(inputs)?);
+        if !seeds.is_empty() && seeds.len() != outputs.len() {
+            let text = format!("grad: expected {} grad_outputs, got {}", outputs.len(), seeds.len());
+            return Err(raise(Kind::Graph, text).into());
+        }
+        if let Some(at) = inputs.iter().position(|input| !input.requires_grad()) {
+            return Err(raise(Kind::Graph, format!("grad: input {at} does not require a gradient")).into());
+        }
+        let retain = retain_graph.unwrap_or(create_graph);
+        let found = enter_detached(py, || backward::grad(&outputs, &inputs, &seeds, retain, create_graph))?;
+        if let Some(at) = found.iter().position(Option::is_none)
+            && !allow_unused
+        {
+            let text =
+                format!("grad: no output depends on input {at}; pass allow_unused=True to get None for it");
+            return Err(raise(Kind::Graph, text).into());
+        }
+        let found: Vec<Option<PyTensor>> = found.into_iter().map(|g| g.map(PyTensor::from)).collect();
+        Ok(PyTuple::new(py, found)?)
+    })
+}
+
+fn is_list(object: &Bound<'_, PyAny>) -> bool {
+    object.is_instance_of::<pyo3::types::PyList>() || object.is_instance_of::<PyTuple>()
+}
+
+/// Whether operations of this thread are recorded for backward.
+#[pyfunction]
+pub fn is_grad_enabled() -> bool {
+    tensor::is_grad_enabled()
+}
+
+/// Turns recording on or off on this thread; returns the mode before.
+#[pyfunction]
+pub fn set_grad_enabled(mode: bool) -> bool {
+    tensor::set_grad_enabled(mode)
+}

@@ -1,0 +1,218 @@
+//! Functions that make tensors from data, sizes and ranges.
+
+use ferrograd_core::buffer::Array;
+use ferrograd_core::dtype::{DType, Element};
+use ferrograd_core::for_any;
+use ferrograd_core::shape::Dims;
+use ferrograd_core::tensor::Tensor;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyInt, PyTuple};
+
+use crate::dtype::{self, check_device};
+use crate::error::{Kind, Result, enter, raise};
+use crate::operand::{self, sizes};
+use crate::tensor::{PyTensor, construct};
+
+/// A shape from ints or from one sequence.
+///
+/// # Errors
+/// `ShapeError`.
+pub fn size(op: &'static str, size: &Bound<'_, PyTuple>) -> Result<Dims> {
+    operand::shape(op, &sizes(size)?)
+}
+
+/// A leaf on the CPU.
+///
+/// # Errors
+/// `DeviceError`; `DTypeError` for a gradient of integers.
+pub fn finish(array: Array, device: Option<&Bound<'_, PyAny>>, requires_grad: bool) -> Result<PyTensor> {
+    check_device(device)?;
+    let tensor = Tensor::constant(array);
+    if requires_grad {
+        tensor.set_requires_grad(true)?;
+    }
+    Ok(tensor.into())
+}
+
+/// A tensor with a copy of the data: numpy arrays and scalars keep their dtype, Python floats become
+/// float32, ints int64.
+///
+/// Raises DTypeError for data that are not real numbers, ShapeError for ragged lists.
+#[pyfunction]
+#[pyo3(signature = (data, dtype = None, requires_grad = false, device = None))]
+pub fn tensor(
+    data: &Bound<'_, PyAny>,
+    dtype: Option<&Bound<'_, PyAny>>,
+    requires_grad: bool,
+    device: Option<&Bound<'_, PyAny>>,
+) -> Result<PyTensor> {
+    enter(|| {
+        check_device(device)?;
+        Ok(construct(data, dtype::parse_optional(dtype)?, requires_grad, true)?.into())
+    })
+}
+
+macro_rules! filled {
+    ($($(#[$doc:meta])* $name:ident = $value:expr),* $(,)?) => {
+        $($(#[$doc])*
+        #[pyfunction]
+        #[pyo3(signature = (*size, dtype = None, device = None, requires_grad = false))]
+        pub fn $name(
+            size: &Bound<'_, PyTuple>,
+            dtype: Option<&Bound<'_, PyAny>>,
+            device: Option<&Bound<'_, PyAny>>,
+            requires_grad: bool,
+        ) -> Result<PyTensor> {
+            enter(|| {
+                let shape = self::size(stringify!($name), size)?;
+                let dtype = dtype::parse_optional(dtype)?.unwrap_or(DType::F32);
+                finish(Array::full(dtype, shape, $value)?, device, requires_grad)
+            })
+        })*
+    };
+}
+filled! {
+    /// Zeros; the size as ints or as one sequence.
+    zeros = 0.0,
+    /// Ones; the size as ints or as one sequence.
+    ones = 1.0,
+    /// As `zeros`: this library hands out no memory that was not set.
+    empty = 0.0,
+}
+
+macro_rules! filled_like {
+    ($($(#[$doc:meta])* $name:ident = $value:expr),* $(,)?) => {
+        $($(#[$doc])*
+        #[pyfunction]
+        #[pyo3(signature = (input, *, dtype = None, device = None, requires_grad = false))]
+        pub fn $name(
+            input: &Bound<'_, PyAny>,
+            dtype: Option<&Bound<'_, PyAny>>,
+            device: Option<&Bound<'_, PyAny>>,
+            requires_grad: bool,
+        ) -> Result<PyTensor> {
+            enter(|| {
+                let like = operand::tensor(input)?;
+                let dtype = dtype::parse_optional(dtype)?.unwrap_or(like.dtype());
+                finish(Array::full(dtype, *like.shape(), $value)?, device, requires_grad)
+            })
+        })*
+    };
+}
+filled_like! {
+    /// Zeros with the shape and, by default, the dtype of `input`.
+    zeros_like = 0.0,
+    /// Ones with the shape and, by default, the dtype of `input`.
+    ones_like = 1.0,
+}
+
+/// One value everywhere; a float gives float32, an int int64, a bool bool.
+#[pyfunction]
+#[pyo3(signature = (size, fill_value, *, dtype = None, device = None, requires_grad = false))]
+pub fn full(
+    size: Vec<isize>,
+    fill_value: &Bound<'_, PyAny>,
+    dtype: Option<&Bound<'_, PyAny>>,
+    device: Option<&Bound<'_, PyAny>>,
+    requires_grad: bool,
+) -> Result<PyTensor> {
+    enter(|| {
+        let value = construct(fill_value, dtype::parse_optional(dtype)?, false, false)?;
+        let shape = operand::shape("full", &size)?;
+        let filled = value.broadcast_to(&shape)?.copied()?;
+        finish(filled.array().clone(), device, requires_grad)
+    })
+}
+
+fn is_whole(value: &Bound<'_, PyAny>) -> bool {
+    value.is_instance_of::<PyInt>() && !value.is_instance_of::<PyBool>()
+}
+
+/// `arange(end)` or `arange(start, end, step=1)`: start, start + step, ... below end. Ints give int64,
+/// anything else float32.
+#[pyfunction]
+#[pyo3(signature = (start, end = None, step = None, *, dtype = None, device = None, requires_grad = false),
+       text_signature = "(start, end=None, step=1, *, dtype=None, device=None, requires_grad=False)")]
+pub fn arange(
+    start: &Bound<'_, PyAny>,
+    end: Option<&Bound<'_, PyAny>>,
+    step: Option<&Bound<'_, PyAny>>,
+    dtype: Option<&Bound<'_, PyAny>>,
+    device: Option<&Bound<'_, PyAny>>,
+    requires_grad: bool,
+) -> Result<PyTensor> {
+    enter(|| {
+        let given = [Some(start), end, step];
+        let default = if given.into_iter().flatten().all(is_whole) { DType::I64 } else { DType::F32 };
+        let dtype = dtype::parse_optional(dtype)?.unwrap_or(default);
+        let (start, end) = match end {
+            Some(end) => (start.extract::<f64>()?, end.extract::<f64>()?),
+            None => (0.0, start.extract::<f64>()?),
+        };
+        let step = step.map_or(Ok(1.0), |step| step.extract::<f64>())?;
+        let count = ((end - start) / step).ceil();
+        if step == 0.0 || !count.is_finite() || count > (1u64 << 48) as f64 {
+            let text = format!(
+                "arange: expected a finite range and a step that is not 0, got {start} to {end} by {step}"
+            );
+            return Err(raise(Kind::Config, text).into());
+        }
+        let array = Array::zeros(dtype, Dims::from_slice(&[count.max(0.0) as usize]))?;
+        for_any!(dtype, T => {
+            for (i, value) in array.write::<T>().iter_mut().enumerate() {
+                *value = T::from_f64(start + i as f64 * step);
+            }
+        });
+        finish(array, device, requires_grad)
+    })
+}
+
+/// `steps` numbers from `start` to `end`, both included, evenly spaced.
+#[pyfunction]
+#[pyo3(signature = (start, end, steps, *, dtype = None, device = None, requires_grad = false))]
+pub fn linspace(
+    start: f64,
+    end: f64,
+    steps: isize,
+    dtype: Option<&Bound<'_, PyAny>>,
+    device: Option<&Bound<'_, PyAny>>,
+    requires_grad: bool,
+) -> Result<PyTensor> {
+    enter(|| {
+        let dtype = dtype::parse_optional(dtype)?.unwrap_or(DType::F32);
+        let array = Array::zeros(dtype, operand::shape("linspace", &[steps])?)?;
+        let gaps = (steps - 1).max(1) as f64;
+        for_any!(dtype, T => {
+            for (i, value) in array.write::<T>().iter_mut().enumerate() {
+                // Weighing both ends meets both exactly.
+                let share = i as f64 / gaps;
+                *value = T::from_f64(start * (1.0 - share) + end * share);
+            }
+        });
+        finish(array, device, requires_grad)
+    })
+}
+
+/// Ones on the diagonal of an (n, m) matrix, zeros elsewhere.
+#[pyfunction]
+#[pyo3(signature = (n, m = None, *, dtype = None, device = None, requires_grad = false))]
+pub fn eye(
+    n: isize,
+    m: Option<isize>,
+    dtype: Option<&Bound<'_, PyAny>>,
+    device: Option<&Bound<'_, PyAny>>,
+    requires_grad: bool,
+) -> Result<PyTensor> {
+    enter(|| {
+        let dtype = dtype::parse_optional(dtype)?.unwrap_or(DType::F32);
+        let shape = operand::shape("eye", &[n, m.unwrap_or(n)])?;
+        let array = Array::zeros(dtype, shape)?;
+        for_any!(dtype, T => {
+            let mut values = array.write::<T>();
+            for i in 0..shape[0].min(shape[1]) {
+                values[i * shape[1] + i] = T::from_f64(1.0);
+            }
+        });
+        finish(array, device, requires_grad)
+    })
+}

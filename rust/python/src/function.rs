@@ -1,0 +1,154 @@
+//! Functions of several tensors: joining, choosing, the linear layer, and losses (unreduced).
+
+use ferrograd_core::op::Loss;
+use ferrograd_core::shape::Dims;
+use ferrograd_core::tensor::Tensor;
+use pyo3::prelude::*;
+
+use crate::error::{Kind, Result, enter, raise};
+use crate::operand::{self, Operand};
+use crate::tensor::PyTensor;
+use crate::tensor_arithmetic::{long, select};
+
+fn tensors(objects: &Bound<'_, PyAny>) -> Result<Vec<Tensor>> {
+    objects.try_iter()?.map(|object| operand::tensor(&object?)).collect()
+}
+
+/// Tensors joined along a dimension that they have.
+#[pyfunction]
+#[pyo3(signature = (tensors, dim = 0))]
+pub fn cat(tensors: &Bound<'_, PyAny>, dim: isize) -> Result<PyTensor> {
+    enter(|| Ok(Tensor::cat(&self::tensors(tensors)?, dim)?.into()))
+}
+
+/// Tensors of one shape joined along a new dimension.
+#[pyfunction]
+#[pyo3(signature = (tensors, dim = 0))]
+pub fn stack(tensors: &Bound<'_, PyAny>, dim: isize) -> Result<PyTensor> {
+    enter(|| Ok(Tensor::stack(&self::tensors(tensors)?, dim)?.into()))
+}
+
+/// `input` where the condition holds, else `other`; the gradient goes where the value came from.
+#[pyfunction]
+pub fn r#where(
+    condition: &Bound<'_, PyAny>,
+    input: &Bound<'_, PyAny>,
+    other: &Bound<'_, PyAny>,
+) -> Result<PyTensor> {
+    enter(|| {
+        let condition = operand::tensor(condition)?;
+        Ok(select(&condition, Operand::of(input)?, Operand::of(other)?)?.into())
+    })
+}
+
+/// input weight^T + bias, for weights of shape (outputs, inputs).
+#[pyfunction]
+#[pyo3(signature = (input, weight, bias = None))]
+pub fn linear(
+    py: Python<'_>,
+    input: &Bound<'_, PyAny>,
+    weight: &Bound<'_, PyAny>,
+    bias: Option<&Bound<'_, PyAny>>,
+) -> Result<PyTensor> {
+    enter(|| {
+        let (input, weight) = (operand::tensor(input)?, operand::tensor(weight)?);
+        let bias = bias.map(operand::tensor).transpose()?;
+        let size = input.shape().elements().max(weight.shape().elements());
+        Ok(long(py, size, || input.linear(&weight, bias.as_ref()))?.into())
+    })
+}
+
+fn loss(
+    py: Python<'_>,
+    input: &Tensor,
+    loss: Loss,
+    target: &Tensor,
+    weight: Option<&Tensor>,
+) -> Result<PyTensor> {
+    Ok(long(py, input.shape().elements(), || input.loss(loss, target, weight))?.into())
+}
+
+/// Softmax cross-entropy of logits (batch, classes), a value a row: with class indices (batch,)
+/// -log softmax(x)_y, times the class's weight; with probabilities (batch, classes) the mean under them.
+///
+/// Raises LabelError for an index outside the classes.
+#[pyfunction]
+#[pyo3(signature = (input, target, weight = None, ignore_index = -100, label_smoothing = 0.0))]
+pub fn cross_entropy(
+    py: Python<'_>,
+    input: &Bound<'_, PyAny>,
+    target: &Bound<'_, PyAny>,
+    weight: Option<&Bound<'_, PyAny>>,
+    ignore_index: i64,
+    label_smoothing: f64,
+) -> Result<PyTensor> {
+    enter(|| {
+        if !(0.0..=1.0).contains(&label_smoothing) {
+            let text = format!("label_smoothing: expected a number from 0 to 1, got {label_smoothing}");
+            return Err(raise(Kind::Config, text).into());
+        }
+        let (input, target) = (operand::tensor(input)?, operand::tensor(target)?);
+        let weight = weight.map(operand::tensor).transpose()?;
+        let weighted = weight.is_some();
+        let kind = if target.dtype().is_float() {
+            Loss::SoftCrossEntropy { label_smoothing, weighted }
+        } else {
+            Loss::CrossEntropy { label_smoothing, ignore_index, weighted }
+        };
+        loss(py, &input, kind, &target, weight.as_ref())
+    })
+}
+
+/// Multiclass hinge of scores (batch, classes), a value a row: sum over j != y of
+/// max(0, margin - s_y + s_j)^p, divided by the number of classes where asked.
+#[pyfunction]
+#[pyo3(signature = (input, target, p = 1, margin = 1.0, weight = None, divide_by_classes = true))]
+pub fn multi_margin(
+    py: Python<'_>,
+    input: &Bound<'_, PyAny>,
+    target: &Bound<'_, PyAny>,
+    p: u32,
+    margin: f64,
+    weight: Option<&Bound<'_, PyAny>>,
+    divide_by_classes: bool,
+) -> Result<PyTensor> {
+    enter(|| {
+        if p != 1 && p != 2 {
+            return Err(raise(Kind::Config, format!("p: expected 1 or 2, got {p}")).into());
+        }
+        let (input, target) = (operand::tensor(input)?, operand::tensor(target)?);
+        let weight = weight.map(operand::tensor).transpose()?;
+        let kind = Loss::MultiMargin { p, margin, divide_by_classes, weighted: weight.is_some() };
+        loss(py, &input, kind, &target, weight.as_ref())
+    })
+}
+
+/// Binary cross-entropy of probabilities, a value an element: -(t log x + (1 - t) log(1 - x)), each
+/// logarithm at least -100.
+#[pyfunction]
+pub fn bce(py: Python<'_>, input: &Bound<'_, PyAny>, target: &Bound<'_, PyAny>) -> Result<PyTensor> {
+    enter(|| {
+        let input = operand::tensor(input)?;
+        loss(py, &input, Loss::BinaryCrossEntropy, &operand::tensor(target)?, None)
+    })
+}
+
+/// Binary cross-entropy of logits, a value an element; `pos_weight` multiplies the positives' part.
+#[pyfunction]
+#[pyo3(signature = (input, target, pos_weight = None))]
+pub fn bce_with_logits(
+    py: Python<'_>,
+    input: &Bound<'_, PyAny>,
+    target: &Bound<'_, PyAny>,
+    pos_weight: Option<&Bound<'_, PyAny>>,
+) -> Result<PyTensor> {
+    enter(|| {
+        let (input, target) = (operand::tensor(input)?, operand::tensor(target)?);
+        let classes = Dims::from_slice(&[input.shape().last().copied().unwrap_or(1)]);
+        let weight =
+            pos_weight.map(|w| Ok::<_, crate::error::Failure>(operand::tensor(w)?.broadcast_to(&classes)?));
+        let weight = weight.transpose()?;
+        let kind = Loss::BinaryCrossEntropyWithLogits { weighted: weight.is_some() };
+        loss(py, &input, kind, &target, weight.as_ref())
+    })
+}

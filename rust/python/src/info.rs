@@ -1,0 +1,63 @@
+//! What was built, what the machine has, and how many threads to use.
+
+use ferrograd_kernels::{isa, pool};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::error::{Kind, Result, enter, raise};
+
+/// Sets the number of threads of later operations. Results do not depend on it.
+#[pyfunction]
+pub fn set_num_threads(threads: isize) -> Result<()> {
+    enter(|| match usize::try_from(threads) {
+        Ok(count) if count > 0 => {
+            pool::set_num_threads(count);
+            Ok(())
+        }
+        _ => Err(raise(Kind::Config, format!("threads: expected at least 1, got {threads}")).into()),
+    })
+}
+
+/// The number of threads that operations use.
+#[pyfunction]
+pub fn get_num_threads() -> usize {
+    pool::num_threads()
+}
+
+/// Version, instruction set, threads and build.
+#[pyfunction]
+pub fn info(py: Python<'_>) -> Result<Bound<'_, PyDict>> {
+    enter(|| {
+        let info = PyDict::new(py);
+        info.set_item("version", env!("CARGO_PKG_VERSION"))?;
+        info.set_item("isa", isa::active().name())?;
+        let supported: Vec<_> = isa::Level::supported().map(isa::Level::name).collect();
+        info.set_item("isa_supported", supported)?;
+        info.set_item("threads", pool::num_threads())?;
+        info.set_item("profile", env!("FERROGRAD_PROFILE"))?;
+        info.set_item("target", env!("FERROGRAD_TARGET"))?;
+        info.set_item("rustc", env!("FERROGRAD_RUSTC"))?;
+        Ok(info)
+    })
+}
+
+/// Joins the worker threads: `fork` would not copy them.
+#[pyfunction]
+pub fn _before_fork() {
+    pool::shutdown();
+}
+
+/// Chooses the instruction set, and keeps `fork` from losing threads.
+///
+/// # Errors
+/// `ConfigError` when `FERROGRAD_ISA` names a level that this CPU lacks.
+pub fn start(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    isa::init().map_err(|error| raise(Kind::Config, error.to_string()))?;
+    let os = module.py().import("os")?;
+    if let Some(register) = os.getattr_opt("register_at_fork")? {
+        let options = PyDict::new(module.py());
+        options.set_item("before", module.getattr("_before_fork")?)?;
+        register.call((), Some(&options))?;
+    }
+    Ok(())
+}

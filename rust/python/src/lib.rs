@@ -1,0 +1,68 @@
+//! The extension module `ferrograd._core`: Python classes and functions over `ferrograd-core`.
+//!
+//! Nothing is computed here. Python's view of each name is in `python/ferrograd/_core.pyi`.
+
+mod array;
+mod autograd;
+mod create;
+mod dtype;
+mod error;
+mod file;
+mod function;
+mod gate;
+mod graph;
+mod info;
+mod operand;
+mod optim;
+mod random;
+mod tensor;
+mod tensor_arithmetic;
+mod tensor_copy;
+mod tensor_index;
+mod tensor_inplace;
+mod tensor_reduce;
+mod tensor_shape;
+mod tensor_text;
+mod trainer;
+
+/// The native module of ferrograd.
+#[pyo3::pymodule]
+mod _core {
+    use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use crate::autograd::{grad, is_grad_enabled, set_grad_enabled};
+    #[pymodule_export]
+    use crate::create::{arange, empty, eye, full, linspace, ones, ones_like, tensor, zeros, zeros_like};
+    #[pymodule_export]
+    use crate::dtype::{_rebuild_dtype, PyDType, PyDevice};
+    #[pymodule_export]
+    use crate::file::{load_tensors, save_tensors};
+    #[pymodule_export]
+    use crate::function::{bce, bce_with_logits, cat, cross_entropy, linear, multi_margin, stack, r#where};
+    #[pymodule_export]
+    use crate::gate::gate;
+    #[pymodule_export]
+    use crate::graph::{PyGraph, PyNode};
+    #[pymodule_export]
+    use crate::info::{_before_fork, get_num_threads, info, set_num_threads};
+    #[pymodule_export]
+    use crate::optim::{adam_update, sgd_update};
+    #[pymodule_export]
+    use crate::random::{PyGenerator, dropout_mask, manual_seed, rand, randint, randn};
+    #[pymodule_export]
+    use crate::tensor::PyTensor;
+    #[pymodule_export]
+    use crate::tensor_copy::_rebuild_tensor;
+    #[pymodule_export]
+    use crate::trainer::{PyEngine, check_finite};
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        module.add("ValuesIndices", crate::tensor_reduce::values_indices(module.py())?)?;
+        crate::error::register(module)?;
+        crate::dtype::register(module)?;
+        crate::info::start(module)
+    }
+}

@@ -1,0 +1,133 @@
+//! Random numbers: the class `Generator`, and tensors drawn from one.
+
+use ferrograd_core::dtype::DType;
+use ferrograd_core::op::{DEFAULT_GENERATOR, DropoutMask, Generator};
+use ferrograd_core::tensor::Tensor;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use crate::create::{finish, size};
+use crate::dtype;
+use crate::error::{Kind, Result, enter, raise};
+use crate::operand;
+use crate::tensor::PyTensor;
+
+/// A stream of random numbers: what the n-th draw gives depends on the seed and on n alone.
+#[pyclass(name = "Generator", module = "ferrograd", frozen)]
+pub struct PyGenerator(Option<Generator>);
+
+/// The given generator, or the one of `manual_seed`.
+pub fn generator<'a>(given: Option<&'a Bound<'_, PyGenerator>>) -> &'a Generator {
+    given.and_then(|g| g.get().0.as_ref()).unwrap_or(&DEFAULT_GENERATOR)
+}
+
+fn parse_seed(seed: &Bound<'_, PyAny>) -> Result<u64> {
+    seed.extract::<u64>().or_else(|_| {
+        let text = format!("seed: expected an integer from 0 to 2**64 - 1, got {}", seed.repr()?);
+        Err(raise(Kind::Config, text).into())
+    })
+}
+
+#[pymethods]
+impl PyGenerator {
+    #[new]
+    fn new() -> PyGenerator {
+        PyGenerator(Some(Generator::new(0)))
+    }
+
+    /// Starts again from `seed`; returns the generator.
+    fn manual_seed<'py>(slf: Bound<'py, Self>, seed: &Bound<'py, PyAny>) -> Result<Bound<'py, Self>> {
+        enter(|| {
+            generator(Some(&slf)).manual_seed(parse_seed(seed)?);
+            Ok(())
+        })?;
+        Ok(slf)
+    }
+
+    /// The seed it was started from.
+    #[getter]
+    fn seed(&self) -> u64 {
+        self.0.as_ref().unwrap_or(&DEFAULT_GENERATOR).seed()
+    }
+}
+
+/// Starts the generator that everything without one of its own draws from; returns it.
+#[pyfunction]
+pub fn manual_seed(seed: &Bound<'_, PyAny>) -> Result<PyGenerator> {
+    enter(|| {
+        DEFAULT_GENERATOR.manual_seed(parse_seed(seed)?);
+        Ok(PyGenerator(None))
+    })
+}
+
+/// Numbers drawn uniformly from [0, 1).
+#[pyfunction]
+#[pyo3(signature = (*size, generator = None, dtype = None, device = None, requires_grad = false))]
+pub fn rand(
+    size: &Bound<'_, PyTuple>,
+    generator: Option<&Bound<'_, PyGenerator>>,
+    dtype: Option<&Bound<'_, PyAny>>,
+    device: Option<&Bound<'_, PyAny>>,
+    requires_grad: bool,
+) -> Result<PyTensor> {
+    enter(|| {
+        let (shape, dtype) = (self::size("rand", size)?, dtype::parse_optional(dtype)?.unwrap_or(DType::F32));
+        finish(self::generator(generator).uniform(dtype, shape, 0.0, 1.0)?, device, requires_grad)
+    })
+}
+
+/// Numbers drawn from the normal distribution with mean 0 and standard deviation 1.
+#[pyfunction]
+#[pyo3(signature = (*size, generator = None, dtype = None, device = None, requires_grad = false))]
+pub fn randn(
+    size: &Bound<'_, PyTuple>,
+    generator: Option<&Bound<'_, PyGenerator>>,
+    dtype: Option<&Bound<'_, PyAny>>,
+    device: Option<&Bound<'_, PyAny>>,
+    requires_grad: bool,
+) -> Result<PyTensor> {
+    enter(|| {
+        let (shape, dtype) =
+            (self::size("randn", size)?, dtype::parse_optional(dtype)?.unwrap_or(DType::F32));
+        finish(self::generator(generator).normal(dtype, shape, 0.0, 1.0)?, device, requires_grad)
+    })
+}
+
+/// `randint(high, size)` or `randint(low, high, size)`: integers from `low` (default 0) to `high - 1`.
+#[pyfunction]
+#[pyo3(signature = (low, high, size = None, *, generator = None, dtype = None, device = None, requires_grad = false))]
+pub fn randint(
+    low: i64,
+    high: &Bound<'_, PyAny>,
+    size: Option<Vec<isize>>,
+    generator: Option<&Bound<'_, PyGenerator>>,
+    dtype: Option<&Bound<'_, PyAny>>,
+    device: Option<&Bound<'_, PyAny>>,
+    requires_grad: bool,
+) -> Result<PyTensor> {
+    enter(|| {
+        let (low, high, size) = match size {
+            Some(size) => (low, high.extract::<i64>()?, size),
+            None => (0, low, high.extract::<Vec<isize>>()?),
+        };
+        let values = self::generator(generator).integers(operand::shape("randint", &size)?, low, high)?;
+        let dtype = dtype::parse_optional(dtype)?.unwrap_or(DType::I64);
+        let values = Tensor::constant(values).cast(dtype)?;
+        finish(values.array().clone(), device, requires_grad)
+    })
+}
+
+/// 0 with probability `p`, else 1 / (1 - p). A plan draws it anew at each step.
+#[pyfunction]
+#[pyo3(signature = (shape, p, dtype, generator = None))]
+pub fn dropout_mask(
+    shape: Vec<isize>,
+    p: f64,
+    dtype: &Bound<'_, PyAny>,
+    generator: Option<&Bound<'_, PyGenerator>>,
+) -> Result<PyTensor> {
+    enter(|| {
+        let shape = operand::shape("dropout_mask", &shape)?;
+        Ok(DropoutMask::tensor(p, dtype::parse(dtype)?, shape, self::generator(generator))?.into())
+    })
+}
