@@ -233,21 +233,12 @@ def _train(arguments: argparse.Namespace) -> None:
         print(f"wrote {arguments.out}")
 
 
-class _JsonLines:
-    """Callback that prints one JSON object for each epoch."""
+class _JsonLines(fg.Callback):
+    """Print one JSON object for each epoch."""
 
-    def on_train_begin(self, *args: Any) -> None:
-        """Print nothing."""
-
-    def on_train_end(self, *args: Any) -> None:
-        """Print nothing."""
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Print nothing."""
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """Print the epoch, counted from 1, and what was measured."""
-        print(json.dumps({"epoch": epoch + 1, **{key: float(value) for key, value in (logs or {}).items()}}))
+        print(json.dumps({"epoch": epoch + 1, **logs}), flush=True)
 
 
 def _read_problem(arguments: argparse.Namespace) -> Problem:
