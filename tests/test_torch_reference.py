@@ -1,7 +1,7 @@
 """Values, gradients and training runs of PyTorch 2.13 in float64, agreed with to 1e-10.
 
-`data/torch_reference.npz` holds for each case of its manifest the inputs ``in0``, ``in1``, ..., the output, the gradient
-that was sent back (``cotangent``) and the gradients that arrived.
+`data/torch_reference.npz` holds for each case of its manifest the inputs ``in0``, ``in1``, ..., the output,
+the gradient that was sent back (``cotangent``) and the gradients that arrived.
 """
 
 import json

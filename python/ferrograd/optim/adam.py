@@ -112,6 +112,25 @@ class Adam(Optimizer):
                 step=step,
             )
 
+    def state_tensors(self, param: Tensor) -> list[Tensor]:
+        """Return the moments and, with amsgrad, the largest second moment."""
+        state = self.init_state(param)
+        names = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+        return [state[name] for name in names if name in state]
+
+    def rule(self, group: Mapping[str, Any], steps: int) -> dict[str, Any]:
+        """Return a compiled step's form of a group's options."""
+        return {
+            "kind": "adam",
+            "lr": float(group["lr"]),
+            "beta1": float(group["betas"][0]),
+            "beta2": float(group["betas"][1]),
+            "eps": float(group["eps"]),
+            "weight_decay": float(group["weight_decay"]),
+            "decoupled": group["decoupled_weight_decay"],
+            "step": steps + 1,
+        }
+
 
 class AdamW(Adam):
     """Adam after ``p = p - lr weight_decay p``: decay apart from the gradient (Loshchilov and Hutter, 2019).

@@ -62,7 +62,24 @@ class Optimizer:
         """Update the parameters of a group that have a gradient."""
         raise NotImplementedError
 
+    def state_tensors(self, param: Tensor) -> list[Tensor]:
+        """Return the buffers of a parameter in the order in which a compiled step takes them."""
+        raise NotImplementedError
+
+    def rule(self, group: Mapping[str, Any], steps: int) -> dict[str, Any]:
+        """Return a compiled step's form of a group's options, for parameters with `steps` updates behind them."""
+        raise NotImplementedError
+
     # What is common
+
+    def steps_of(self, param: Tensor) -> int:
+        """Return how often a parameter was updated, where the state counts it; else 0."""
+        return int(self.state.get(param, {}).get("step", 0))
+
+    def count_steps(self, param: Tensor, made: int) -> None:
+        """Add updates that a compiled step made to the count of a parameter."""
+        if "step" in self.state.get(param, {}):
+            self.state[param]["step"] += made
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters, for instance layers that are unfrozen later.

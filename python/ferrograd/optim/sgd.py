@@ -107,3 +107,14 @@ class SGD(Optimizer):
                 )
         for state in states:
             state["step"] += 1
+
+    def state_tensors(self, param: Tensor) -> list[Tensor]:
+        """Return the momentum buffer, where there is momentum."""
+        has_momentum = self._group_of(param)["momentum"] != 0
+        return [self.init_state(param)["momentum_buffer"]] if has_momentum else []
+
+    def rule(self, group: Mapping[str, Any], steps: int) -> dict[str, Any]:
+        """Return a compiled step's form of a group's options."""
+        names = ("lr", "momentum", "dampening", "weight_decay")
+        options: dict[str, Any] = {name: float(group[name]) for name in names}
+        return {"kind": "sgd", **options, "nesterov": group["nesterov"], "first_step": steps == 0}

@@ -273,8 +273,7 @@ impl Graph {
             Action::Constant(value) => Some(value),
             _ => None,
         };
-        let constants: Vec<Option<f64>> =
-            self.nodes[node].sources.iter().flatten().map(constant).collect();
+        let constants: Vec<Option<f64>> = self.nodes[node].sources.iter().flatten().map(constant).collect();
         let beside = operands.iter().zip(&constants).filter(|(_, constant)| constant.is_none());
         let Some(dtype) = beside.map(|(value, _)| value.dtype()).find(|dtype| dtype.is_float()) else {
             return Ok(());

@@ -274,8 +274,8 @@ pub struct Epoch {
     pub correct: usize,
     /// Rows seen.
     pub rows: usize,
-    /// Number of the batch whose loss was not finite; its update was not made.
-    pub bad_batch: Option<usize>,
+    /// Number and loss of the batch whose loss was not finite; its update was not made.
+    pub diverged: Option<(usize, f64)>,
 }
 
 /// Compiled steps by batch size, with the optimizer's rules.
@@ -349,7 +349,7 @@ impl Engine {
                 copy_rows(&step.plan.outputs()[0], scores, epoch.rows)?;
             }
             if !outcome.loss.is_finite() {
-                epoch.bad_batch = Some(number);
+                epoch.diverged = Some((number, outcome.loss));
                 return Ok(epoch);
             }
             if !step.updates.is_empty() {

@@ -5,9 +5,12 @@
 
 use ferrograd_core::buffer::Array;
 use ferrograd_core::dtype::{DType, Element};
+use ferrograd_core::error::Error;
 use ferrograd_core::for_any;
 use ferrograd_core::shape::Dims;
+use ferrograd_core::train::Rows;
 use ferrograd_kernels::elementwise;
+use ferrograd_kernels::gather::{self, Source};
 use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -99,8 +102,14 @@ pub fn read(object: &Bound<'_, PyAny>, dtype: Option<DType>) -> Result<Array> {
 fn read_through_numpy(object: &Bound<'_, PyAny>, dtype: Option<DType>) -> Result<Array> {
     let py = object.py();
     let numpy = numpy(py)?;
-    if object.is_instance(numpy.masked.bind(py))? && object.getattr("mask")?.call_method0("any")?.is_truthy()? {
-        return Err(raise(Kind::Config, "array: masked elements have no value; fill them with .filled(value)").into());
+    if object.is_instance(numpy.masked.bind(py))?
+        && object.getattr("mask")?.call_method0("any")?.is_truthy()?
+    {
+        return Err(raise(
+            Kind::Config,
+            "array: masked elements have no value; fill them with .filled(value)",
+        )
+        .into());
     }
     let array = numpy.asarray.bind(py).call1((object,)).map_err(|error| explain(py, object, error))?;
     let found = array.getattr("dtype")?;
@@ -132,7 +141,8 @@ fn read_through_numpy(object: &Bound<'_, PyAny>, dtype: Option<DType>) -> Result
     let rank: usize = array.getattr("ndim")?.extract()?;
     // The buffer of a 0-d array has no shape to read.
     let flat = if rank == 0 { array.call_method1("reshape", (1,))? } else { array };
-    let values = read_buffer(&flat, Some(target))?.ok_or_else(|| raise(Kind::Internal, "array: unreadable buffer"))?;
+    let values =
+        read_buffer(&flat, Some(target))?.ok_or_else(|| raise(Kind::Internal, "array: unreadable buffer"))?;
     Ok(if rank == 0 { values.view(Dims::scalar(), Dims::scalar(), 0) } else { values })
 }
 
@@ -288,4 +298,128 @@ pub fn is_operand(object: &Bound<'_, PyAny>) -> PyResult<bool> {
         || is_numpy(object)?
         || object.is_instance_of::<PyList>()
         || object.is_instance_of::<PyTuple>())
+}
+
+/// A table of samples that a training run reads in place: any real dtype, any strides, read-only or
+/// not. The buffer protocol keeps it from being resized meanwhile.
+pub struct Table {
+    buffer: PyUntypedBuffer,
+    source: Source,
+    row_stride: isize,
+    column_stride: isize,
+    columns: usize,
+}
+
+// SAFETY: the memory is only read, by raw reads that assume nothing of its contents; the buffer is held until
+// the table is dropped, which happens with the interpreter attached. Writes by other threads give
+// unspecified numbers, never a wrong address.
+unsafe impl Sync for Table {}
+
+impl Table {
+    /// Borrows a numpy array of rank 1 or more whose inner dimensions are evenly strided.
+    ///
+    /// # Errors
+    /// `DTypeError` for a dtype that is not real and native, `ShapeError` for rank 0 or inner dimensions
+    /// that are not evenly strided.
+    pub fn new(object: &Bound<'_, PyAny>) -> Result<Table> {
+        let buffer = PyUntypedBuffer::get(object)?;
+        let format = buffer.format().to_bytes();
+        let source = source(format, buffer.item_size()).ok_or_else(|| {
+            let format = String::from_utf8_lossy(format).into_owned();
+            raise(Kind::DType, format!("data: expected real numbers, got an array of format {format:?}"))
+        })?;
+        let (shape, strides) = (buffer.shape(), buffer.strides());
+        let Some((_, inner)) = shape.split_first() else {
+            return Err(raise(Kind::Shape, "data: expected rows, got an array of shape ()").into());
+        };
+        let wide: Vec<(usize, isize)> =
+            inner.iter().copied().zip(strides[1..].iter().copied()).filter(|&(d, _)| d != 1).collect();
+        let even = wide.windows(2).all(|pair| pair[0].1 == pair[1].1 * pair[1].0 as isize);
+        if !even {
+            return Err(raise(
+                Kind::Shape,
+                "data: expected evenly strided rows; use numpy.ascontiguousarray",
+            )
+            .into());
+        }
+        let (row_stride, columns) = (strides[0], inner.iter().product());
+        let column_stride = wide.last().map_or(buffer.item_size() as isize, |&(_, stride)| stride);
+        Ok(Table { source, row_stride, column_stride, columns, buffer })
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.buffer.shape()[0]
+    }
+
+    /// Number of elements in a row.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Whether no element can be NaN or infinite.
+    pub fn is_integer(&self) -> bool {
+        !matches!(self.source, Source::F32 | Source::F64)
+    }
+}
+
+impl Rows for Table {
+    fn gather(&self, rows: &[u32], out: &Array) -> ferrograd_core::error::Result<()> {
+        let elements = out.shape().elements();
+        if rows.len() * self.columns != elements || rows.iter().any(|&row| row as usize >= self.rows()) {
+            return Err(Error::Shape {
+                op: "gather",
+                expected: format!("{elements} elements for a batch of shape {}", out.shape()),
+                got: format!("{} rows of {} of a table of {}", rows.len(), self.columns, self.rows()),
+            });
+        }
+        let start = self.buffer.buf_ptr().cast::<u8>().cast_const();
+        macro_rules! into {
+            ($t:ty) => {{
+                // SAFETY: rows are in range and have `columns` evenly strided elements of the buffer's
+                // format, which `source` names.
+                unsafe {
+                    gather::gather::<$t>(
+                        self.source,
+                        start,
+                        self.row_stride,
+                        self.column_stride,
+                        rows,
+                        self.columns,
+                        &mut out.write::<$t>(),
+                    );
+                }
+                Ok(())
+            }};
+        }
+        match out.dtype() {
+            DType::F32 => into!(f32),
+            DType::F64 => into!(f64),
+            DType::I64 => into!(i64),
+            got => Err(Error::DType { op: "gather", expected: "float32, float64 or int64", got }),
+        }
+    }
+}
+
+/// The element type that a native format code stands for.
+fn source(format: &[u8], itemsize: usize) -> Option<Source> {
+    let code = match format {
+        [b'@' | b'=' | b'<' | b'^', code] if cfg!(target_endian = "little") => code,
+        [code] => code,
+        _ => return None,
+    };
+    match (code, itemsize) {
+        (b'?', 1) => Some(Source::Bool),
+        (b'B', 1) => Some(Source::U8),
+        (b'b', 1) => Some(Source::I8),
+        (b'H', 2) => Some(Source::U16),
+        (b'h', 2) => Some(Source::I16),
+        (b'I' | b'L', 4) => Some(Source::U32),
+        (b'i' | b'l', 4) => Some(Source::I32),
+        (b'L' | b'Q', 8) => Some(Source::U64),
+        (b'l' | b'q', 8) => Some(Source::I64),
+        (b'f', 4) => Some(Source::F32),
+        (b'd', 8) => Some(Source::F64),
+        _ => None,
+    }
 }

@@ -60,7 +60,8 @@ pub fn grad<'py>(
         if let Some(at) = found.iter().position(Option::is_none)
             && !allow_unused
         {
-            let text = format!("grad: no output depends on input {at}; pass allow_unused=True to get None for it");
+            let text =
+                format!("grad: no output depends on input {at}; pass allow_unused=True to get None for it");
             return Err(raise(Kind::Graph, text).into());
         }
         let found: Vec<Option<PyTensor>> = found.into_iter().map(|g| g.map(PyTensor::from)).collect();

@@ -152,7 +152,9 @@ pub fn arange(
         let step = step.map_or(Ok(1.0), |step| step.extract::<f64>())?;
         let count = ((end - start) / step).ceil();
         if step == 0.0 || !count.is_finite() || count > (1u64 << 48) as f64 {
-            let text = format!("arange: expected a finite range and a step that is not 0, got {start} to {end} by {step}");
+            let text = format!(
+                "arange: expected a finite range and a step that is not 0, got {start} to {end} by {step}"
+            );
             return Err(raise(Kind::Config, text).into());
         }
         let array = Array::zeros(dtype, Dims::from_slice(&[count.max(0.0) as usize]))?;

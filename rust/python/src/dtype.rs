@@ -52,7 +52,10 @@ pub fn parse(object: &Bound<'_, PyAny>) -> Result<DType> {
     let name = array::dtype_name(object).unwrap_or_else(|_| object.to_string());
     ALL.into_iter().find(|dtype| dtype.name() == name).ok_or_else(|| {
         let known: Vec<_> = ALL.iter().map(|dtype| dtype.name()).collect();
-        Failure::Python(raise(Kind::DType, format!("dtype: expected one of {}, got {name}", known.join(", "))))
+        Failure::Python(raise(
+            Kind::DType,
+            format!("dtype: expected one of {}, got {name}", known.join(", ")),
+        ))
     })
 }
 

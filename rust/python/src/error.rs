@@ -119,7 +119,12 @@ pub enum Kind {
 /// Class, our base, the built-in that users expect, docstring. In the order of [`Kind`].
 const CLASSES: [(&str, Kind, &str, &str); 13] = [
     ("FerrogradError", Kind::Ferrograd, "Exception", "Base class of ferrograd's errors."),
-    ("ShapeError", Kind::Ferrograd, "ValueError", "Shapes that do not fit together or do not fit the operation."),
+    (
+        "ShapeError",
+        Kind::Ferrograd,
+        "ValueError",
+        "Shapes that do not fit together or do not fit the operation.",
+    ),
     ("OutOfRangeError", Kind::Ferrograd, "IndexError", "An index outside its dimension."),
     ("DTypeError", Kind::Ferrograd, "TypeError", "An element type that the operation does not take."),
     ("LabelError", Kind::Ferrograd, "ValueError", "A class label outside the classes."),
@@ -177,7 +182,9 @@ pub fn raise(kind: Kind, message: impl Into<String>) -> PyErr {
 
 fn translate(py: Python<'_>, error: Error) -> PyErr {
     let kind = match &error {
-        Error::Broadcast { .. } | Error::MatMul { .. } | Error::Shape { .. } | Error::Dim { .. } => Kind::Shape,
+        Error::Broadcast { .. } | Error::MatMul { .. } | Error::Shape { .. } | Error::Dim { .. } => {
+            Kind::Shape
+        }
         Error::Index { .. } => Kind::OutOfRange,
         Error::DType { .. } => Kind::DType,
         Error::Label { .. } => Kind::Label,

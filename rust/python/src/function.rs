@@ -58,7 +58,13 @@ pub fn linear(
     })
 }
 
-fn loss(py: Python<'_>, input: &Tensor, loss: Loss, target: &Tensor, weight: Option<&Tensor>) -> Result<PyTensor> {
+fn loss(
+    py: Python<'_>,
+    input: &Tensor,
+    loss: Loss,
+    target: &Tensor,
+    weight: Option<&Tensor>,
+) -> Result<PyTensor> {
     Ok(long(py, input.shape().elements(), || input.loss(loss, target, weight))?.into())
 }
 
@@ -140,7 +146,8 @@ pub fn bce_with_logits(
     enter(|| {
         let (input, target) = (operand::tensor(input)?, operand::tensor(target)?);
         let classes = Dims::from_slice(&[input.shape().last().copied().unwrap_or(1)]);
-        let weight = pos_weight.map(|w| Ok::<_, crate::error::Failure>(operand::tensor(w)?.broadcast_to(&classes)?));
+        let weight =
+            pos_weight.map(|w| Ok::<_, crate::error::Failure>(operand::tensor(w)?.broadcast_to(&classes)?));
         let weight = weight.transpose()?;
         let kind = Loss::BinaryCrossEntropyWithLogits { weighted: weight.is_some() };
         loss(py, &input, kind, &target, weight.as_ref())

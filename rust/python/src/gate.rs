@@ -41,7 +41,8 @@ impl PyGate {
         let name = object.get_type().name()?.to_string();
         for method in ["forward", "backward"] {
             if !object.getattr_opt(method)?.is_some_and(|m| m.is_callable()) {
-                let text = format!("gate: expected an op's name or an object with forward and backward, got {name}");
+                let text =
+                    format!("gate: expected an op's name or an object with forward and backward, got {name}");
                 return Err(raise(Kind::Graph, text).into());
             }
         }

@@ -44,9 +44,7 @@ fn builtin(name: &str) -> Option<(Arity, Builtin)> {
         "relu" => Some(Tensor::relu),
         "sigmoid" => Some(Tensor::sigmoid),
         "tanh" => Some(Tensor::tanh),
-        "softplus" => {
-            Some(|x| x.unary(ferrograd_core::op::Unary::Softplus { beta: 1.0, threshold: 20.0 }))
-        }
+        "softplus" => Some(|x| x.unary(ferrograd_core::op::Unary::Softplus { beta: 1.0, threshold: 20.0 })),
         "leaky_relu" => Some(|x| x.unary(ferrograd_core::op::Unary::LeakyRelu(0.01))),
         "elu" => Some(|x| x.unary(ferrograd_core::op::Unary::Elu(1.0))),
         "softmax" => Some(|x| x.softmax(-1)),
@@ -72,7 +70,8 @@ fn builtin(name: &str) -> Option<(Arity, Builtin)> {
         _ => None,
     };
     if let Some(function) = many {
-        let fold = move |x: &[Tensor]| x[1..].iter().try_fold(x[0].clone(), |left, right| function(&left, right));
+        let fold =
+            move |x: &[Tensor]| x[1..].iter().try_fold(x[0].clone(), |left, right| function(&left, right));
         return Some((Arity::Many, Arc::new(fold)));
     }
     let two: Option<Binary> = match name {
@@ -82,7 +81,9 @@ fn builtin(name: &str) -> Option<(Arity, Builtin)> {
         "matmul" | "mm" | "mv" | "dot" => Some(Tensor::matmul),
         _ => None,
     };
-    two.map(|function| -> (Arity, Builtin) { (Arity::Two, Arc::new(move |x: &[Tensor]| function(&x[0], &x[1]))) })
+    two.map(|function| -> (Arity, Builtin) {
+        (Arity::Two, Arc::new(move |x: &[Tensor]| function(&x[0], &x[1])))
+    })
 }
 
 /// A built-in gate that checks how many operands it got.
@@ -129,7 +130,13 @@ impl PyNode {
 }
 
 impl PyGraph {
-    fn push(&mut self, name: Option<&str>, kind: &str, action: Action, sources: &[Option<Port>]) -> Result<NodeId> {
+    fn push(
+        &mut self,
+        name: Option<&str>,
+        kind: &str,
+        action: Action,
+        sources: &[Option<Port>],
+    ) -> Result<NodeId> {
         let id = self.graph.add(name, kind, action, sources)?;
         self.kinds.push(kind.to_owned());
         Ok(id)
@@ -168,7 +175,8 @@ impl PyGraph {
     /// A node whose value `forward` takes from outside.
     fn input(slf: &Bound<'_, Self>, name: &str) -> Result<PyNode> {
         enter(|| {
-            let id = slf.try_borrow_mut().map_err(PyErr::from)?.push(Some(name), "input", Action::Input, &[])?;
+            let id =
+                slf.try_borrow_mut().map_err(PyErr::from)?.push(Some(name), "input", Action::Input, &[])?;
             Ok(node(slf, id))
         })
     }
@@ -258,10 +266,8 @@ impl PyGraph {
     #[pyo3(signature = (*nodes))]
     fn output(slf: &Bound<'_, Self>, nodes: &Bound<'_, PyTuple>) -> Result<()> {
         enter(|| {
-            let ports = nodes
-                .iter()
-                .map(|node| port_of(slf, node.cast::<PyNode>()?))
-                .collect::<Result<Vec<_>>>()?;
+            let ports =
+                nodes.iter().map(|node| port_of(slf, node.cast::<PyNode>()?)).collect::<Result<Vec<_>>>()?;
             slf.try_borrow_mut().map_err(PyErr::from)?.outputs = ports;
             Ok(())
         })
@@ -351,7 +357,8 @@ fn seeds(graph: &PyGraph, ports: &[Port], dout: &Bound<'_, PyAny>) -> Result<Vec
         Err(_) => vec![dout.clone()],
     };
     if items.len() != ports.len() {
-        let text = format!("backward: expected {} gradients, one for each output, got {}", ports.len(), items.len());
+        let text =
+            format!("backward: expected {} gradients, one for each output, got {}", ports.len(), items.len());
         return Err(raise(Kind::Graph, text).into());
     }
     ports
@@ -455,7 +462,8 @@ impl PyNode {
 impl PyNode {
     /// The picked output, or all of them.
     fn ports(&self, graph: &PyGraph) -> impl Iterator<Item = Port> + use<> {
-        let all = (0..).take_while(|&output| graph.graph.value(Port { node: self.id, output }).is_some()).count();
+        let all =
+            (0..).take_while(|&output| graph.graph.value(Port { node: self.id, output }).is_some()).count();
         let range = match self.output {
             Some(output) => output..output + 1,
             None => 0..all,
@@ -465,7 +473,10 @@ impl PyNode {
     }
 }
 
-fn one_or_tuple<'py, T: IntoPyObject<'py>>(py: Python<'py>, values: Vec<T>) -> Result<Option<Bound<'py, PyAny>>> {
+fn one_or_tuple<'py, T: IntoPyObject<'py>>(
+    py: Python<'py>,
+    values: Vec<T>,
+) -> Result<Option<Bound<'py, PyAny>>> {
     let tuple = PyTuple::new(py, values)?;
     Ok(match tuple.len() {
         0 => None,

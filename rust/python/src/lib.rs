@@ -7,6 +7,7 @@ mod autograd;
 mod create;
 mod dtype;
 mod error;
+mod file;
 mod function;
 mod gate;
 mod graph;
@@ -22,6 +23,7 @@ mod tensor_inplace;
 mod tensor_reduce;
 mod tensor_shape;
 mod tensor_text;
+mod trainer;
 
 /// The native module of ferrograd.
 #[pyo3::pymodule]
@@ -34,6 +36,8 @@ mod _core {
     use crate::create::{arange, empty, eye, full, linspace, ones, ones_like, tensor, zeros, zeros_like};
     #[pymodule_export]
     use crate::dtype::{_rebuild_dtype, PyDType, PyDevice};
+    #[pymodule_export]
+    use crate::file::{load_tensors, save_tensors};
     #[pymodule_export]
     use crate::function::{bce, bce_with_logits, cat, cross_entropy, linear, multi_margin, stack, r#where};
     #[pymodule_export]
@@ -50,6 +54,8 @@ mod _core {
     use crate::tensor::PyTensor;
     #[pymodule_export]
     use crate::tensor_copy::_rebuild_tensor;
+    #[pymodule_export]
+    use crate::trainer::{PyEngine, check_finite};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -38,12 +38,15 @@ fn updates(op: &'static str, lists: &[Vec<Tensor>]) -> Result<Vec<Update>> {
                     return Err(Error::Shape { op, expected, got: format!("shape {}", other.shape()) }.into());
                 }
                 if other.dtype() != parameter.dtype() || !parameter.dtype().is_float() {
-                    return Err(Error::DType { op, expected: parameter.dtype().name(), got: other.dtype() }.into());
+                    return Err(
+                        Error::DType { op, expected: parameter.dtype().name(), got: other.dtype() }.into()
+                    );
                 }
             }
             // The kernels want dense operands of their own: a view or a shared storage is copied.
             let own = |tensor: &Tensor| -> Result<Tensor> {
-                let is_own = tensor.array().is_contiguous() && !tensor.array().shares_storage(parameter.array());
+                let is_own =
+                    tensor.array().is_contiguous() && !tensor.array().shares_storage(parameter.array());
                 Ok(if is_own { tensor.detach() } else { tensor.detach().copied()? })
             };
             let states: Vec<Tensor> = states.iter().map(|list| list[i].clone()).collect();
@@ -51,7 +54,9 @@ fn updates(op: &'static str, lists: &[Vec<Tensor>]) -> Result<Vec<Update>> {
                 let is_shared = state.array().shares_storage(parameter.array())
                     || states[..k].iter().any(|other| other.array().shares_storage(state.array()));
                 if is_shared || !state.array().is_contiguous() {
-                    let text = format!("{op}: expected contiguous states with memory of their own beside parameter {i}");
+                    let text = format!(
+                        "{op}: expected contiguous states with memory of their own beside parameter {i}"
+                    );
                     return Err(raise(Kind::Config, text).into());
                 }
             }
@@ -138,7 +143,8 @@ pub fn adam_update(
     step: u64,
 ) -> Result<()> {
     enter(|| {
-        let mut lists = vec![tensors(parameters)?, tensors(grads)?, tensors(exp_avgs)?, tensors(exp_avg_sqs)?];
+        let mut lists =
+            vec![tensors(parameters)?, tensors(grads)?, tensors(exp_avgs)?, tensors(exp_avg_sqs)?];
         if let Some(largest) = max_exp_avg_sqs {
             lists.push(tensors(largest)?);
         }

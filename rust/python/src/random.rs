@@ -87,7 +87,8 @@ pub fn randn(
     requires_grad: bool,
 ) -> Result<PyTensor> {
     enter(|| {
-        let (shape, dtype) = (self::size("randn", size)?, dtype::parse_optional(dtype)?.unwrap_or(DType::F32));
+        let (shape, dtype) =
+            (self::size("randn", size)?, dtype::parse_optional(dtype)?.unwrap_or(DType::F32));
         finish(self::generator(generator).normal(dtype, shape, 0.0, 1.0)?, device, requires_grad)
     })
 }

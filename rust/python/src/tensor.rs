@@ -109,7 +109,11 @@ pub fn construct(
 impl PyTensor {
     #[new]
     #[pyo3(signature = (data, dtype = None, requires_grad = false))]
-    fn new(data: &Bound<'_, PyAny>, dtype: Option<&Bound<'_, PyAny>>, requires_grad: bool) -> Result<PyTensor> {
+    fn new(
+        data: &Bound<'_, PyAny>,
+        dtype: Option<&Bound<'_, PyAny>>,
+        requires_grad: bool,
+    ) -> Result<PyTensor> {
         enter(|| Ok(construct(data, dtype::parse_optional(dtype)?, requires_grad, false)?.into()))
     }
 
@@ -260,7 +264,10 @@ impl PyTensor {
         copy: Option<bool>,
     ) -> Result<Bound<'py, PyAny>> {
         if copy == Some(false) {
-            return Err(pyo3::exceptions::PyValueError::new_err("array: a Tensor's values cannot be shared, only copied").into());
+            return Err(pyo3::exceptions::PyValueError::new_err(
+                "array: a Tensor's values cannot be shared, only copied",
+            )
+            .into());
         }
         let values = self.numpy(py)?;
         match dtype {
@@ -381,7 +388,11 @@ impl PyTensor {
 
     fn __index__<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyAny>> {
         if self.node().dtype().is_float() {
-            return Err(raise(Kind::DType, format!("index: expected an integer tensor, got {}", self.node().dtype())).into());
+            return Err(raise(
+                Kind::DType,
+                format!("index: expected an integer tensor, got {}", self.node().dtype()),
+            )
+            .into());
         }
         self.__int__(py)
     }

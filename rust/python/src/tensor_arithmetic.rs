@@ -43,7 +43,9 @@ pub fn binary(py: Python<'_>, op: Binary, x: &Tensor, other: Operand) -> Result<
     if is_power && !other.dtype().is_float() {
         // Integers stay integers, as in PyTorch; float64 is exact for results below 2^53.
         if !is_whole_number && other.cast(DType::I64)?.to_vec::<i64>().iter().any(|&e| e < 0) {
-            return Err(raise(Kind::Config, "pow: integers to negative integer powers are not integers").into());
+            return Err(
+                raise(Kind::Config, "pow: integers to negative integer powers are not integers").into()
+            );
         }
         return Ok(x.cast(DType::F64)?.pow(&other.cast(DType::F64)?)?.cast(DType::I64)?);
     }
@@ -290,9 +292,7 @@ impl PyTensor {
     fn __invert__(&self) -> Result<PyTensor> {
         enter(|| match self.live()? {
             x if x.dtype() == DType::Bool => not(x),
-            x if x.dtype() == DType::I64 => {
-                Ok(x.neg()?.sub(&Operand::Int(1).beside(DType::I64)?)?.into())
-            }
+            x if x.dtype() == DType::I64 => Ok(x.neg()?.sub(&Operand::Int(1).beside(DType::I64)?)?.into()),
             x => Err(wrong_dtype("invert", "bool or int64", x.dtype())),
         })
     }

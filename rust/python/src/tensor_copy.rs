@@ -9,7 +9,11 @@ use crate::error::{Kind, Result, enter, raise};
 use crate::tensor::PyTensor;
 
 /// A tensor of `class` around `values`, made by `Tensor.__new__`: a subclass's own may take other arguments.
-fn instance<'py>(class: &Bound<'py, PyType>, values: Tensor, requires_grad: bool) -> Result<Bound<'py, PyAny>> {
+fn instance<'py>(
+    class: &Bound<'py, PyType>,
+    values: Tensor,
+    requires_grad: bool,
+) -> Result<Bound<'py, PyAny>> {
     let py = class.py();
     let make = py.get_type::<PyTensor>().getattr("__new__")?;
     Ok(make.call1((class, PyTensor::from(values), py.None(), requires_grad))?)
@@ -70,7 +74,8 @@ impl PyTensor {
 
     fn __reduce__<'py>(
         slf: &Bound<'py, Self>,
-    ) -> Result<(Bound<'py, PyAny>, (Bound<'py, PyType>, Bound<'py, PyAny>, bool), Option<Bound<'py, PyAny>>)> {
+    ) -> Result<(Bound<'py, PyAny>, (Bound<'py, PyType>, Bound<'py, PyAny>, bool), Option<Bound<'py, PyAny>>)>
+    {
         enter(|| {
             let (py, tensor) = (slf.py(), slf.get().live()?);
             check_leaf("pickle", slf.get())?;

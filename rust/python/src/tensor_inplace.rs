@@ -117,7 +117,11 @@ impl PyTensor {
         enter(|| {
             let target = slf.get().live()?;
             target.check_in_place("uniform_")?;
-            write("uniform_", target, self::generator(generator).uniform(target.dtype(), *target.shape(), a, b)?)
+            write(
+                "uniform_",
+                target,
+                self::generator(generator).uniform(target.dtype(), *target.shape(), a, b)?,
+            )
         })?;
         Ok(slf)
     }
@@ -133,7 +137,11 @@ impl PyTensor {
         enter(|| {
             let target = slf.get().live()?;
             target.check_in_place("normal_")?;
-            write("normal_", target, self::generator(generator).normal(target.dtype(), *target.shape(), mean, std)?)
+            write(
+                "normal_",
+                target,
+                self::generator(generator).normal(target.dtype(), *target.shape(), mean, std)?,
+            )
         })?;
         Ok(slf)
     }

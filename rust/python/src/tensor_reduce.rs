@@ -263,7 +263,10 @@ impl PyTensor {
             let at = x.shape().dim("maxout", dim)?;
             let size = x.shape().get(at).copied().unwrap_or(0);
             if pieces == 0 || size % pieces != 0 || x.shape().rank() == 0 {
-                let text = format!("maxout: expected a dimension that {pieces} pieces divide, got {dim} of {}", x.shape());
+                let text = format!(
+                    "maxout: expected a dimension that {pieces} pieces divide, got {dim} of {}",
+                    x.shape()
+                );
                 return Err(raise(Kind::Shape, text).into());
             }
             let mut shape = x.shape().to_vec();

@@ -87,7 +87,8 @@ impl PyTensor {
     fn permute(&self, dims: &Bound<'_, PyTuple>) -> Result<PyTensor> {
         enter(|| {
             let x = self.live()?;
-            let order = sizes(dims)?.iter().map(|&d| x.shape().dim("permute", d)).collect::<Result<Vec<_>, _>>()?;
+            let order =
+                sizes(dims)?.iter().map(|&d| x.shape().dim("permute", d)).collect::<Result<Vec<_>, _>>()?;
             Ok(x.permute(&Dims::new("permute", &order)?)?.into())
         })
     }

@@ -1,0 +1,200 @@
+"""What watches a training run: the history, early stopping, the progress bar."""
+
+import math
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ferrograd._core import ConfigError, Tensor
+from ferrograd.autograd import no_grad
+
+if TYPE_CHECKING:
+    from ferrograd.trainer import Trainer
+
+__all__ = ["Callback", "ConvergenceWarning", "EarlyStopping", "History", "progress_bar"]
+
+
+class ConvergenceWarning(UserWarning):
+    """Training did not converge: the loss became NaN or infinite."""
+
+
+class Callback:
+    """Base of the callbacks: override what is needed. All run on the calling thread, between epochs.
+
+    Attributes
+    ----------
+    trainer : Trainer
+        The trainer that runs; ``trainer.stop_training = True`` ends the fit after the epoch.
+    """
+
+    trainer: "Trainer"
+
+    def set_trainer(self, trainer: "Trainer") -> None:
+        """Remember the trainer."""
+        self.trainer = trainer
+
+    def on_train_begin(self, logs: dict[str, float]) -> None:
+        """Run before the first epoch."""
+
+    def on_train_end(self, logs: dict[str, float]) -> None:
+        """Run after the last epoch."""
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float]) -> None:
+        """Run before an epoch, counted from 0."""
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        """Run after an epoch; `logs` has its loss, accuracy, and the validation's."""
+
+
+class History(Callback):
+    """The record of a fit.
+
+    Attributes
+    ----------
+    history : dict of list of float
+        A value an epoch under each name: ``loss``, and where there are ``accuracy``, ``val_loss``,
+        ``val_accuracy``.
+    epoch : list of int
+        The epochs' numbers.
+    """
+
+    def __init__(self) -> None:
+        self.history: dict[str, list[float]] = {}
+        self.epoch: list[int] = []
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        """Append the epoch's values."""
+        self.epoch.append(epoch)
+        for name, value in logs.items():
+            self.history.setdefault(name, []).append(value)
+
+    def __repr__(self) -> str:
+        last = ", ".join(f"{name}={values[-1]:.6g}" for name, values in self.history.items())
+        return f"History({len(self.epoch)} epochs{': ' if last else ''}{last})"
+
+
+class EarlyStopping(Callback):
+    """Stop when a monitored value has not improved for a number of epochs.
+
+    Parameters
+    ----------
+    monitor : str, default "val_loss"
+        A name of the logs.
+    min_delta : float, default 0.0
+        What counts as an improvement.
+    patience : int, default 0
+        Epochs without improvement after which training stops.
+    mode : {"auto", "min", "max"}, default "auto"
+        Whether less or more is better; "auto" takes more for names with ``acc``.
+    restore_best_weights : bool, default False
+        Whether to end with the weights of the best epoch.
+
+    Attributes
+    ----------
+    best : float
+        The best value seen.
+    best_epoch, stopped_epoch : int or None
+        When it was seen, and when training was stopped.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        min_delta: float = 0.0,
+        patience: int = 0,
+        mode: str = "auto",
+        restore_best_weights: bool = False,
+    ) -> None:
+        if mode not in ("auto", "min", "max"):
+            raise ConfigError(f"mode: expected 'auto', 'min' or 'max', got {mode!r}")
+        if isinstance(patience, bool) or not isinstance(patience, int) or patience < 0:
+            raise ConfigError(f"patience: expected an integer of at least 0, got {patience!r}")
+        if not (isinstance(min_delta, int | float) and math.isfinite(min_delta) and min_delta >= 0):
+            raise ConfigError(f"min_delta: expected a finite number of at least 0, got {min_delta!r}")
+        self.monitor = monitor
+        self.min_delta = min_delta
+        self.patience = patience
+        self.mode = mode
+        self.restore_best_weights = restore_best_weights
+
+    def on_train_begin(self, logs: dict[str, float]) -> None:
+        """Forget what an earlier fit left."""
+        self._sign = -1.0 if self.mode == "max" or (self.mode == "auto" and "acc" in self.monitor) else 1.0
+        self.best = math.inf * self._sign
+        self.best_epoch: int | None = None
+        self.stopped_epoch: int | None = None
+        self._weights: list[tuple[Tensor, Tensor]] = []
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        """Compare, remember, and stop when patience is over."""
+        if self.monitor not in logs:
+            raise ConfigError(f"monitor: expected one of {sorted(logs)}, got {self.monitor!r}")
+        value = logs[self.monitor]
+        if self.best_epoch is None or self._sign * (self.best - value) > self.min_delta:
+            self.best, self.best_epoch = value, epoch
+            if self.restore_best_weights:
+                params = [p for group in self.trainer.optimizer.param_groups for p in group["params"]]
+                self._weights = [(param, param.detach().clone()) for param in params]
+        elif epoch - self.best_epoch >= self.patience:
+            self.stopped_epoch = epoch
+            self.trainer.stop_training = True
+
+    def on_train_end(self, logs: dict[str, float]) -> None:
+        """Put the best weights back, if asked to."""
+        with no_grad():
+            for param, value in self._weights:
+                param.detach().copy_(value)
+
+
+class _Bar(Protocol):
+    def update(self, logs: dict[str, float]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class _Silent:
+    def update(self, logs: dict[str, float]) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class _Tqdm:
+    def __init__(self, tqdm: Any, epochs: int) -> None:
+        self.bar = tqdm(total=epochs, unit="epoch")
+
+    def update(self, logs: dict[str, float]) -> None:
+        self.bar.set_postfix({name: f"{value:.4g}" for name, value in logs.items()}, refresh=False)
+        self.bar.update(1)
+
+    def close(self) -> None:
+        self.bar.close()
+
+
+def progress_bar(progress: bool | str, epochs: int) -> _Bar:
+    """Return a bar on standard error, or something silent.
+
+    Raises
+    ------
+    ImportError
+        If a bar was asked for and tqdm is not installed.
+    """
+    if progress is False or (progress == "auto" and not _is_watched()):
+        return _Silent()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from tqdm.auto import tqdm
+    except ImportError:
+        if progress == "auto":
+            return _Silent()
+        raise ImportError("progress=True needs tqdm: pip install 'ferrograd[progress]'") from None
+    return _Tqdm(tqdm, epochs)
+
+
+def _is_watched() -> bool:
+    """Whether a person sees standard error: a terminal or a notebook."""
+    if "ipykernel" in sys.modules:
+        return True
+    return sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()

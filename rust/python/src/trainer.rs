@@ -1,0 +1,253 @@
+//! The plan executor's door: steps compiled from Python callables, epochs run without the interpreter.
+
+use std::sync::{Mutex, TryLockError};
+use std::time::{Duration, Instant};
+
+use ferrograd_core::buffer::Array;
+use ferrograd_core::dtype::DType;
+use ferrograd_core::error::Error;
+use ferrograd_core::plan::Tracing;
+use ferrograd_core::shape::Dims;
+use ferrograd_core::tensor::{Tensor, with_grad_mode};
+use ferrograd_core::train::{Engine, Parameter, Rows, Rule, Step, StepSpec};
+use ferrograd_kernels::{rng, update};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+use crate::array::Table;
+use crate::error::{Failure, Kind, Result, enter, raise};
+use crate::tensor::PyTensor;
+
+/// Compiled steps with the state of their random streams. For `ferrograd.Trainer`.
+#[pyclass(name = "Engine", module = "ferrograd._core", frozen)]
+pub struct PyEngine(Mutex<State>);
+
+struct State {
+    engine: Engine,
+    order: Vec<u32>,
+}
+
+/// How often the interpreter is asked whether Ctrl-C was pressed.
+const POLL: Duration = Duration::from_millis(50);
+
+/// Rows, at most: an epoch's order is kept as u32.
+const MAX_ROWS: usize = u32::MAX as usize;
+
+fn option<'py, T: for<'a> FromPyObject<'a, 'py>>(options: &Bound<'py, PyDict>, name: &str) -> Result<T> {
+    let value = options.get_item(name)?;
+    let value = value.ok_or_else(|| raise(Kind::Internal, format!("rule without {name:?}")))?;
+    value.extract().map_err(|error: <T as FromPyObject<'_, 'py>>::Error| Failure::Python(error.into()))
+}
+
+fn rule(options: &Bound<'_, PyDict>) -> Result<Rule> {
+    let kind: String = option(options, "kind")?;
+    match kind.as_str() {
+        "sgd" => Ok(Rule::Sgd(update::Sgd {
+            lr: option(options, "lr")?,
+            momentum: option(options, "momentum")?,
+            dampening: option(options, "dampening")?,
+            weight_decay: option(options, "weight_decay")?,
+            nesterov: option(options, "nesterov")?,
+            first_step: option(options, "first_step")?,
+        })),
+        "adam" => Ok(Rule::Adam(update::Adam {
+            lr: option(options, "lr")?,
+            beta1: option(options, "beta1")?,
+            beta2: option(options, "beta2")?,
+            eps: option(options, "eps")?,
+            weight_decay: option(options, "weight_decay")?,
+            decoupled: option(options, "decoupled")?,
+            step: option(options, "step")?,
+        })),
+        other => {
+            Err(raise(Kind::Config, format!("rule: expected \"sgd\" or \"adam\", got {other:?}")).into())
+        }
+    }
+}
+
+impl PyEngine {
+    fn with<T>(&self, f: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
+        match self.0.try_lock() {
+            Ok(mut state) => f(&mut state),
+            Err(TryLockError::Poisoned(poisoned)) => f(&mut poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => {
+                Err(raise(Kind::Graph, "trainer: already running in another thread or callback").into())
+            }
+        }
+    }
+}
+
+#[pymethods]
+impl PyEngine {
+    /// An engine without steps whose random streams follow from `key`.
+    #[new]
+    fn new(key: u64) -> PyEngine {
+        PyEngine(Mutex::new(State { engine: Engine::new(Vec::new(), key), order: Vec::new() }))
+    }
+
+    /// Traces `function(*inputs) -> (scores, loss or None)` and compiles the step for this batch size.
+    ///
+    /// `parameters` has a tuple (tensor, number of its rule, list of state tensors) for each parameter that is
+    /// updated; none for evaluation.
+    #[pyo3(signature = (function, inputs, parameters, clip_grad_norm = None, fused = true))]
+    fn compile(
+        &self,
+        function: &Bound<'_, PyAny>,
+        inputs: Vec<Bound<'_, PyTensor>>,
+        parameters: Vec<(Bound<'_, PyTensor>, usize, Vec<Bound<'_, PyTensor>>)>,
+        clip_grad_norm: Option<f64>,
+        fused: bool,
+    ) -> Result<()> {
+        enter(|| {
+            let py = function.py();
+            let placeholders: Vec<Tensor> =
+                inputs.iter().map(|t| t.get().live().cloned()).collect::<Result<_>>()?;
+            let parameters: Vec<Parameter> = parameters
+                .iter()
+                .map(|(tensor, rule, state)| {
+                    let state = state.iter().map(|t| t.get().live().cloned()).collect::<Result<_>>()?;
+                    Ok(Parameter { tensor: tensor.get().live()?.clone(), rule: *rule, state })
+                })
+                .collect::<Result<_>>()?;
+            let trains = !parameters.is_empty();
+            let step = with_grad_mode(trains, || {
+                let tracing = Tracing::start();
+                let result = function.call1(PyTuple::new(py, &inputs)?)?;
+                let (scores, loss): (Bound<'_, PyTensor>, Option<Bound<'_, PyTensor>>) = result.extract()?;
+                let loss = loss.map(|t| t.get().live().cloned()).transpose()?;
+                let spec = StepSpec {
+                    inputs: &placeholders,
+                    scores: scores.get().live()?,
+                    loss: loss.as_ref(),
+                    parameters,
+                    clip_grad_norm,
+                    fused,
+                };
+                Ok::<_, Failure>(Step::build(&tracing, spec)?)
+            })?;
+            self.with(|state| {
+                state.engine.add(step);
+                Ok(())
+            })
+        })
+    }
+
+    /// Sets the rules of the parameter groups for the steps to come.
+    fn set_rules(&self, rules: Vec<Bound<'_, PyDict>>) -> Result<()> {
+        enter(|| {
+            let rules = rules.iter().map(rule).collect::<Result<_>>()?;
+            self.with(|state| {
+                state.engine.rules = rules;
+                Ok(())
+            })
+        })
+    }
+
+    /// Steps made so far, which is how often every rule was applied.
+    #[getter]
+    fn steps_made(&self) -> Result<u64> {
+        self.with(|state| Ok(state.engine.steps_made))
+    }
+
+    /// Whether the step for a batch size is compiled.
+    fn has(&self, batch: usize) -> Result<bool> {
+        self.with(|state| Ok(state.engine.has(batch)))
+    }
+
+    /// Names of a step's instructions: what was fused shows here.
+    fn instructions(&self, batch: usize) -> Result<Vec<String>> {
+        self.with(|state| Ok(state.engine.step(batch).map(Step::instruction_names).unwrap_or_default()))
+    }
+
+    /// One pass over rows `start..stop` of the tables, shuffled by `shuffle = (seed, number of the epoch)`
+    /// where given, `batch` rows at a time; with `drop_last` without a short batch at the end. Returns (sum of
+    /// batch losses times their weights, sum of the weights, rows whose largest score was their label's, rows
+    /// seen, number and loss of the batch whose loss was not finite or None). `scores` receives the model's
+    /// results.
+    #[pyo3(signature = (tables, batch, start, stop, shuffle = None, scores = None, drop_last = false))]
+    fn epoch(
+        &self,
+        py: Python<'_>,
+        tables: Vec<Bound<'_, PyAny>>,
+        batch: usize,
+        start: usize,
+        stop: usize,
+        shuffle: Option<(u64, u64)>,
+        scores: Option<&Bound<'_, PyTensor>>,
+        drop_last: bool,
+    ) -> Result<(f64, f64, usize, usize, Option<(usize, f64)>)> {
+        enter(|| {
+            if stop > MAX_ROWS {
+                let text = format!("X: expected at most {MAX_ROWS} rows, got {stop}");
+                return Err(raise(Kind::Config, text).into());
+            }
+            let tables: Vec<Table> = tables.iter().map(Table::new).collect::<Result<_>>()?;
+            if let Some(table) = tables.iter().find(|table| table.rows() < stop) {
+                let text = format!("data: expected at least {stop} rows, got {}", table.rows());
+                return Err(raise(Kind::Shape, text).into());
+            }
+            let scores = scores.map(|t| t.get().live().map(|t| t.array().clone())).transpose()?;
+            self.with(|state| {
+                let State { engine, order } = state;
+                order.resize(stop - start, 0);
+                match shuffle {
+                    Some((seed, number)) => rng::permutation(seed, number, order),
+                    None => (0..).zip(order.iter_mut()).for_each(|(i, slot)| *slot = i),
+                }
+                order.iter_mut().for_each(|row| *row += start as u32);
+                let used = if drop_last { order.len() / batch.max(1) * batch } else { order.len() };
+                let order = &order[..used];
+                let rows: Vec<&dyn Rows> = tables.iter().map(|table| table as &dyn Rows).collect();
+                let mut asked = Instant::now();
+                let mut poll = || {
+                    if asked.elapsed() < POLL {
+                        return Ok(());
+                    }
+                    asked = Instant::now();
+                    Python::attach(|py| py.check_signals()).map_err(|error| Error::Foreign(Box::new(error)))
+                };
+                let epoch = py.detach(|| {
+                    enter(|| Ok(engine.epoch(order, batch, &rows, scores.as_ref(), &mut poll)?))
+                })?;
+                Ok((epoch.loss, epoch.weight, epoch.correct, epoch.rows, epoch.diverged))
+            })
+        })
+    }
+}
+
+/// Rows that are checked at a time.
+const CHECK_ROWS: usize = 64;
+
+/// Raises `NonFiniteError` at the first NaN or infinity of a table, naming its place.
+#[pyfunction]
+pub fn check_finite(py: Python<'_>, table: &Bound<'_, PyAny>, name: &str) -> Result<()> {
+    enter(|| {
+        let table = Table::new(table)?;
+        let bad = py.detach(|| enter(|| Ok(first_non_finite(&table)?)))?;
+        match bad {
+            Some((row, column, value)) => {
+                let text =
+                    format!("{name}: expected finite values, got {value} in row {row}, column {column}");
+                Err(raise(Kind::NonFinite, text).into())
+            }
+            None => Ok(()),
+        }
+    })
+}
+
+fn first_non_finite(table: &Table) -> ferrograd_core::error::Result<Option<(usize, usize, f64)>> {
+    if table.is_integer() || table.columns() == 0 {
+        return Ok(None);
+    }
+    for start in (0..table.rows()).step_by(CHECK_ROWS) {
+        let rows: Vec<u32> = (start..table.rows().min(start + CHECK_ROWS)).map(|row| row as u32).collect();
+        let shape = Dims::from_slice(&[rows.len(), table.columns()]);
+        let block = Array::zeros(DType::F64, shape)?;
+        table.gather(&rows, &block)?;
+        let values = block.read::<f64>();
+        if let Some(at) = values.iter().position(|v| !v.is_finite()) {
+            return Ok(Some((start + at / table.columns(), at % table.columns(), values[at])));
+        }
+    }
+    Ok(None)
+}
