@@ -77,6 +77,14 @@ def test_a_parameter_is_not_replaced_by_a_plain_tensor() -> None:
         layer.weight = fg.zeros(2, 2)  # type: ignore[assignment]
 
 
+def test_a_parameter_shares_a_tensors_values_and_copies_an_arrays() -> None:
+    values, array = fg.zeros(2), np.zeros(2)
+    nn.init.ones_(nn.Parameter(values))
+    nn.init.ones_(nn.Parameter(array))
+    assert values.tolist() == [1.0, 1.0]
+    assert array.tolist() == [0.0, 0.0]
+
+
 def test_missing_attribute_names_the_module() -> None:
     with pytest.raises(AttributeError, match="Linear has no attribute 'wight'"):
         _ = nn.Linear(1, 1).wight
@@ -259,7 +267,7 @@ def test_linear_without_bias_and_with_leading_dimensions() -> None:
 
 @pytest.mark.parametrize("sizes", [(0, 1), (1, -1), (1.5, 2), (True, 2)])
 def test_linear_refuses_sizes_that_are_no_counts(sizes: Any) -> None:
-    with pytest.raises(fg.ConfigError, match="Linear: (in|out)_features"):
+    with pytest.raises(fg.ConfigError, match=r"Linear: (in|out)_features"):
         nn.Linear(*sizes)
 
 

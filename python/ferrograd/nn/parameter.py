@@ -13,7 +13,8 @@ class Parameter(Tensor):
     Parameters
     ----------
     data : Tensor or array_like
-        Initial values; copied. A numpy array keeps its dtype.
+        Initial values. The values of a tensor are shared, as in PyTorch; others are copied, and a numpy array
+        keeps its dtype.
     requires_grad : bool, default True
         Whether `backward` accumulates into ``.grad``; set it to False to freeze the parameter.
 
@@ -23,11 +24,11 @@ class Parameter(Tensor):
     """
 
     def __new__(cls, data: TensorLike, requires_grad: bool = True) -> Self:
-        """Copy `data` into a new leaf."""
+        """Make a leaf of `data`."""
         return super().__new__(cls, data, None, requires_grad)
 
     def __deepcopy__(self, memo: dict[int, Any], /) -> Self:
-        return type(self)(self.detach(), self.requires_grad)
+        return type(self)(self.detach().clone(), self.requires_grad)
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[type[Self], Array, bool]]:
         return _rebuild, (type(self), self.numpy(), self.requires_grad)
