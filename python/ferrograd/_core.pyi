@@ -169,8 +169,11 @@ class Tensor:
     def __abs__(self) -> Tensor: ...
     def __invert__(self) -> Tensor: ...
     def __and__(self, other: _TensorLike, /) -> Tensor: ...
+    def __rand__(self, other: _TensorLike, /) -> Tensor: ...
     def __or__(self, other: _TensorLike, /) -> Tensor: ...
+    def __ror__(self, other: _TensorLike, /) -> Tensor: ...
     def __xor__(self, other: _TensorLike, /) -> Tensor: ...
+    def __rxor__(self, other: _TensorLike, /) -> Tensor: ...
     def __eq__(self, other: _TensorLike, /) -> Tensor: ...  # type: ignore[override]
     def __ne__(self, other: _TensorLike, /) -> Tensor: ...  # type: ignore[override]
     def __lt__(self, other: _TensorLike, /) -> Tensor: ...
@@ -350,22 +353,10 @@ def eye(
     device: _DeviceLike | None = None,
     requires_grad: bool = False,
 ) -> Tensor: ...
-@overload
-def randint(
-    high: int,
-    size: Sequence[int],
-    /,
-    *,
-    generator: Generator | None = None,
-    dtype: _DTypeLike | None = None,
-    device: _DeviceLike | None = None,
-    requires_grad: bool = False,
-) -> Tensor: ...
-@overload
 def randint(
     low: int,
-    high: int,
-    size: Sequence[int],
+    high: int | Sequence[int],
+    size: Sequence[int] | None = None,
     *,
     generator: Generator | None = None,
     dtype: _DTypeLike | None = None,

@@ -98,7 +98,6 @@ pub enum Kind {
     /// A class index outside the classes.
     Label,
     /// NaN or infinity where numbers were expected.
-    #[expect(dead_code, reason = "raised from Python; keeps the order of the classes")]
     NonFinite,
     /// An argument that makes no sense.
     Config,
