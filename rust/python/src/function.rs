@@ -73,7 +73,8 @@ fn loss(
 ///
 /// Raises LabelError for an index outside the classes.
 #[pyfunction]
-#[pyo3(signature = (input, target, weight = None, ignore_index = -100, label_smoothing = 0.0))]
+#[pyo3(signature = (input, target, weight = None, ignore_index = -100, label_smoothing = 0.0),
+       text_signature = "(input, target, weight=None, ignore_index=-100, label_smoothing=0.0)")]
 pub fn cross_entropy(
     py: Python<'_>,
     input: &Bound<'_, PyAny>,

@@ -63,6 +63,8 @@ mod _core {
         module.add("ValuesIndices", crate::tensor_reduce::values_indices(module.py())?)?;
         crate::error::register(module)?;
         crate::dtype::register(module)?;
-        crate::info::start(module)
+        crate::info::start(module)?;
+        // pyo3 lists private names in it too; the package's own `__all__` is what users see.
+        module.delattr("__all__")
     }
 }

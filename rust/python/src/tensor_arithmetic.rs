@@ -318,6 +318,18 @@ impl PyTensor {
         })
     }
 
+    fn __rand__(&self, other: &Bound<'_, PyAny>) -> Result<Py<PyAny>> {
+        self.__and__(other)
+    }
+
+    fn __ror__(&self, other: &Bound<'_, PyAny>) -> Result<Py<PyAny>> {
+        self.__or__(other)
+    }
+
+    fn __rxor__(&self, other: &Bound<'_, PyAny>) -> Result<Py<PyAny>> {
+        self.__xor__(other)
+    }
+
     /// Whether each element is 0 or false, as bool.
     fn logical_not(&self) -> Result<PyTensor> {
         enter(|| not(self.live()?))

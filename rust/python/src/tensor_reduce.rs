@@ -256,7 +256,7 @@ impl PyTensor {
     /// The largest of each group of `pieces` neighbours along `dim`; the gradient goes to the winner.
     ///
     /// Raises ShapeError where `pieces` does not divide the dimension.
-    #[pyo3(signature = (pieces, dim = -1))]
+    #[pyo3(signature = (pieces, dim = -1), text_signature = "($self, pieces, dim=-1)")]
     fn maxout(&self, pieces: usize, dim: isize) -> Result<PyTensor> {
         enter(|| {
             let x = self.live()?;
