@@ -1,29 +1,24 @@
 """The native training loop: a model, a loss and an optimizer compiled to a plan that runs whole epochs."""
 
-import json
 import math
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from ferrograd import _core
-from ferrograd._core import ConfigError, CorruptFileError, DTypeError, GraphError, LabelError, ShapeError, Tensor
-from ferrograd.autograd import no_grad
+from ferrograd import _core, checkpoint
+from ferrograd._core import ConfigError, GraphError, LabelError, ShapeError, Tensor
 from ferrograd.callbacks import Callback, ConvergenceWarning, EarlyStopping, History, progress_bar
+from ferrograd.checks import Array, TableLike, as_table, check_bool, check_int, check_number
 from ferrograd.nn.losses import Loss
 from ferrograd.nn.module import Module
 from ferrograd.optim import Optimizer
 
 __all__ = ["Callback", "ConvergenceWarning", "EarlyStopping", "History", "Trainer"]
-
-_Array: TypeAlias = npt.NDArray[Any]
-_Table: TypeAlias = Tensor | npt.ArrayLike
 
 # Rows that are predicted at a time: enough for the matrix products, little enough for the caches.
 _PREDICT_ROWS = 1024
@@ -32,7 +27,7 @@ _PREDICT_ROWS = 1024
 class _Data(NamedTuple):
     """Checked arrays: inputs, targets and sample weights, in the order of the plan's placeholders."""
 
-    tables: list[_Array]
+    tables: list[Array]
     dtypes: list[_core.DType]
 
     @property
@@ -49,9 +44,9 @@ class Trainer:
     Parameters
     ----------
     model : Module or callable
-        Called with a batch, a Tensor of shape ``(batch, ...)``; returns the scores ``(batch, ...)``.
+        Called with a batch, a Tensor of shape ``(batch, ...)``; returns scores ``(batch, ...)``.
     loss : callable
-        Called with ``(scores, targets)``; returns a scalar. A loss of `ferrograd.nn` also takes sample weights.
+        Called with ``(scores, targets)``; returns a scalar. Those of `ferrograd.nn` also take sample weights.
     optimizer : Optimizer
         Its parameters are trained; options that are changed between epochs are followed.
     l2 : float, default 0.0
@@ -60,7 +55,7 @@ class Trainer:
     clip_grad_norm : float, optional
         Largest Euclidean norm of the whole gradient: a longer one is scaled down, as in PyTorch.
     n_threads : int, optional
-        Threads of this trainer's runs; by default those of `ferrograd.set_num_threads`. Never changes a result.
+        Threads of this trainer's runs, by default those of `ferrograd.set_num_threads`; no result depends on it.
 
     Raises
     ------
@@ -93,12 +88,14 @@ class Trainer:
         if not callable(loss):
             raise ConfigError(f"loss: expected a callable, got {type(loss).__name__}")
         if not isinstance(optimizer, Optimizer):
-            raise ConfigError(f"optimizer: expected an Optimizer of ferrograd.optim, got {type(optimizer).__name__}")
-        _check_number("l2", l2, low=0.0)
+            raise ConfigError(
+                f"optimizer: expected an Optimizer of ferrograd.optim, got {type(optimizer).__name__}"
+            )
+        check_number("l2", l2, low=0.0)
         if clip_grad_norm is not None:
-            _check_number("clip_grad_norm", clip_grad_norm, low=0.0, open_low=True)
+            check_number("clip_grad_norm", clip_grad_norm, low=0.0, open_low=True)
         if n_threads is not None:
-            _check_int("n_threads", n_threads, low=1)
+            check_int("n_threads", n_threads, low=1)
         self.model = model
         self.loss = loss
         self.optimizer = optimizer
@@ -126,15 +123,15 @@ class Trainer:
 
     def fit(
         self,
-        X: _Table,
-        y: _Table,
+        X: TableLike,
+        y: TableLike,
         *,
         epochs: int = 10,
         batch_size: int = 64,
         shuffle: bool = True,
         seed: int | None = None,
-        sample_weight: _Table | None = None,
-        validation_data: tuple[_Table, _Table] | None = None,
+        sample_weight: TableLike | None = None,
+        validation_data: tuple[TableLike, TableLike] | None = None,
         callbacks: Sequence[Callback] = (),
         progress: bool | str = "auto",
         drop_last: bool = False,
@@ -189,10 +186,10 @@ class Trainer:
             If the loss becomes NaN or infinite. Training stops; the weights are those at the end of the
             finite epoch with the lowest loss, else the initial ones.
         """
-        _check_int("epochs", epochs, low=0)
-        _check_int("batch_size", batch_size, low=1)
-        _check_bool("shuffle", shuffle)
-        _check_bool("drop_last", drop_last)
+        check_int("epochs", epochs, low=0)
+        check_int("batch_size", batch_size, low=1)
+        check_bool("shuffle", shuffle)
+        check_bool("drop_last", drop_last)
         if not (isinstance(progress, bool) or progress == "auto"):
             raise ConfigError(f"progress: expected True, False or 'auto', got {progress!r}")
         data = self._data(X, y, sample_weight)
@@ -208,7 +205,7 @@ class Trainer:
             watchers: list[Callback] = [*callbacks, history]
             bar = progress_bar(progress, epochs)
             self.stop_training = False
-            best = _Snapshot(self.optimizer)
+            best = checkpoint.Snapshot(self.optimizer)
             lowest = math.inf
             for watcher in watchers:
                 watcher.set_trainer(self)
@@ -241,7 +238,7 @@ class Trainer:
                 bar.close()
         return history
 
-    def train_step(self, X: _Table, y: _Table) -> float:
+    def train_step(self, X: TableLike, y: TableLike) -> float:
         """Make one update with the whole of `X` as a batch.
 
         Parameters
@@ -262,7 +259,9 @@ class Trainer:
             engine = self._engine("train", data, data.rows)
             loss, weight, _, _, diverged = self._epoch(engine, data, data.rows, None, drop_last=False)
         if diverged is not None:
-            warnings.warn(f"the loss is {diverged[1]}; the step was not made", ConvergenceWarning, stacklevel=2)
+            warnings.warn(
+                f"the loss is {diverged[1]}; the step was not made", ConvergenceWarning, stacklevel=2
+            )
             return diverged[1]
         return loss / weight
 
@@ -285,8 +284,8 @@ class Trainer:
     def _warn_diverged(self, epoch: int, batch: int, loss: float, *, kept: bool) -> None:
         weights = "those of the epoch with the lowest loss" if kept else "the initial ones"
         warnings.warn(
-            f"the loss became {loss} in epoch {epoch}, batch {batch}; training stopped, the weights are {weights}. "
-            "Try a smaller learning rate, scaled inputs (mean 0, variance 1), or clip_grad_norm",
+            f"the loss became {loss} in epoch {epoch}, batch {batch}; training stopped, "
+            f"the weights are {weights}. Try a smaller learning rate, scaled inputs (mean 0, variance 1), or clip_grad_norm",
             ConvergenceWarning,
             stacklevel=3,
         )
@@ -298,7 +297,7 @@ class Trainer:
 
     # Prediction and evaluation
 
-    def predict(self, X: _Table, batch_size: int | None = None) -> _Array:
+    def predict(self, X: TableLike, batch_size: int | None = None) -> Array:
         """Return the model's scores in evaluation mode.
 
         Parameters
@@ -314,7 +313,7 @@ class Trainer:
             What the model returns; a row does not depend on the other rows.
         """
         if batch_size is not None:
-            _check_int("batch_size", batch_size, low=1)
+            check_int("batch_size", batch_size, low=1)
         data = self._data(X, None, None, allow_empty=True)
         if data.rows == 0:
             return self._empty_prediction(data)
@@ -327,7 +326,11 @@ class Trainer:
         return scores.numpy()
 
     def evaluate(
-        self, X: _Table, y: _Table, sample_weight: _Table | None = None, batch_size: int | None = None
+        self,
+        X: TableLike,
+        y: TableLike,
+        sample_weight: TableLike | None = None,
+        batch_size: int | None = None,
     ) -> dict[str, float]:
         """Return the loss and, where targets are classes, the accuracy, in evaluation mode.
 
@@ -349,7 +352,7 @@ class Trainer:
             is their label's.
         """
         if batch_size is not None:
-            _check_int("batch_size", batch_size, low=1)
+            check_int("batch_size", batch_size, low=1)
         data = self._data(X, y, sample_weight)
         with self._threads():
             return self._evaluate(data, batch_size or _PREDICT_ROWS)
@@ -363,7 +366,7 @@ class Trainer:
             result["accuracy"] = math.nan if diverged is not None else correct / rows
         return result
 
-    def _empty_prediction(self, data: _Data) -> _Array:
+    def _empty_prediction(self, data: _Data) -> Array:
         row = np.zeros((1, *data.tables[0].shape[1:]), data.tables[0].dtype)
         return self.predict(row)[:0]
 
@@ -400,8 +403,8 @@ class Trainer:
         if trains:
             rules = self._rules()
             for param in self._trained():
-                group, step = self._rule_key(param)
-                parameters.append((param, rules.index((group, step)), self.optimizer.state_tensors(param)))
+                rule = rules.index(self._rule_key(param))
+                parameters.append((param, rule, self.optimizer.state_tensors(param)))
 
         def step(batch: Tensor, target: Tensor | None = None, weight: Tensor | None = None) -> Any:
             scores = self.model(batch)
@@ -473,14 +476,15 @@ class Trainer:
         if len(dtypes) != 1:
             names = sorted(dtype.name for dtype in dtypes)
             raise ConfigError(f"optimizer: expected parameters of one dtype, got {names}")
-        return params[0].dtype
+        dtype: _core.DType = params[0].dtype
+        return dtype
 
     # Data
 
     def _data(
-        self, X: _Table, y: _Table | None, sample_weight: _Table | None, *, allow_empty: bool = False
+        self, X: TableLike, y: TableLike | None, sample_weight: TableLike | None, *, allow_empty: bool = False
     ) -> _Data:
-        inputs = _as_table("X", X)
+        inputs = as_table("X", X)
         dtype = self._dtype()
         if inputs.ndim < 2:
             raise ShapeError(
@@ -492,7 +496,7 @@ class Trainer:
         _core.check_finite(inputs, "X")
         tables, dtypes = [inputs], [dtype]
         if y is not None:
-            targets = _as_table("y", y)
+            targets = as_table("y", y)
             if targets.ndim == 0 or len(targets) != len(inputs):
                 raise ShapeError(f"y: expected {len(inputs)} rows, as X has, got shape {targets.shape}")
             _core.check_finite(targets, "y")
@@ -503,10 +507,10 @@ class Trainer:
             dtypes.append(dtype)
         return _Data(tables, dtypes)
 
-    def _weights(self, sample_weight: _Table, rows: int) -> _Array:
+    def _weights(self, sample_weight: TableLike, rows: int) -> Array:
         if not isinstance(self.loss, Loss) or self.loss.reduction == "none":
             raise ConfigError("sample_weight: needs a loss of ferrograd.nn with reduction 'mean' or 'sum'")
-        weights = _as_table("sample_weight", sample_weight)
+        weights = as_table("sample_weight", sample_weight)
         if weights.shape != (rows,):
             raise ShapeError(f"sample_weight: expected shape ({rows},), got {weights.shape}")
         _core.check_finite(weights, "sample_weight")
@@ -532,7 +536,9 @@ class Trainer:
             outside &= labels != ignored
         if outside.any():
             row = int(np.argmax(outside))
-            raise LabelError(f"y: expected class labels in 0..{scores.shape[1] - 1}, got {labels[row]} in row {row}")
+            raise LabelError(
+                f"y: expected class labels in 0..{scores.shape[1] - 1}, got {labels[row]} in row {row}"
+            )
 
     def _counts_classes(self, data: _Data) -> bool:
         has_labels = data.dtypes[1] == _core.int64 and data.tables[1].ndim == 1
@@ -544,7 +550,7 @@ class Trainer:
     def _seed(seed: int | None) -> int:
         if seed is None:
             return int(_core.randint(0, 2**62, ()).item())
-        _check_int("seed", seed, low=0, high=2**64 - 1)
+        check_int("seed", seed, low=0, high=2**64 - 1)
         return int(seed)
 
     @contextmanager
@@ -577,17 +583,7 @@ class Trainer:
         CheckpointError
             If the file cannot be written; an old one is then as it was.
         """
-        tensors = {f"model.{name}": value for name, value in self._model_state().items()}
-        state = self.optimizer.state_dict()
-        counts: dict[str, dict[str, int]] = {}
-        for number, entries in state["state"].items():
-            for key, value in entries.items():
-                if isinstance(value, Tensor):
-                    tensors[f"optimizer.{number}.{key}"] = value.detach()
-                else:
-                    counts.setdefault(str(number), {})[key] = value
-        content = {"groups": state["param_groups"], "counts": counts, "kind": type(self.optimizer).__name__}
-        _core.save_tensors(path, tensors, {"ferrograd.trainer": json.dumps(content)})
+        checkpoint.save(path, self.model, self.optimizer)
 
     def load(self, path: str | PathLike[str]) -> None:
         """Take over weights and optimizer state that `save` wrote. All is checked before anything is changed.
@@ -599,120 +595,4 @@ class Trainer:
         ConfigError, ShapeError
             If it belongs to another model or optimizer.
         """
-        tensors, metadata = _core.load_tensors(path)
-        try:
-            content = json.loads(metadata["ferrograd.trainer"])
-            groups, counts, kind = content["groups"], content["counts"], content["kind"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise CorruptFileError(f"{path}: no trainer's file") from error
-        if kind != type(self.optimizer).__name__:
-            raise ConfigError(f"{path}: written with the optimizer {kind}, got {type(self.optimizer).__name__}")
-        weights: dict[str, Tensor] = {}
-        state: dict[int, dict[str, Any]] = {}
-        for name, value in tensors.items():
-            part, _, rest = name.partition(".")
-            if part == "model":
-                weights[rest] = value
-            else:
-                number, _, key = rest.partition(".")
-                state.setdefault(int(number), {})[key] = value
-        for number, entries in counts.items():
-            state.setdefault(int(number), {}).update(entries)
-        before = self.optimizer.state_dict()
-        self.optimizer.load_state_dict({"param_groups": groups, "state": state})
-        try:
-            self._load_model_state(weights)
-        except Exception:
-            self.optimizer.load_state_dict(before)
-            raise
-
-    def _model_state(self) -> dict[str, Tensor]:
-        if isinstance(self.model, Module):
-            return dict(self.model.state_dict())
-        params = [param for group in self.optimizer.param_groups for param in group["params"]]
-        return {str(number): param.detach() for number, param in enumerate(params)}
-
-    def _load_model_state(self, weights: dict[str, Tensor]) -> None:
-        if isinstance(self.model, Module):
-            self.model.load_state_dict(weights)
-            return
-        own = self._model_state()
-        if {name: value.shape for name, value in own.items()} != {k: v.shape for k, v in weights.items()}:
-            raise ShapeError("load: the file's parameters differ from the optimizer's in number or shape")
-        with no_grad():
-            for name, value in own.items():
-                value.copy_(weights[name])
-
-
-class _Snapshot:
-    """Parameters and optimizer state of the best epoch so far."""
-
-    def __init__(self, optimizer: Optimizer) -> None:
-        self.optimizer = optimizer
-        self.take()
-
-    def take(self) -> None:
-        self.values = [(tensor, tensor.detach().clone()) for tensor in self._tensors()]
-        params = [param for group in self.optimizer.param_groups for param in group["params"]]
-        self.steps = [(param, self.optimizer.steps_of(param)) for param in params]
-
-    def restore(self) -> None:
-        with no_grad():
-            for tensor, value in self.values:
-                tensor.detach().copy_(value)
-        for param, steps in self.steps:
-            self.optimizer.count_steps(param, steps - self.optimizer.steps_of(param))
-
-    def _tensors(self) -> list[Tensor]:
-        params = [param for group in self.optimizer.param_groups for param in group["params"]]
-        state = [tensor for param in params for tensor in self.optimizer.state_tensors(param)]
-        return params + state
-
-
-def _as_table(name: str, data: _Table) -> _Array:
-    """Return data as an array of a real dtype whose rows the native side can read; a copy only if it must be."""
-    if isinstance(data, Tensor):
-        return data.numpy()
-    if hasattr(data, "toarray") and hasattr(data, "nnz"):
-        raise DTypeError(f"{name}: expected a dense array, got a sparse matrix; use {name}.toarray()")
-    try:
-        array = np.asarray(data)
-    except ValueError as error:
-        raise ShapeError(f"{name}: expected rows of equal length; {error}") from error
-    if isinstance(data, np.ma.MaskedArray) and np.ma.is_masked(data):
-        raise ConfigError(f"{name}: masked elements have no value; fill them with .filled(value)")
-    if array.dtype.kind == "O":
-        try:
-            array = array.astype(np.float64)
-        except (TypeError, ValueError) as error:
-            raise DTypeError(f"{name}: expected real numbers, got objects; {error}") from error
-    if array.dtype.kind not in "biuf":
-        hint = "; encode classes as integers, as numpy.unique(y, return_inverse=True) does" if name == "y" else ""
-        raise DTypeError(f"{name}: expected real numbers, got dtype {array.dtype}{hint}")
-    if array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8):
-        array = array.astype(np.float32 if array.dtype.itemsize < 4 else np.float64)
-    if not array.dtype.isnative:
-        array = array.astype(array.dtype.newbyteorder("="))
-    if array.ndim > 2 and not array.flags.c_contiguous:
-        array = np.ascontiguousarray(array)
-    return array
-
-
-def _check_int(name: str, value: Any, low: int, high: int | None = None) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise ConfigError(f"{name}: expected an integer, got {value!r}")
-    if value < low or (high is not None and value > high):
-        bound = f"at least {low}" if high is None or value < low else f"at most {high}"
-        raise ConfigError(f"{name}: expected {bound}, got {value}")
-
-
-def _check_bool(name: str, value: Any) -> None:
-    if not isinstance(value, bool | np.bool_):
-        raise ConfigError(f"{name}: expected True or False, got {value!r}")
-
-
-def _check_number(name: str, value: Any, low: float, *, open_low: bool = False) -> None:
-    is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or value < low or (open_low and value == low):
-        bound = f"above {low:g}" if open_low else f"of at least {low:g}"
-        raise ConfigError(f"{name}: expected a finite number {bound}, got {value!r}")
+        checkpoint.load(path, self.model, self.optimizer)

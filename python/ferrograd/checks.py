@@ -1,0 +1,70 @@
+"""Checks at the boundary of a training run: arrays that the native side can read in place, options in range."""
+
+import math
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ferrograd._core import ConfigError, DTypeError, ShapeError, Tensor
+
+__all__ = ["Array", "TableLike", "as_table", "check_bool", "check_int", "check_number"]
+
+Array: TypeAlias = npt.NDArray[Any]
+TableLike: TypeAlias = Tensor | npt.ArrayLike
+
+
+def as_table(name: str, data: TableLike) -> Array:
+    """Return data as an array of a real dtype whose rows the native side can read; a copy only if it must be."""
+    if isinstance(data, Tensor):
+        return data.numpy()
+    if hasattr(data, "toarray") and hasattr(data, "nnz"):
+        raise DTypeError(f"{name}: expected a dense array, got a sparse matrix; use {name}.toarray()")
+    try:
+        array = np.asarray(data)
+    except ValueError as error:
+        raise ShapeError(f"{name}: expected rows of equal length; {error}") from error
+    if isinstance(data, np.ma.MaskedArray) and np.ma.is_masked(data):
+        raise ConfigError(f"{name}: masked elements have no value; fill them with .filled(value)")
+    if array.dtype.kind == "O":
+        try:
+            array = array.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise DTypeError(f"{name}: expected real numbers, got objects; {error}") from error
+    if array.dtype.kind not in "biuf":
+        hint = (
+            "; encode classes as integers, as numpy.unique(y, return_inverse=True) does"
+            if name == "y"
+            else ""
+        )
+        raise DTypeError(f"{name}: expected real numbers, got dtype {array.dtype}{hint}")
+    if array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8):
+        array = array.astype(np.float32 if array.dtype.itemsize < 4 else np.float64)
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    if array.ndim > 2 and not array.flags.c_contiguous:
+        array = np.ascontiguousarray(array)
+    return array
+
+
+def check_int(name: str, value: Any, low: int, high: int | None = None) -> None:
+    """Raise `ConfigError` unless `value` is an integer in [low, high]."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise ConfigError(f"{name}: expected an integer, got {value!r}")
+    if value < low or (high is not None and value > high):
+        bound = f"at least {low}" if high is None or value < low else f"at most {high}"
+        raise ConfigError(f"{name}: expected {bound}, got {value}")
+
+
+def check_bool(name: str, value: Any) -> None:
+    """Raise `ConfigError` unless `value` is a bool."""
+    if not isinstance(value, bool | np.bool_):
+        raise ConfigError(f"{name}: expected True or False, got {value!r}")
+
+
+def check_number(name: str, value: Any, low: float, *, open_low: bool = False) -> None:
+    """Raise `ConfigError` unless `value` is a finite number of at least `low`, or above it if `open_low`."""
+    is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or value < low or (open_low and value == low):
+        bound = f"above {low:g}" if open_low else f"of at least {low:g}"
+        raise ConfigError(f"{name}: expected a finite number {bound}, got {value!r}")
