@@ -241,7 +241,8 @@ pub(super) fn vjp_unary(op: Unary, cx: &Vjp) -> Result<Gradients> {
         Unary::Reciprocal => g.mul(&cx.output().square()?)?.neg()?,
         // sign(x): 0 at 0
         Unary::Abs => g.mul(&cx.input(0).sign()?)?,
-        Unary::Sign => return Ok(vec![None]),
+        // 0, and not none: the result still depends on x
+        Unary::Sign => Tensor::constant(Array::zeros(g.dtype(), *g.shape())?),
         Unary::Sin => g.mul(&cx.input(0).cos()?)?,
         Unary::Cos => g.mul(&cx.input(0).sin()?)?.neg()?,
         // 1 where x > 0: 0 at 0
