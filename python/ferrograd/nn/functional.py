@@ -243,8 +243,6 @@ def cross_entropy(
         # Rows that are ignored have a class number no weight belongs to: they look up class 0 and are masked.
         row_weights = as_tensor(weight)[_core.where(counted, target, 0)]
         return losses.sum() / _core.where(counted, row_weights, 0.0).sum()
-    if counted.all():
-        return losses.mean()
     return losses.sum() / counted.sum()
 
 

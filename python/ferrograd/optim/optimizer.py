@@ -67,7 +67,7 @@ class Optimizer:
         raise NotImplementedError
 
     def rule(self, group: Mapping[str, Any], steps: int) -> dict[str, Any]:
-        """Return a compiled step's form of a group's options, for parameters with `steps` updates behind them."""
+        """Return a group's options in a compiled step's form, after `steps` updates of its parameters."""
         raise NotImplementedError
 
     # What is common

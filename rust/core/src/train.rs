@@ -10,7 +10,7 @@ use crate::buffer::{Array, parallel_chunks};
 use crate::dtype::{DType, Element};
 use crate::error::{Error, Result};
 use crate::for_float;
-use crate::op::Unary;
+use crate::op::{Op, Unary};
 use crate::plan::{Plan, Program, Tracing};
 use crate::shape::Dims;
 use crate::tensor::Tensor;
@@ -168,8 +168,7 @@ impl Step {
                 found = clip(&found, limit)?;
             }
             for gradient in found {
-                // A gradient may be a view, such as a transposed product: updates walk memory in order.
-                outputs.push(if gradient.array().is_contiguous() { gradient } else { gradient.copied()? });
+                outputs.push(in_memory_order(&gradient)?);
             }
         }
         let program = Program::trace(tracing, &outputs, spec.inputs)?;
@@ -245,6 +244,23 @@ impl Step {
 
 fn first_largest<T: PartialOrd>(row: &[T]) -> usize {
     (1..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best })
+}
+
+/// The gradient as updates walk it: row-major. A transposed product, which is what a weight of shape
+/// (outputs, inputs) gets, is computed the other way round instead of copied: the same products are added
+/// in the same order.
+fn in_memory_order(gradient: &Tensor) -> Result<Tensor> {
+    if gradient.array().is_contiguous() {
+        return Ok(gradient.clone());
+    }
+    let node = gradient.node();
+    if let (Some(Op::Permute(order)), [product]) = (node.op(), node.parents())
+        && let (Some(Op::MatMul), [left, right], [1, 0]) = (product.op(), product.parents(), &order[..])
+        && let (Some(left), Some(right)) = (left.value(), right.value())
+    {
+        return right.transpose(0, 1)?.matmul(&left.transpose(0, 1)?);
+    }
+    gradient.copied()
 }
 
 /// Gradients scaled so that their common norm is at most `limit`, as PyTorch's `clip_grad_norm_`.

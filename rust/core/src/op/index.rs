@@ -1,5 +1,6 @@
 //! Indexing: slices as views, integer arrays and masks as a gather of rows; its adjoint adds rows up.
 
+use super::elementwise::Compare;
 use super::shape::Region;
 use super::{Gradients, Meta, Op};
 use crate::backward::Vjp;
@@ -218,21 +219,25 @@ impl Tensor {
             }
             shape = Dims::broadcast("index", &shape, index.shape())?;
         }
-        let mut rows = vec![0i64; shape.elements()];
-        for (dim, index) in arrays {
-            let size = self.shape()[*dim];
-            let values = index.detach().cast(DType::I64)?.broadcast_to(&shape)?.to_vec::<i64>();
-            for (row, value) in rows.iter_mut().zip(values) {
-                *row = *row * size as i64 + wrap(value, *dim, size)? as i64;
+        let rows = if crate::tensor::is_tracing() {
+            self.linear_rows(arrays, &shape)?
+        } else {
+            let mut rows = vec![0i64; shape.elements()];
+            for (dim, index) in arrays {
+                let size = self.shape()[*dim];
+                let values = index.detach().cast(DType::I64)?.broadcast_to(&shape)?.to_vec::<i64>();
+                for (row, value) in rows.iter_mut().zip(values) {
+                    *row = *row * size as i64 + wrap(value, *dim, size)? as i64;
+                }
             }
-        }
+            Tensor::constant(Array::from_slice(DType::I64, Dims::from_slice(&[rows.len()]), &rows)?)
+        };
         let chosen = |d: usize| arrays.iter().any(|(dim, _)| *dim == d);
         let rest: Vec<usize> = (0..self.shape().rank()).filter(|&d| !chosen(d)).collect();
         let order: Vec<usize> = arrays.iter().map(|(dim, _)| *dim).chain(rest.iter().copied()).collect();
         let height = arrays.iter().map(|(dim, _)| self.shape()[*dim]).product();
         let width = rest.iter().map(|&d| self.shape()[d]).product();
         let table = self.permute(&Dims::from_slice(&order))?.reshape(&Dims::from_slice(&[height, width]))?;
-        let rows = Tensor::constant(Array::from_slice(DType::I64, Dims::from_slice(&[rows.len()]), &rows)?);
         let picked = Tensor::apply(Op::GatherRows, &[&table, &rows])?;
         // numpy: adjacent index arrays leave their dimensions in place, others put them in front.
         let adjacent = arrays.windows(2).all(|pair| pair[1].0 == pair[0].0 + 1);
@@ -244,6 +249,24 @@ impl Tensor {
         let order: Vec<usize> =
             (rank..rank + before).chain(0..rank).chain(rank + before..dims.len()).collect();
         if before == 0 { Ok(picked) } else { picked.permute(&Dims::from_slice(&order)) }
+    }
+
+    /// The joined row numbers of integer arrays, by ops: in a plan the indices may change from run to run.
+    fn linear_rows(&self, arrays: &[(usize, Tensor)], shape: &Dims) -> Result<Tensor> {
+        let integer =
+            |v: usize| Array::from_slice(DType::I64, Dims::scalar(), &[v as i64]).map(Tensor::constant);
+        let mut rows: Option<Tensor> = None;
+        for (dim, index) in arrays {
+            let (size, zero) = (integer(self.shape()[*dim])?, integer(0)?);
+            let index = index.cast(DType::I64)?;
+            let wrapped = index.compare(Compare::Lt, &zero)?.select(&index.add(&size)?, &index)?;
+            rows = Some(match rows {
+                Some(rows) => rows.mul(&size)?.add(&wrapped)?,
+                None => wrapped,
+            });
+        }
+        let rows = rows.expect("called with index arrays").broadcast_to(shape)?;
+        rows.reshape(&Dims::from_slice(&[shape.elements()]))
     }
 
     /// Elements along `dim` at the positions that `index` holds, a tensor equal in shape elsewhere.

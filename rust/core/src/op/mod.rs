@@ -103,6 +103,8 @@ pub enum Op {
     },
     /// Another shape, same elements in row-major order.
     Reshape(Dims),
+    /// The same values, row-major in memory of their own.
+    Copy,
     /// Dimensions in another order.
     Permute(Dims),
     /// Broadcast to a larger shape.
@@ -148,6 +150,7 @@ impl Op {
             Op::Softmax { log: false, .. } => "softmax",
             Op::Softmax { log: true, .. } => "log_softmax",
             Op::Reshape(_) => "reshape",
+            Op::Copy => "copy",
             Op::Permute(_) => "permute",
             Op::Expand(_) => "expand",
             Op::Slice(_) => "slice",
@@ -175,6 +178,7 @@ impl Op {
             Op::Reduce(op) => op.infer(inputs[0]),
             Op::Softmax { .. } => elementwise::infer_float(self.static_name(), inputs[0]),
             Op::Reshape(shape) | Op::Expand(shape) => Ok(Meta { shape: *shape, ..inputs[0] }),
+            Op::Copy => Ok(inputs[0]),
             Op::Permute(_) | Op::Slice(_) => unreachable!("always a view"),
             Op::Embed(region) => Ok(Meta { shape: region.full, ..inputs[0] }),
             Op::Cat { dim } => shape::infer_cat(*dim, inputs),
@@ -210,7 +214,7 @@ impl Op {
             Op::Dense(dense) => matmul::run_dense(dense, inputs, output),
             Op::Reduce(op) => op.run(inputs[0], output),
             Op::Softmax { dim, log } => reduce::run_softmax(*dim, *log, inputs[0], output),
-            Op::Reshape(_) => shape::run_copy(inputs[0], output),
+            Op::Reshape(_) | Op::Copy => shape::run_copy(inputs[0], output),
             Op::Permute(_) | Op::Expand(_) | Op::Slice(_) => unreachable!("always a view"),
             Op::Embed(region) => shape::run_embed(region, inputs[0], output),
             Op::Cat { dim } => shape::run_cat(*dim, inputs, output),
@@ -238,6 +242,7 @@ impl Op {
             | Op::Cast(_)
             | Op::Dense(_)
             | Op::Reshape(_)
+            | Op::Copy
             | Op::Permute(_)
             | Op::Expand(_)
             | Op::Slice(_)
@@ -259,6 +264,7 @@ impl Op {
             Op::Softmax { dim, log } => reduce::vjp_softmax(*dim, *log, cx),
             Op::Reshape(_) => Ok(vec![Some(cx.grad().reshape(cx.shape(0))?)]),
             Op::Permute(order) => shape::vjp_permute(order, cx),
+            Op::Copy => Ok(vec![Some(cx.grad().clone())]),
             Op::Expand(_) => Ok(vec![Some(cx.grad().sum_to(cx.shape(0))?)]),
             Op::Slice(region) => Ok(vec![Some(cx.grad().embed(region)?)]),
             Op::Embed(region) => Ok(vec![Some(cx.grad().slice(region)?)]),

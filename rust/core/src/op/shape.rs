@@ -311,9 +311,7 @@ impl Tensor {
     /// # Errors
     /// `Memory`.
     pub fn copied(&self) -> Result<Tensor> {
-        let output = Array::zeros(self.dtype(), *self.shape())?;
-        run_copy(self.array(), &output)?;
-        Ok(Tensor::record(Op::Reshape(*self.shape()), &[self], output))
+        Tensor::apply(Op::Copy, &[self])
     }
 
     /// A constant copy with its own memory.
