@@ -9,8 +9,18 @@ import ferrograd as fg
 
 KEPT = ["float32", "float64", "int64", "uint8", "bool"]
 CONVERTED = {
-    "int8": "int64", "int16": "int64", "int32": "int64", "uint16": "int64", "uint32": "int64", "uint64": "int64",
-    "float16": "float32", "longdouble": "float64", ">f4": "float32", ">f8": "float64", ">i8": "int64", ">i2": "int64",
+    "int8": "int64",
+    "int16": "int64",
+    "int32": "int64",
+    "uint16": "int64",
+    "uint32": "int64",
+    "uint64": "int64",
+    "float16": "float32",
+    "longdouble": "float64",
+    ">f4": "float32",
+    ">f8": "float64",
+    ">i8": "int64",
+    ">i2": "int64",
 }
 
 
@@ -61,9 +71,22 @@ def test_layouts_equal_their_contiguous_copies() -> None:
     read_only = base.copy()
     read_only.flags.writeable = False
     for values in (
-        base, base.T, base[::-1], base[:, ::-2], base[..., 1], base[:, :, ::3], np.asfortranarray(base),
-        np.broadcast_to(base[0, 0], (5, 4)), unaligned, read_only, base[:0], base[:, :0], np.float32(3), base[0, 0, 0:1],
-        np.array(2.5), base.swapaxes(0, 2)[1:, ::-1],
+        base,
+        base.T,
+        base[::-1],
+        base[:, ::-2],
+        base[..., 1],
+        base[:, :, ::3],
+        np.asfortranarray(base),
+        np.broadcast_to(base[0, 0], (5, 4)),
+        unaligned,
+        read_only,
+        base[:0],
+        base[:, :0],
+        np.float32(3),
+        base[0, 0, 0:1],
+        np.array(2.5),
+        base.swapaxes(0, 2)[1:, ::-1],
     ):
         tensor = fg.tensor(values)
         assert tensor.shape == values.shape
@@ -71,6 +94,7 @@ def test_layouts_equal_their_contiguous_copies() -> None:
         assert tensor.numpy().flags.c_contiguous
 
 
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
 def test_subclasses_and_other_containers() -> None:
     assert fg.tensor(np.matrix([[1.0, 2.0]])).shape == (1, 2)
     assert fg.tensor(np.ma.masked_array([1.0, 2.0], [False, False])).tolist() == [1, 2]
@@ -90,7 +114,13 @@ def test_subclasses_and_other_containers() -> None:
 
 
 def test_pythons_numbers_have_default_dtypes() -> None:
-    for data, dtype in [(1.5, fg.float32), (1, fg.int64), (True, fg.bool), ([1, 2.5], fg.float32), ([], fg.float32)]:
+    for data, dtype in [
+        (1.5, fg.float32),
+        (1, fg.int64),
+        (True, fg.bool),
+        ([1, 2.5], fg.float32),
+        ([], fg.float32),
+    ]:
         assert fg.tensor(data).dtype is dtype
     assert fg.tensor(np.float64(1.5)).dtype is fg.float64
     assert fg.tensor([np.float64(1.5)]).dtype is fg.float64
@@ -99,7 +129,9 @@ def test_pythons_numbers_have_default_dtypes() -> None:
     assert fg.tensor(2**60 + 1).item() == 2**60 + 1
 
 
-@pytest.mark.parametrize("dtype", [fg.float64, "float64", np.float64, np.dtype("float64"), float, "f8"], ids=repr)
+@pytest.mark.parametrize(
+    "dtype", [fg.float64, "float64", np.float64, np.dtype("float64"), float, "f8"], ids=repr
+)
 def test_dtypes_are_named_in_many_ways(dtype: Any) -> None:
     assert fg.zeros(2, dtype=dtype).dtype is fg.float64
 
@@ -150,7 +182,15 @@ def test_pythons_numbers_are_weak() -> None:
 def test_numpy_operands_on_either_side_give_tensors() -> None:
     x = fg.tensor([1.0, 2.0], requires_grad=True)
     array = np.array([3.0, 4.0])
-    for result in (array * x, x * array, array - x, np.float64(2) * x, np.float32(2) + x, array @ x, array == x):
+    for result in (
+        array * x,
+        x * array,
+        array - x,
+        np.float64(2) * x,
+        np.float32(2) + x,
+        array @ x,
+        array == x,
+    ):
         assert isinstance(result, fg.Tensor)
     assert (array * x).dtype is fg.float64
     assert (np.float64(2) * x).dtype is fg.float32

@@ -43,7 +43,11 @@ INDICES: list[Any] = [
 
 @pytest.mark.parametrize("index", INDICES, ids=repr)
 def test_reading_matches_numpy(index: Any) -> None:
-    expected = VALUES[np.array(index, dtype=int) if index == [] else index] if isinstance(index, list) else VALUES[index]
+    expected = (
+        VALUES[np.array(index, dtype=int) if index == [] else index]
+        if isinstance(index, list)
+        else VALUES[index]
+    )
     result = fg.tensor(VALUES)[index]
     assert result.shape == expected.shape
     assert result.numpy().tolist() == expected.tolist()

@@ -144,7 +144,14 @@ def test_two_operands_broadcast(name: str, shapes: tuple[tuple[int, ...], ...]) 
     assert_gradients(function, a, b)
 
 
-PRODUCTS = [((3, 4), (4, 2)), ((4,), (4,)), ((4,), (4, 2)), ((3, 4), (4,)), ((2, 3, 4), (4, 2)), ((2, 1, 3, 4), (5, 4, 2))]
+PRODUCTS = [
+    ((3, 4), (4, 2)),
+    ((4,), (4,)),
+    ((4,), (4, 2)),
+    ((3, 4), (4,)),
+    ((2, 3, 4), (4, 2)),
+    ((2, 1, 3, 4), (5, 4, 2)),
+]
 
 
 @pytest.mark.parametrize("shapes", PRODUCTS, ids=str)
@@ -167,11 +174,13 @@ def test_mm_mv_and_dot_check_their_ranks() -> None:
     assert matrix.mv(vector).tolist() == [3, 3]
     assert vector.dot(vector).item() == 3
     for call in (lambda: matrix.mm(vector), lambda: matrix.mv(matrix), lambda: matrix.dot(vector)):
-        with pytest.raises(fg.ShapeError, match="expected [12] dimensions"):
+        with pytest.raises(fg.ShapeError, match=r"expected [12] dimensions"):
             call()
 
 
-@pytest.mark.parametrize("shapes", [((5, 3), (2, 3), (2,)), ((2, 5, 3), (4, 3), (4,)), ((3,), (2, 3), (2,))], ids=str)
+@pytest.mark.parametrize(
+    "shapes", [((5, 3), (2, 3), (2,)), ((2, 5, 3), (4, 3), (4,)), ((3,), (2, 3), (2,))], ids=str
+)
 def test_linear_is_x_times_weight_transposed_plus_bias(shapes: tuple[tuple[int, ...], ...]) -> None:
     x, weight, bias = (draw(*shape) for shape in shapes)
     result = _core.linear(fg.tensor(x), fg.tensor(weight), fg.tensor(bias))
@@ -195,11 +204,12 @@ def test_losses_have_their_formulas_gradients() -> None:
     weight, soft = np.array([1.0, 2.0, 0.5]), softmax(draw(4, 3, low=-1))
     signs, logits = (draw(4, 3) > 0).astype(float), draw(4, 3)
     log_p = np.log(softmax(scores))
+    picked = log_p[np.arange(4), labels]
     hinge = np.maximum(0, 1 - scores[np.arange(4), labels][:, None] + scores)
     hinge[np.arange(4), labels] = 0
     cases: list[tuple[Callable[[fg.Tensor], fg.Tensor], Array, Array]] = [
-        (lambda s: _core.cross_entropy(s, labels), scores, -log_p[np.arange(4), labels]),
-        (lambda s: _core.cross_entropy(s, labels, weight), scores, -(weight[labels] * log_p[np.arange(4), labels])),
+        (lambda s: _core.cross_entropy(s, labels), scores, -picked),
+        (lambda s: _core.cross_entropy(s, labels, weight), scores, -(weight[labels] * picked)),
         (lambda s: _core.cross_entropy(s, soft), scores, -(soft * log_p).sum(1)),
         (lambda s: _core.multi_margin(s, labels), scores, hinge.sum(1) / 3),
         (lambda s: _core.multi_margin(s, labels, p=2, divide_by_classes=False), scores, (hinge**2).sum(1)),
@@ -220,7 +230,7 @@ def test_losses_have_their_formulas_gradients() -> None:
 
 
 def test_a_label_outside_the_classes_is_named() -> None:
-    with pytest.raises(fg.LabelError, match="class index 3 at position 1 is outside 0..3"):
+    with pytest.raises(fg.LabelError, match=r"class index 3 at position 1 is outside 0\.\.3"):
         _core.cross_entropy(fg.zeros(2, 3), [0, 3])
     assert _core.cross_entropy(fg.zeros(2, 3), [0, -100]).tolist()[1] == 0
 
@@ -284,7 +294,14 @@ def test_empty_tensors_have_shapes_and_gradients(case: int) -> None:
 
 def test_nan_reaches_every_result() -> None:
     x = fg.tensor([1.0, float("nan"), -1.0])
-    for function in (fg.Tensor.relu, fg.Tensor.exp, fg.Tensor.sigmoid, fg.Tensor.tanh, abs, lambda t: t.clamp(0, 1)):
+    for function in (
+        fg.Tensor.relu,
+        fg.Tensor.exp,
+        fg.Tensor.sigmoid,
+        fg.Tensor.tanh,
+        abs,
+        lambda t: t.clamp(0, 1),
+    ):
         assert np.isnan(function(x).numpy()[1])
     for function in (fg.Tensor.sum, fg.Tensor.max, fg.Tensor.amin, fg.Tensor.mean):
         assert np.isnan(function(x).item())

@@ -44,7 +44,7 @@ fn check(name: &str, f: &dyn Fn(&[Tensor]) -> Result<Tensor>, inputs: &[Tensor])
     // Second derivatives through the same harness: the probe of the first gradients.
     let slope = |inputs: &[Tensor]| -> f64 {
         let grads = analytic(inputs, false);
-        grads.iter().flatten().map(|g| probe_sum(g)).sum()
+        grads.iter().flatten().map(probe_sum).sum()
     };
     let mut total: Option<Tensor> = None;
     for g in first.iter().flatten() {

@@ -70,7 +70,7 @@ fn a_plan_has_the_bits_of_eager_execution_fused_or_not() {
         let net = Net::new(&[7, 19, 11, 4], activation);
         let (x, y) = (normal(1, &[13, 7], false), Tensor::constant(labels(13, 4)));
         let (_, loss) = net.loss(&x, &y).unwrap();
-        let gradients = grad(&[loss.clone()], &net.parameters, &[], true, false).unwrap();
+        let gradients = grad(std::slice::from_ref(&loss), &net.parameters, &[], true, false).unwrap();
         for fused in [false, true] {
             let tracing = Tracing::start();
             let (_, traced) = net.loss(&x, &y).unwrap();

@@ -13,7 +13,7 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 /// An error on its way to Python.
 pub enum Failure {
     /// From the core, not yet translated.
-    Core(Error),
+    Core(Box<Error>),
     /// A Python exception.
     Python(PyErr),
 }
@@ -23,7 +23,7 @@ pub type Result<T, E = Failure> = std::result::Result<T, E>;
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
-        Failure::Core(error)
+        Failure::Core(Box::new(error))
     }
 }
 
@@ -42,7 +42,7 @@ impl From<pyo3::CastError<'_, '_>> for Failure {
 impl From<Failure> for PyErr {
     fn from(failure: Failure) -> PyErr {
         match failure {
-            Failure::Core(error) => Python::attach(|py| translate(py, error)),
+            Failure::Core(error) => Python::attach(|py| translate(py, *error)),
             Failure::Python(error) => error,
         }
     }
@@ -52,7 +52,7 @@ impl From<Failure> for PyErr {
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Error {
         match failure {
-            Failure::Core(error) => error,
+            Failure::Core(error) => *error,
             Failure::Python(error) => Error::Foreign(Box::new(error)),
         }
     }
@@ -71,7 +71,7 @@ pub fn enter_detached<T: Send>(
     py: Python<'_>,
     body: impl FnOnce() -> ferrograd_core::error::Result<T> + Send,
 ) -> Result<T> {
-    py.detach(|| enter(|| body().map_err(Failure::Core)))
+    py.detach(|| enter(|| body().map_err(Failure::from)))
 }
 
 #[cold]

@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyFloat, PyTuple};
 
 use crate::array;
-use crate::error::{Failure, Kind, Result, enter, raise};
+use crate::error::{Kind, Result, enter, raise};
 use crate::operand;
 use crate::tensor::PyTensor;
 
@@ -119,7 +119,7 @@ impl PyGateFunction {
     fn __call__<'py>(&self, py: Python<'py>, tensors: &Bound<'py, PyTuple>) -> Result<Bound<'py, PyAny>> {
         enter(|| {
             let inputs = tensors.iter().map(|x| operand::tensor(&x)).collect::<Result<Vec<_>>>()?;
-            let outputs = apply_gate(&self.0, &inputs).map_err(Failure::Core)?;
+            let outputs = apply_gate(&self.0, &inputs)?;
             let mut outputs: Vec<PyTensor> = outputs.into_iter().map(PyTensor::from).collect();
             match outputs.pop() {
                 Some(only) if outputs.is_empty() => Ok(Bound::new(py, only)?.into_any()),

@@ -29,6 +29,10 @@ pub fn _rebuild_tensor<'py>(
     enter(|| instance(class, Tensor::constant(array::read(values, None)?), requires_grad))
 }
 
+/// Pickle's recipe: what to call, with what, and the attributes to set afterwards.
+type Reduced<'py> =
+    (Bound<'py, PyAny>, (Bound<'py, PyType>, Bound<'py, PyAny>, bool), Option<Bound<'py, PyAny>>);
+
 fn attributes<'py>(object: &Bound<'py, PyAny>) -> Result<Option<Bound<'py, PyAny>>> {
     match object.getattr_opt("__dict__")? {
         Some(attributes) if attributes.len()? > 0 => Ok(Some(attributes)),
@@ -72,10 +76,7 @@ impl PyTensor {
         })
     }
 
-    fn __reduce__<'py>(
-        slf: &Bound<'py, Self>,
-    ) -> Result<(Bound<'py, PyAny>, (Bound<'py, PyType>, Bound<'py, PyAny>, bool), Option<Bound<'py, PyAny>>)>
-    {
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> Result<Reduced<'py>> {
         enter(|| {
             let (py, tensor) = (slf.py(), slf.get().live()?);
             check_leaf("pickle", slf.get())?;

@@ -27,6 +27,9 @@ struct State {
     order: Vec<u32>,
 }
 
+/// Loss, weight, correct rows, rows, and the batch that diverged: see `PyEngine::epoch`.
+type Sums = (f64, f64, usize, usize, Option<(usize, f64)>);
+
 /// How often the interpreter is asked whether Ctrl-C was pressed.
 const POLL: Duration = Duration::from_millis(50);
 
@@ -175,7 +178,7 @@ impl PyEngine {
         shuffle: Option<(u64, u64)>,
         scores: Option<&Bound<'_, PyTensor>>,
         drop_last: bool,
-    ) -> Result<(f64, f64, usize, usize, Option<(usize, f64)>)> {
+    ) -> Result<Sums> {
         enter(|| {
             if stop > MAX_ROWS {
                 let text = format!("X: expected at most {MAX_ROWS} rows, got {stop}");

@@ -37,13 +37,15 @@ pub enum Kind {
     All,
 }
 
-/// A reduction with its axes. The reduced axes stay as 1 in the result; dropping them is a reshape.
+/// A reduction with its axes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reduce {
     /// What is computed.
     pub kind: Kind,
     /// Over which axes.
     pub axes: Axes,
+    /// Whether they stay, as 1.
+    pub keepdim: bool,
 }
 
 impl Reduce {
@@ -61,17 +63,15 @@ impl Reduce {
     }
 
     pub(super) fn infer(self, input: Meta) -> Result<Meta> {
-        let mut shape = input.shape;
+        let shape = &input.shape;
         for i in 0..shape.rank() {
-            if self.axes >> i & 1 == 1 {
-                if shape[i] == 0 && !matches!(self.kind, Kind::Sum | Kind::Any | Kind::All) {
-                    return Err(Error::Shape {
-                        op: self.name(),
-                        expected: "at least one element to reduce".into(),
-                        got: format!("shape {}", input.shape),
-                    });
-                }
-                shape[i] = 1;
+            let is_empty = self.axes >> i & 1 == 1 && shape[i] == 0;
+            if is_empty && !matches!(self.kind, Kind::Sum | Kind::Any | Kind::All) {
+                return Err(Error::Shape {
+                    op: self.name(),
+                    expected: "at least one element to reduce".into(),
+                    got: format!("shape {}", input.shape),
+                });
             }
         }
         let dtype = match (self.kind, input.dtype) {
@@ -79,7 +79,7 @@ impl Reduce {
             (Kind::Any | Kind::All, _) => DType::Bool,
             (_, dtype) => dtype,
         };
-        Ok(Meta { dtype, shape })
+        Ok(Meta { dtype, shape: left(shape, self.axes, self.keepdim) })
     }
 
     pub(super) fn run(self, x: &Array, out: &Array) -> Result<()> {
@@ -133,20 +133,33 @@ impl Reduce {
     }
 
     pub(super) fn vjp(self, cx: &Vjp) -> Result<Gradients> {
-        let g = cx.grad();
+        // As if the axes had stayed, so that operand and result broadcast.
+        let kept = left(cx.shape(0), self.axes, true);
+        let g = &cx.grad().reshape(&kept)?;
+        let output = || cx.output().reshape(&kept);
         let grad = match self.kind {
             Kind::Sum => g.broadcast_to(cx.shape(0))?,
             // Shared by the winners, as PyTorch's amax
             Kind::Max | Kind::Min => {
-                let winners = cx.input(0).compare(Compare::Eq, &cx.output())?.cast(g.dtype())?;
+                let winners = cx.input(0).compare(Compare::Eq, &output()?)?.cast(g.dtype())?;
                 winners.mul(&g.div(&winners.sum_axes(self.axes)?)?)?
             }
             // softmax(x)
-            Kind::LogSumExp => g.mul(&cx.input(0).sub(&cx.output())?.exp()?)?,
+            Kind::LogSumExp => g.mul(&cx.input(0).sub(&output()?)?.exp()?)?,
             Kind::ArgMax | Kind::ArgMin | Kind::Any | Kind::All => return Ok(vec![None]),
         };
         Ok(vec![Some(grad)])
     }
+}
+
+/// The shape after a reduction.
+fn left(shape: &Dims, axes: Axes, keepdim: bool) -> Dims {
+    let is_reduced = |i: &usize| axes >> i & 1 == 1;
+    let dims: Vec<usize> = (0..shape.rank())
+        .filter(|i| keepdim || !is_reduced(i))
+        .map(|i| if is_reduced(&i) { 1 } else { shape[i] })
+        .collect();
+    Dims::from_slice(&dims)
 }
 
 /// A reduction seen as (outer, rows, cols) -> (outer, cols). Which form a shape takes depends on the
@@ -262,13 +275,13 @@ pub(super) fn vjp_softmax(dim: usize, log: bool, cx: &Vjp) -> Result<Gradients> 
 }
 
 impl Tensor {
-    fn reduce(&self, kind: Kind, axes: Axes) -> Result<Tensor> {
-        Tensor::apply(Op::Reduce(Reduce { kind, axes }), &[self])
+    fn reduce(&self, kind: Kind, axes: Axes, keepdim: bool) -> Result<Tensor> {
+        Tensor::apply(Op::Reduce(Reduce { kind, axes, keepdim }), &[self])
     }
 
     /// Sum over a set of axes that stay as 1.
     pub(crate) fn sum_axes(&self, axes: Axes) -> Result<Tensor> {
-        self.reduce(Kind::Sum, axes)
+        self.reduce(Kind::Sum, axes, true)
     }
 
     /// The set of axes that `dims` names; all when empty.
@@ -294,18 +307,8 @@ impl Tensor {
         Ok(if self.shape().rank() == 0 { 0 } else { axes })
     }
 
-    fn finish(&self, reduced: Tensor, axes: Axes, keepdim: bool) -> Result<Tensor> {
-        if keepdim {
-            return Ok(reduced);
-        }
-        let left: Vec<usize> =
-            (0..self.shape().rank()).filter(|i| axes >> i & 1 == 0).map(|i| self.shape()[i]).collect();
-        reduced.reshape(&Dims::from_slice(&left))
-    }
-
     fn reduced(&self, kind: Kind, op: &'static str, dims: &[isize], keepdim: bool) -> Result<Tensor> {
-        let axes = self.axes(op, dims)?;
-        self.finish(self.reduce(kind, axes)?, axes, keepdim)
+        self.reduce(kind, self.axes(op, dims)?, keepdim)
     }
 
     /// Sum over `dims` (all when empty); derivative 1.
@@ -405,7 +408,8 @@ impl Tensor {
         let at = self.arg(max, Some(dim), true)?;
         let values = self.take_along(&at, dim)?;
         let axes = self.axes("max", &[dim])?;
-        Ok((self.finish(values, axes, keepdim)?, self.finish(at, axes, keepdim)?))
+        let shape = left(self.shape(), axes, keepdim);
+        Ok((values.reshape(&shape)?, at.reshape(&shape)?))
     }
 
     /// Whether any element is true.

@@ -210,7 +210,7 @@ impl Tensor {
         if dims.iter().any(|&d| d < -1) || dims.iter().filter(|&&d| d == -1).count() > 1 {
             return Err(error());
         }
-        let open = if known == 0 { 0 } else { total / known };
+        let open = total.checked_div(known).unwrap_or(0);
         let shape: Vec<usize> = dims.iter().map(|&d| if d == -1 { open } else { d as usize }).collect();
         let shape = Dims::new(op, &shape)?;
         if shape.elements() == total { Ok(shape) } else { Err(error()) }
