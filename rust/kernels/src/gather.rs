@@ -1,1 +1,216 @@
-//! To be filled.
+//! Mini-batches: rows of a foreign array (any element type, strides and alignment) converted into a contiguous
+//! batch. `index` names the rows, so shuffling never moves the data set.
+
+/// An element type of a source array.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// One byte, 0 or 1.
+    Bool,
+    /// Unsigned, 1 byte.
+    U8,
+    /// Signed, 1 byte.
+    I8,
+    /// Unsigned, 2 bytes.
+    U16,
+    /// Signed, 2 bytes.
+    I16,
+    /// Unsigned, 4 bytes.
+    U32,
+    /// Signed, 4 bytes.
+    I32,
+    /// Unsigned, 8 bytes.
+    U64,
+    /// Signed, 8 bytes.
+    I64,
+    /// Binary floating point, 4 bytes.
+    F32,
+    /// Binary floating point, 8 bytes.
+    F64,
+}
+
+impl Source {
+    /// Bytes of an element.
+    pub fn size(self) -> usize {
+        match self {
+            Source::Bool | Source::U8 | Source::I8 => 1,
+            Source::U16 | Source::I16 => 2,
+            Source::U32 | Source::I32 | Source::F32 => 4,
+            Source::U64 | Source::I64 | Source::F64 => 8,
+        }
+    }
+}
+
+/// Conversion of a source element; to integers it truncates and saturates, as `as` does.
+pub trait Convert<T>: Copy {
+    /// The value as `T`.
+    fn convert(self) -> T;
+}
+
+macro_rules! convert {
+    ($($source:ident)*) => {$(
+        convert!(@ $source, f32 f64 i64);
+    )*};
+    (@ $source:ident, $($target:ident)*) => {$(
+        impl Convert<$target> for $source {
+            #[inline(always)]
+            fn convert(self) -> $target {
+                self as $target
+            }
+        }
+    )*};
+}
+convert!(u8 i8 u16 i16 u32 i32 u64 i64 f32 f64);
+
+/// `out[i][j] = source[index[i]][j]`, where `out` is contiguous with `cols` columns.
+///
+/// # Safety
+/// For every row `r` in `index` and every column `j`, the bytes of an `S` at
+/// `source + r * row_stride + j * col_stride` must be readable and inside one allocation.
+pub unsafe fn gather_rows<S: Convert<T>, T: Copy>(
+    source: *const u8,
+    row_stride: isize,
+    col_stride: isize,
+    index: &[u32],
+    cols: usize,
+    out: &mut [T],
+) {
+    assert_eq!(out.len(), index.len() * cols, "a row of the batch for each index");
+    if cols == 0 {
+        return;
+    }
+    let size = size_of::<S>() as isize;
+    for (row, &r) in out.chunks_exact_mut(cols).zip(index) {
+        // SAFETY: the caller vouches for every element of row r.
+        let start = unsafe { source.offset(r as isize * row_stride) }.cast::<S>();
+        if col_stride == size {
+            for (j, o) in row.iter_mut().enumerate() {
+                // SAFETY: as above; elements lie side by side.
+                *o = unsafe { start.add(j).read_unaligned() }.convert();
+            }
+        } else {
+            for (j, o) in row.iter_mut().enumerate() {
+                // SAFETY: as above.
+                *o = unsafe { start.byte_offset(j as isize * col_stride).read_unaligned() }.convert();
+            }
+        }
+    }
+}
+
+/// An element type of a batch: `f32` and `f64` for inputs, `i64` for labels.
+pub trait Target: Copy {
+    /// [`gather_rows`] for a source type known at run time.
+    ///
+    /// # Safety
+    /// As for [`gather_rows`], with elements of type `kind`.
+    unsafe fn gather(
+        kind: Source,
+        source: *const u8,
+        row_stride: isize,
+        col_stride: isize,
+        index: &[u32],
+        cols: usize,
+        out: &mut [Self],
+    );
+}
+
+macro_rules! target {
+    ($($type:ident)*) => {$(
+        impl Target for $type {
+            unsafe fn gather(
+                kind: Source,
+                source: *const u8,
+                row_stride: isize,
+                col_stride: isize,
+                index: &[u32],
+                cols: usize,
+                out: &mut [Self],
+            ) {
+                let gather = match kind {
+                    Source::Bool | Source::U8 => gather_rows::<u8, $type>,
+                    Source::I8 => gather_rows::<i8, $type>,
+                    Source::U16 => gather_rows::<u16, $type>,
+                    Source::I16 => gather_rows::<i16, $type>,
+                    Source::U32 => gather_rows::<u32, $type>,
+                    Source::I32 => gather_rows::<i32, $type>,
+                    Source::U64 => gather_rows::<u64, $type>,
+                    Source::I64 => gather_rows::<i64, $type>,
+                    Source::F32 => gather_rows::<f32, $type>,
+                    Source::F64 => gather_rows::<f64, $type>,
+                };
+                // SAFETY: the caller's promise.
+                unsafe { gather(source, row_stride, col_stride, index, cols, out) }
+            }
+        }
+    )*};
+}
+target!(f32 f64 i64);
+
+/// [`gather_rows`] for a source type known at run time, into `f32`, `f64` or (labels) `i64`.
+///
+/// # Safety
+/// As for [`gather_rows`], with elements of type `kind`.
+pub unsafe fn gather<T: Target>(
+    kind: Source,
+    source: *const u8,
+    row_stride: isize,
+    col_stride: isize,
+    index: &[u32],
+    cols: usize,
+    out: &mut [T],
+) {
+    // SAFETY: the caller's promise.
+    unsafe { T::gather(kind, source, row_stride, col_stride, index, cols, out) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check<S: Convert<f32> + Convert<i64>>(kind: Source, from: fn(i32) -> S) {
+        assert_eq!(kind.size(), size_of::<S>());
+        let values: Vec<S> = (0..12).map(from).collect();
+        // One byte in front makes every wider element unaligned.
+        let mut bytes = vec![0u8];
+        for value in &values {
+            let pointer: *const S = value;
+            // SAFETY: the bytes of a number.
+            bytes.extend(unsafe { std::slice::from_raw_parts(pointer.cast::<u8>(), size_of::<S>()) });
+        }
+        let size = size_of::<S>() as isize;
+        // SAFETY: rows 0 to 2 of four elements behind the first byte.
+        unsafe {
+            let source = bytes.as_ptr().add(1);
+            let mut out = [0f32; 8];
+            gather(kind, source, 4 * size, size, &[2, 0], 4, &mut out);
+            assert_eq!(out, [8.0, 9.0, 10.0, 11.0, 0.0, 1.0, 2.0, 3.0], "{kind:?}");
+            // The same array, transposed and with its columns reversed.
+            let mut labels = [0i64; 4];
+            gather(kind, source.offset(8 * size), size, -4 * size, &[3, 1], 2, &mut labels);
+            assert_eq!(labels, [11, 7, 9, 5], "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn every_source_type_is_read_unaligned_and_strided() {
+        check::<u8>(Source::U8, |v| v as u8);
+        check::<u8>(Source::Bool, |v| v as u8);
+        check::<i8>(Source::I8, |v| v as i8);
+        check::<u16>(Source::U16, |v| v as u16);
+        check::<i16>(Source::I16, |v| v as i16);
+        check::<u32>(Source::U32, |v| v as u32);
+        check::<i32>(Source::I32, |v| v);
+        check::<u64>(Source::U64, |v| v as u64);
+        check::<i64>(Source::I64, |v| v as i64);
+        check::<f32>(Source::F32, |v| v as f32);
+        check::<f64>(Source::F64, |v| v as f64);
+    }
+
+    #[test]
+    fn empty_batches_and_rows_read_nothing() {
+        // SAFETY: no element is read.
+        unsafe {
+            gather::<f32>(Source::F64, std::ptr::null(), 8, 8, &[], 3, &mut []);
+            gather::<f32>(Source::F64, std::ptr::null(), 8, 8, &[1, 2], 0, &mut []);
+        }
+    }
+}

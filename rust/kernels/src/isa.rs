@@ -193,6 +193,17 @@ unsafe fn run_avx512<J: Job>(job: J) -> J::Output {
     job.run::<Avx512>()
 }
 
+/// Runs a test body on every level that this CPU has. The lock keeps concurrent tests from changing it meanwhile.
+#[cfg(test)]
+pub(crate) fn on_every_level(mut body: impl FnMut(Level)) {
+    static LOCK: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _guard = LOCK.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    for level in Level::supported() {
+        force(level).unwrap();
+        body(level);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

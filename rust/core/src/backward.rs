@@ -1,0 +1,268 @@
+//! Reverse mode: the one place where gradients are added up.
+
+use std::cmp::{Ordering, Reverse};
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+
+use crate::buffer::Array;
+use crate::error::{Error, Result};
+use crate::op::{Gradients, Op};
+use crate::shape::Dims;
+use crate::tensor::{Node, Tensor, with_grad_mode};
+
+/// What a vjp rule sees: the node's operands, its result and the upstream gradient.
+pub struct Vjp<'a> {
+    node: &'a Arc<Node>,
+    inputs: Vec<Option<Array>>,
+    output: Option<Array>,
+    grad: &'a Tensor,
+}
+
+impl Vjp<'_> {
+    /// The gradient of the output.
+    pub fn grad(&self) -> &Tensor {
+        self.grad
+    }
+
+    /// Operand `i`, connected to the graph. The op's `saves` must list it.
+    pub fn input(&self, i: usize) -> Tensor {
+        let array = self.inputs[i].clone().expect("the op declares which operands its vjp reads");
+        Tensor::from_parts(self.node.parents()[i].clone(), array)
+    }
+
+    /// The output, connected to the graph. The op's `saves` must list it.
+    pub fn output(&self) -> Tensor {
+        let array = self.output.clone().expect("the op declares that its vjp reads the output");
+        Tensor::from_parts(self.node.clone(), array)
+    }
+
+    /// Shape of operand `i`.
+    pub fn shape(&self, i: usize) -> &Dims {
+        self.node.parents()[i].shape()
+    }
+
+    /// Dtype of operand `i`.
+    pub fn dtype(&self, i: usize) -> crate::dtype::DType {
+        self.node.parents()[i].dtype()
+    }
+
+    /// Whether operand `i` wants a gradient.
+    pub fn needs(&self, i: usize) -> bool {
+        self.node.parents()[i].requires_grad()
+    }
+
+    /// Number of operands.
+    pub fn arity(&self) -> usize {
+        self.node.parents().len()
+    }
+}
+
+/// A contribution that waits for its node's turn: the heap hands out the latest node first, and a
+/// node's contributions in the order of their making.
+struct Pending {
+    node: Arc<Node>,
+    made: usize,
+    grad: Tensor,
+}
+
+impl Pending {
+    fn key(&self) -> (u64, Reverse<usize>) {
+        (self.node.id(), Reverse(self.made))
+    }
+}
+
+impl PartialEq for Pending {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+impl Eq for Pending {}
+impl PartialOrd for Pending {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Pending {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.key().cmp(&other.key())
+    }
+}
+
+/// Walks from `roots` in reverse creation order and calls `arrive` with each node's whole gradient.
+///
+/// Contributions wait in a heap keyed by creation order; when a node comes up all its consumers are
+/// done, and its contributions are added in the order of their making.
+fn walk(
+    roots: Vec<(Tensor, Tensor)>,
+    retain_graph: bool,
+    wanted: &dyn Fn(&Node) -> bool,
+    arrive: &mut dyn FnMut(&Arc<Node>, &Tensor) -> Result<()>,
+) -> Result<()> {
+    let mut made = roots.len();
+    let mut heap: BinaryHeap<Pending> = roots
+        .into_iter()
+        .enumerate()
+        .map(|(made, (root, grad))| Pending { node: root.node().clone(), made, grad })
+        .collect();
+    while let Some(Pending { node, grad: mut total, .. }) = heap.pop() {
+        while heap.peek().is_some_and(|next| next.node.id() == node.id()) {
+            total = total.add(&heap.pop().expect("peeked").grad)?;
+        }
+        arrive(&node, &total)?;
+        let Some(op) = node.op() else { continue };
+        if !node.parents().iter().any(|parent| parent.requires_grad() && wanted(parent)) {
+            continue;
+        }
+        let gradients = vjp(&node, op, &total, retain_graph)?;
+        debug_assert_eq!(gradients.len(), node.parents().len(), "{}", op.name());
+        for (parent, gradient) in node.parents().iter().zip(gradients) {
+            if let Some(gradient) = gradient
+                && parent.requires_grad()
+            {
+                debug_assert_eq!(gradient.shape(), parent.shape(), "gradient of {}", op.name());
+                made += 1;
+                heap.push(Pending { node: parent.clone(), made, grad: gradient });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn vjp(node: &Arc<Node>, op: &Op, grad: &Tensor, retain_graph: bool) -> Result<Gradients> {
+    let saved = {
+        let mut slot = node.saved();
+        let saved = slot.as_deref().ok_or_else(|| {
+            Error::Graph(format!(
+                "backward: the values saved by {} were freed by an earlier backward; pass retain_graph=True there",
+                op.name()
+            ))
+        })?;
+        if !saved.is_intact() {
+            return Err(Error::Graph(format!(
+                "backward: a value that the gradient of {} needs was changed in place after it was used",
+                op.name()
+            )));
+        }
+        if retain_graph {
+            (saved.inputs.clone(), saved.output.clone())
+        } else {
+            let saved = slot.take().expect("checked above");
+            (saved.inputs, saved.output)
+        }
+    };
+    op.vjp(&Vjp { node, inputs: saved.0, output: saved.1, grad })
+}
+
+impl Tensor {
+    /// Accumulates gradients into the leaves (and into results that retain theirs).
+    ///
+    /// # Errors
+    /// `Graph` when nothing requires a gradient, when the tensor has several elements and no
+    /// `gradient`, or when the graph was freed; `Shape` when `gradient` does not fit.
+    pub fn backward(&self, gradient: Option<&Tensor>, retain_graph: bool, create_graph: bool) -> Result<()> {
+        let seed = seed("backward", self, gradient)?;
+        with_grad_mode(create_graph, || {
+            walk(vec![(self.clone(), seed)], retain_graph, &|_| true, &mut |node, grad| {
+                if node.keeps_grad() {
+                    let mut slot = node.grad_slot();
+                    let total = match slot.take() {
+                        Some(before) => before.add(grad)?,
+                        None => grad.clone(),
+                    };
+                    // A gradient that is user-visible owns its memory: the seed and views are shared.
+                    let total = if create_graph { total } else { total.detach().contiguous_copy()? };
+                    *slot = Some(Box::new(total));
+                }
+                Ok(())
+            })
+        })
+    }
+}
+
+/// The gradients of `outputs` with respect to `inputs`, without touching `.grad`.
+///
+/// An input that no output depends on gives `None`.
+///
+/// # Errors
+/// As [`Tensor::backward`].
+pub fn grad(
+    outputs: &[Tensor],
+    inputs: &[Tensor],
+    grad_outputs: &[Option<Tensor>],
+    retain_graph: bool,
+    create_graph: bool,
+) -> Result<Vec<Option<Tensor>>> {
+    let mut roots = Vec::new();
+    for (i, output) in outputs.iter().enumerate() {
+        let seed = seed("grad", output, grad_outputs.get(i).and_then(Option::as_ref))?;
+        roots.push((output.clone(), seed));
+    }
+    let mut found: Vec<Option<Tensor>> = vec![None; inputs.len()];
+    let wanted = ancestors(outputs, inputs);
+    with_grad_mode(create_graph, || {
+        walk(roots, retain_graph, &|node| wanted.binary_search(&node.id()).is_ok(), &mut |node, grad| {
+            for (slot, input) in found.iter_mut().zip(inputs) {
+                if input.node().id() == node.id() {
+                    *slot = Some(if create_graph { grad.clone() } else { grad.detach() });
+                }
+            }
+            Ok(())
+        })
+    })?;
+    Ok(found)
+}
+
+/// Ids of the nodes between `outputs` and `inputs`, sorted: gradients flow only through them.
+fn ancestors(outputs: &[Tensor], inputs: &[Tensor]) -> Vec<u64> {
+    let oldest = inputs.iter().map(|t| t.node().id()).min().unwrap_or(0);
+    let mut nodes: Vec<Arc<Node>> = Vec::new();
+    let mut heap: BinaryHeap<(u64, usize)> = BinaryHeap::new();
+    let mut arena: Vec<Arc<Node>> = Vec::new();
+    for output in outputs {
+        heap.push((output.node().id(), arena.len()));
+        arena.push(output.node().clone());
+    }
+    let mut last = None;
+    while let Some((id, at)) = heap.pop() {
+        if last == Some(id) {
+            continue;
+        }
+        last = Some(id);
+        let node = arena[at].clone();
+        for parent in node.parents() {
+            if parent.requires_grad() && parent.id() >= oldest {
+                heap.push((parent.id(), arena.len()));
+                arena.push(parent.clone());
+            }
+        }
+        nodes.push(node);
+    }
+    // Oldest first: a node leads to an input if it is one or a parent does.
+    let mut wanted: Vec<u64> = Vec::new();
+    for node in nodes.iter().rev() {
+        let is_input = inputs.iter().any(|t| t.node().id() == node.id());
+        if is_input || node.parents().iter().any(|p| wanted.binary_search(&p.id()).is_ok()) {
+            wanted.push(node.id());
+        }
+    }
+    wanted
+}
+
+fn seed(op: &'static str, output: &Tensor, gradient: Option<&Tensor>) -> Result<Tensor> {
+    if !output.requires_grad() {
+        return Err(Error::Graph(format!("{op}: the output does not require a gradient")));
+    }
+    match gradient {
+        Some(gradient) if gradient.shape() != output.shape() => Err(Error::Shape {
+            op,
+            expected: format!("a gradient of shape {}", output.shape()),
+            got: gradient.shape().to_string(),
+        }),
+        Some(gradient) => gradient.cast(output.dtype()),
+        None if output.shape().elements() != 1 => Err(Error::Graph(format!(
+            "{op}: a gradient must be given for an output of shape {}; only a scalar needs none",
+            output.shape()
+        ))),
+        None => Ok(Tensor::constant(Array::full(output.dtype(), *output.shape(), 1.0)?)),
+    }
+}

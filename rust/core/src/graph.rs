@@ -1,0 +1,371 @@
+//! The explicit graph of the lectures: nodes wired by hand, forward in topological order, backward in
+//! its reverse. Gates are built-in ops or the user's objects.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::backward;
+use crate::buffer::Array;
+use crate::error::{Error, Result};
+use crate::op::{Gate, apply_gate};
+use crate::tensor::{Tensor, with_grad_mode};
+
+/// Position of a node in its graph.
+pub type NodeId = usize;
+
+/// One output of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Port {
+    /// The node.
+    pub node: NodeId,
+    /// Which of its outputs.
+    pub output: usize,
+}
+
+/// A built-in op: its name and what it computes.
+pub type Builtin = Arc<dyn Fn(&[Tensor]) -> Result<Tensor> + Send + Sync>;
+
+/// What a node does.
+#[derive(Clone)]
+pub enum Action {
+    /// Takes a value from outside.
+    Input,
+    /// A built-in op; its backward is the op's vjp rule.
+    Op(Builtin),
+    /// A user's object.
+    Gate(Arc<dyn Gate>),
+}
+
+struct GraphNode {
+    name: String,
+    action: Action,
+    /// A slot for each operand; `None` until it is connected.
+    sources: Vec<Option<Port>>,
+    /// Operands as they went into the op, for its local backward.
+    operands: Vec<Tensor>,
+    outputs: Vec<Tensor>,
+    grads: Vec<Option<Tensor>>,
+}
+
+/// A graph of gates.
+#[derive(Default)]
+pub struct Graph {
+    nodes: Vec<GraphNode>,
+    outputs: Vec<Port>,
+}
+
+impl Graph {
+    /// Adds a node with the given operands.
+    ///
+    /// # Errors
+    /// `Graph` when the name is taken or a source does not exist.
+    pub fn add(
+        &mut self,
+        name: Option<&str>,
+        kind: &str,
+        action: Action,
+        sources: &[Option<Port>],
+    ) -> Result<NodeId> {
+        let name = match name {
+            Some(name) if self.nodes.iter().any(|node| node.name == name) => {
+                return Err(Error::Graph(format!("graph: the name {name:?} is taken")));
+            }
+            Some(name) => name.to_owned(),
+            None => (0..)
+                .map(|i| if i == 0 { kind.to_owned() } else { format!("{kind}_{i}") })
+                .find(|name| self.nodes.iter().all(|node| node.name != *name))
+                .expect("an unused number exists"),
+        };
+        for source in sources.iter().flatten() {
+            self.check_port(*source)?;
+        }
+        self.nodes.push(GraphNode {
+            name,
+            action,
+            sources: sources.to_vec(),
+            operands: Vec::new(),
+            outputs: Vec::new(),
+            grads: Vec::new(),
+        });
+        Ok(self.nodes.len() - 1)
+    }
+
+    fn check_port(&self, port: Port) -> Result<()> {
+        if port.node < self.nodes.len() {
+            return Ok(());
+        }
+        Err(Error::Graph(format!("graph: node {} does not exist", port.node)))
+    }
+
+    /// Wires `source` into operand `slot` of `node`, now or again.
+    ///
+    /// # Errors
+    /// `Graph` when a node does not exist, or the target is an input.
+    pub fn connect(&mut self, source: Port, node: NodeId, slot: usize) -> Result<()> {
+        self.check_port(source)?;
+        self.check_port(Port { node, output: 0 })?;
+        let node = &mut self.nodes[node];
+        if matches!(node.action, Action::Input) {
+            return Err(Error::Graph(format!("graph: {:?} is an input and takes no source", node.name)));
+        }
+        if node.sources.len() <= slot {
+            node.sources.resize(slot + 1, None);
+        }
+        node.sources[slot] = Some(source);
+        Ok(())
+    }
+
+    /// Names the nodes whose values `forward` returns.
+    ///
+    /// # Errors
+    /// `Graph` when a node does not exist.
+    pub fn set_outputs(&mut self, outputs: &[Port]) -> Result<()> {
+        outputs.iter().try_for_each(|&port| self.check_port(port))?;
+        self.outputs = outputs.to_vec();
+        Ok(())
+    }
+
+    /// The name of a node.
+    pub fn name(&self, node: NodeId) -> &str {
+        &self.nodes[node].name
+    }
+
+    /// Nodes that take values from outside, in the order of their making.
+    pub fn inputs(&self) -> impl Iterator<Item = NodeId> + '_ {
+        (0..self.nodes.len()).filter(|&i| matches!(self.nodes[i].action, Action::Input))
+    }
+
+    /// The value of an output after `forward`.
+    pub fn value(&self, port: Port) -> Option<Tensor> {
+        self.nodes[port.node].outputs.get(port.output).map(Tensor::detach)
+    }
+
+    /// The gradient of an output after `backward`.
+    pub fn grad(&self, port: Port) -> Option<Tensor> {
+        self.nodes[port.node].grads.get(port.output).cloned().flatten()
+    }
+
+    /// Nodes such that each comes after its sources; among the ready ones the earliest made comes first.
+    ///
+    /// # Errors
+    /// `Cycle` naming the nodes of a loop, `Graph` naming an operand that is not connected.
+    pub fn nodes_topologically_sorted(&self) -> Result<Vec<NodeId>> {
+        let mut waiting = vec![0usize; self.nodes.len()];
+        let mut consumers = vec![Vec::new(); self.nodes.len()];
+        for (i, node) in self.nodes.iter().enumerate() {
+            for (slot, source) in node.sources.iter().enumerate() {
+                let Some(source) = source else {
+                    return Err(Error::Graph(format!(
+                        "graph: input {slot} of {:?} is not connected",
+                        node.name
+                    )));
+                };
+                consumers[source.node].push(i);
+                waiting[i] += 1;
+            }
+        }
+        let mut ready: BTreeSet<NodeId> = (0..self.nodes.len()).filter(|&i| waiting[i] == 0).collect();
+        let mut order = Vec::with_capacity(self.nodes.len());
+        while let Some(node) = ready.pop_first() {
+            order.push(node);
+            for &consumer in &consumers[node] {
+                waiting[consumer] -= 1;
+                if waiting[consumer] == 0 {
+                    ready.insert(consumer);
+                }
+            }
+        }
+        if order.len() == self.nodes.len() { Ok(order) } else { Err(Error::Cycle(self.find_cycle(&waiting))) }
+    }
+
+    /// Names along a loop. Every waiting node has a waiting source: following them must come back.
+    fn find_cycle(&self, waiting: &[usize]) -> Vec<String> {
+        let mut path: Vec<NodeId> = Vec::new();
+        let mut node = waiting.iter().position(|&w| w > 0).unwrap_or(0);
+        loop {
+            if let Some(at) = path.iter().position(|&seen| seen == node) {
+                let mut names: Vec<String> =
+                    path[at..].iter().rev().map(|&i| self.nodes[i].name.clone()).collect();
+                names.push(names[0].clone());
+                return names;
+            }
+            path.push(node);
+            let sources = self.nodes[node].sources.iter().flatten();
+            node = sources.map(|s| s.node).find(|&s| waiting[s] > 0).expect("a waiting source");
+        }
+    }
+
+    /// Computes every node. `values` has one value for each input, in their order.
+    ///
+    /// # Errors
+    /// Those of [`Graph::nodes_topologically_sorted`] and of the gates; `Graph` when a gate gives fewer
+    /// outputs than its consumers pick. The values stay as they were.
+    pub fn forward(&mut self, values: &[Tensor]) -> Result<Vec<Tensor>> {
+        let order = self.nodes_topologically_sorted()?;
+        let inputs: Vec<NodeId> = self.inputs().collect();
+        let mut operands: Vec<Vec<Tensor>> = vec![Vec::new(); self.nodes.len()];
+        let mut outputs: Vec<Vec<Tensor>> = vec![Vec::new(); self.nodes.len()];
+        for (&input, value) in inputs.iter().zip(values) {
+            outputs[input].push(value.detach());
+        }
+        for node in order {
+            let action = &self.nodes[node].action;
+            if matches!(action, Action::Input) {
+                continue;
+            }
+            // Leaves of their own, so that each node's backward is local.
+            operands[node] = self.nodes[node]
+                .sources
+                .iter()
+                .flatten()
+                .map(|&port| {
+                    let value = pick(&self.nodes[port.node].name, &outputs[port.node], port.output)?;
+                    Ok(Tensor::leaf(value.array().clone(), value.dtype().is_float()))
+                })
+                .collect::<Result<_>>()?;
+            outputs[node] = with_grad_mode(true, || match action {
+                Action::Op(op) => op(&operands[node]).map(|output| vec![output]),
+                Action::Gate(gate) => apply_gate(gate, &operands[node]),
+                Action::Input => unreachable!("skipped above"),
+            })?;
+        }
+        let results = self
+            .outputs
+            .iter()
+            .map(|port| {
+                pick(&self.nodes[port.node].name, &outputs[port.node], port.output).map(Tensor::detach)
+            })
+            .collect::<Result<_>>()?;
+        for (node, (operands, outputs)) in self.nodes.iter_mut().zip(operands.into_iter().zip(outputs)) {
+            node.grads = vec![None; outputs.len()];
+            (node.operands, node.outputs) = (operands, outputs);
+        }
+        Ok(results)
+    }
+
+    /// The gradients of the inputs, in their order, for upstream gradients of the outputs (1 each when
+    /// `None`). Nodes are visited in reverse topological order; each contribution is added to its
+    /// source's gradient as it comes.
+    ///
+    /// # Errors
+    /// `Graph` before `forward`, `Shape` for a gradient that does not fit.
+    pub fn backward(&mut self, upstream: Option<&[Tensor]>) -> Result<Vec<Tensor>> {
+        let order = self.nodes_topologically_sorted()?;
+        if self.nodes.iter().any(|node| node.outputs.is_empty()) {
+            return Err(Error::Graph("graph: backward before forward".into()));
+        }
+        let mut grads: Vec<Vec<Option<Tensor>>> =
+            self.nodes.iter().map(|n| vec![None; n.outputs.len()]).collect();
+        for (i, &port) in self.outputs.iter().enumerate() {
+            let value = &self.nodes[port.node].outputs[port.output];
+            let seed = match upstream {
+                Some(upstream) => upstream[i].detach().cast(value.dtype())?,
+                None => Tensor::constant(Array::full(value.dtype(), *value.shape(), 1.0)?),
+            };
+            if seed.shape() != value.shape() {
+                return Err(Error::Shape {
+                    op: "backward",
+                    expected: format!(
+                        "a gradient of shape {} for {:?}",
+                        value.shape(),
+                        self.nodes[port.node].name
+                    ),
+                    got: seed.shape().to_string(),
+                });
+            }
+            accumulate(&mut grads[port.node][port.output], seed)?;
+        }
+        for &i in order.iter().rev() {
+            let node = &self.nodes[i];
+            let known: Vec<usize> = (0..node.outputs.len())
+                .filter(|&o| grads[i][o].is_some() && node.outputs[o].requires_grad())
+                .collect();
+            if known.is_empty() || node.operands.is_empty() {
+                continue;
+            }
+            let outputs: Vec<Tensor> = known.iter().map(|&o| node.outputs[o].clone()).collect();
+            let seeds: Vec<Option<Tensor>> = known.iter().map(|&o| grads[i][o].clone()).collect();
+            let found = backward::grad(&outputs, &node.operands, &seeds, true, false)?;
+            for (source, gradient) in node.sources.iter().flatten().zip(found) {
+                if let Some(gradient) = gradient {
+                    accumulate(&mut grads[source.node][source.output], gradient)?;
+                }
+            }
+        }
+        let result = self
+            .inputs()
+            .map(|i| match &grads[i][0] {
+                Some(grad) => Ok(grad.clone()),
+                None => {
+                    let value = &self.nodes[i].outputs[0];
+                    Ok(Tensor::constant(Array::zeros(value.dtype(), *value.shape())?))
+                }
+            })
+            .collect();
+        for (node, grads) in self.nodes.iter_mut().zip(grads) {
+            node.grads = grads;
+        }
+        result
+    }
+}
+
+fn pick<'a>(name: &str, outputs: &'a [Tensor], output: usize) -> Result<&'a Tensor> {
+    outputs.get(output).ok_or_else(|| {
+        Error::Graph(format!("graph: {name:?} has {} outputs, output {output} was asked for", outputs.len()))
+    })
+}
+
+fn accumulate(slot: &mut Option<Tensor>, gradient: Tensor) -> Result<()> {
+    *slot = Some(match slot.take() {
+        Some(before) => before.add(&gradient)?,
+        None => gradient,
+    });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dtype::DType;
+
+    fn op(f: impl Fn(&[Tensor]) -> Result<Tensor> + Send + Sync + 'static) -> Action {
+        Action::Op(Arc::new(f))
+    }
+
+    fn port(node: NodeId) -> Port {
+        Port { node, output: 0 }
+    }
+
+    fn scalar(value: f64) -> Tensor {
+        Tensor::scalar(DType::F64, value).unwrap()
+    }
+
+    #[test]
+    fn a_node_with_several_consumers_adds_their_gradients_up() {
+        // d = a (a + b) at a = 4, b = 3: dd/da = 11, dd/db = 4
+        let mut g = Graph::default();
+        let a = g.add(Some("a"), "input", Action::Input, &[]).unwrap();
+        let b = g.add(Some("b"), "input", Action::Input, &[]).unwrap();
+        let sources = [Some(port(a)), Some(port(b))];
+        let c = g.add(Some("c"), "add", op(|x| x[0].add(&x[1])), &sources).unwrap();
+        let d = g.add(Some("d"), "mul", op(|x| x[0].mul(&x[1])), &[Some(port(a)), Some(port(c))]).unwrap();
+        g.set_outputs(&[port(d)]).unwrap();
+        assert_eq!(g.forward(&[scalar(4.0), scalar(3.0)]).unwrap()[0].item().unwrap(), 28.0);
+        let grads = g.backward(None).unwrap();
+        assert_eq!(grads[0].item().unwrap(), 11.0);
+        assert_eq!(grads[1].item().unwrap(), 4.0);
+    }
+
+    #[test]
+    fn a_loop_is_an_error_that_names_its_nodes() {
+        let mut g = Graph::default();
+        let x = g.add(Some("x"), "input", Action::Input, &[]).unwrap();
+        let p = g.add(Some("p"), "add", op(|x| x[0].add(&x[1])), &[Some(port(x)), None]).unwrap();
+        let q = g.add(Some("q"), "neg", op(|x| x[0].neg()), &[Some(port(p))]).unwrap();
+        let message = g.forward(&[scalar(1.0)]).unwrap_err().to_string();
+        assert!(message.contains("input 1 of \"p\""), "{message}");
+        g.connect(port(q), p, 1).unwrap();
+        let message = g.nodes_topologically_sorted().unwrap_err().to_string();
+        assert!(message.contains("q") && message.contains("p") && !message.contains('x'), "{message}");
+    }
+}

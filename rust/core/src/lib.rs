@@ -1,0 +1,18 @@
+//! Shapes, tensors, ops, the graph with its backward pass, plans, training and model files.
+//!
+//! Knows nothing of Python or CUDA; arithmetic is in `ferrograd-kernels`.
+
+#![deny(unsafe_code)]
+
+pub mod backward;
+#[allow(unsafe_code)]
+pub mod buffer;
+pub mod dtype;
+pub mod error;
+pub mod file;
+pub mod graph;
+pub mod op;
+pub mod plan;
+pub mod shape;
+pub mod tensor;
+pub mod train;

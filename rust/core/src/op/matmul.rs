@@ -1,0 +1,171 @@
+//! The matrix product, alone and with the bias and activation that a plan fuses into it.
+
+use ferrograd_kernels::gemm::{self, MatRef};
+
+use super::elementwise::{Activation, broadcast_strides};
+use super::{Gradients, Meta, Op};
+use crate::backward::Vjp;
+use crate::buffer::Array;
+use crate::dtype::{DType, Element};
+use crate::error::{Error, Result};
+use crate::for_float;
+use crate::shape::Dims;
+use crate::tensor::Tensor;
+
+/// What happens to a tile of a matrix product before it is stored.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dense {
+    /// Whether a third operand is added to every row.
+    pub bias: bool,
+    /// What is applied last.
+    pub activation: Option<Activation>,
+}
+
+pub(super) fn infer(left: Meta, right: Meta) -> Result<Meta> {
+    if !left.dtype.is_float() {
+        return Err(Error::DType { op: "matmul", expected: "float32 or float64", got: left.dtype });
+    }
+    let (l, r) = (left.shape, right.shape);
+    if l.rank() < 2 || r.rank() < 2 || l[l.rank() - 1] != r[r.rank() - 2] {
+        return Err(Error::MatMul { left: l, right: r });
+    }
+    let batch = Dims::broadcast(
+        "matmul",
+        &Dims::from_slice(&l[..l.rank() - 2]),
+        &Dims::from_slice(&r[..r.rank() - 2]),
+    )?;
+    let mut shape = batch.to_vec();
+    shape.extend([l[l.rank() - 2], r[r.rank() - 1]]);
+    Ok(Meta { dtype: left.dtype, shape: Dims::new("matmul", &shape)? })
+}
+
+pub(super) fn run(a: &Array, b: &Array, out: &Array) -> Result<()> {
+    for_float!("matmul", a.dtype(), T => {
+        batches::<T>(a, b, out, &gemm::NoEpilogue);
+        Ok(())
+    })
+}
+
+/// One product per batch index: rows of C never depend on other rows, whatever the batch.
+fn batches<T: ferrograd_kernels::math::Math + Element>(
+    a: &Array,
+    b: &Array,
+    out: &Array,
+    epilogue: &impl gemm::Epilogue<T>,
+) {
+    let shape = out.shape();
+    let rank = shape.rank();
+    let (m, n, k) = (shape[rank - 2], shape[rank - 1], a.shape()[a.shape().rank() - 1]);
+    let batch = Dims::from_slice(&shape[..rank - 2]);
+    let matrix = |x: &Array| (x.strides()[x.shape().rank() - 2], x.strides()[x.shape().rank() - 1]);
+    let ((a_rs, a_cs), (b_rs, b_cs)) = (matrix(a), matrix(b));
+    let (a_batch, b_batch) = (batch_strides(a, &batch), batch_strides(b, &batch));
+    let (a, b, mut c) = (a.read::<T>(), b.read::<T>(), out.write::<T>());
+    for i in 0..batch.elements() {
+        let (mut at_a, mut at_b, mut rest) = (0, 0, i);
+        for d in (0..batch.rank()).rev() {
+            at_a += rest % batch[d] * a_batch[d];
+            at_b += rest % batch[d] * b_batch[d];
+            rest /= batch[d];
+        }
+        let c = &mut c[i * m * n..(i + 1) * m * n];
+        let a = MatRef::new(&a[at_a.min(a.len())..], a_rs, a_cs);
+        let b = MatRef::new(&b[at_b.min(b.len())..], b_rs, b_cs);
+        gemm::gemm(m, n, k, a, b, c, n, false, epilogue);
+    }
+}
+
+fn batch_strides(x: &Array, batch: &Dims) -> Dims {
+    let rank = x.shape().rank() - 2;
+    broadcast_strides(&x.shape()[..rank], &x.strides()[..rank], batch)
+}
+
+pub(super) fn run_dense(dense: &Dense, inputs: &[&Array], out: &Array) -> Result<()> {
+    for_float!("dense", out.dtype(), T => {
+        let bias = dense.bias.then(|| inputs[2].read::<T>());
+        let epilogue = ferrograd_kernels::dense::Dense { bias: bias.as_deref(), activation: dense.activation };
+        batches::<T>(inputs[0], inputs[1], out, &epilogue);
+        Ok(())
+    })
+}
+
+/// C = A B: dA = G B^T, dB = A^T G, summed over broadcast batches.
+pub(super) fn vjp(cx: &Vjp) -> Result<Gradients> {
+    let g = cx.grad();
+    let a = cx.needs(0).then(|| {
+        let b = cx.input(1).transpose(-1, -2)?;
+        Tensor::apply(Op::MatMul, &[g, &b])?.sum_to(cx.shape(0))
+    });
+    let b = cx.needs(1).then(|| {
+        let a = cx.input(0).transpose(-1, -2)?;
+        Tensor::apply(Op::MatMul, &[&a, g])?.sum_to(cx.shape(1))
+    });
+    Ok(vec![a.transpose()?, b.transpose()?])
+}
+
+impl Tensor {
+    /// The matrix product with numpy's rules: a vector on the left is a row, on the right a column,
+    /// leading dimensions are batches and broadcast.
+    ///
+    /// # Errors
+    /// `MatMul` when inner dimensions differ, `Broadcast` when batches do.
+    pub fn matmul(&self, other: &Tensor) -> Result<Tensor> {
+        let (left, right) = (*self.shape(), *other.shape());
+        if left.rank() == 0 || right.rank() == 0 {
+            return Err(Error::MatMul { left, right });
+        }
+        let dtype = DType::promote(self.dtype(), false, other.dtype(), false);
+        let (mut a, mut b) = (self.cast(dtype)?, other.cast(dtype)?);
+        if left.rank() == 1 {
+            a = a.unsqueeze(0)?;
+        }
+        if right.rank() == 1 {
+            b = b.unsqueeze(1)?;
+        }
+        // A shared right operand needs one product, not one per batch.
+        let folds = a.shape().rank() > 2 && b.shape().rank() == 2 && a.array().is_contiguous();
+        let product = if folds {
+            let (rank, full) = (a.shape().rank(), *a.shape());
+            if full[rank - 1] != b.shape()[0] {
+                return Err(Error::MatMul { left, right });
+            }
+            let mut shape = full;
+            shape[rank - 1] = b.shape()[1];
+            Tensor::apply(Op::MatMul, &[&a.flatten(0, rank as isize - 2)?, &b])?.reshape(&shape)
+        } else {
+            Tensor::apply(Op::MatMul, &[&a, &b])
+        };
+        let product = product.map_err(|error| match error {
+            Error::MatMul { .. } => Error::MatMul { left, right },
+            error => error,
+        })?;
+        let product = if right.rank() == 1 { product.squeeze(&[-1])? } else { product };
+        if left.rank() == 1 {
+            let at = if right.rank() == 1 { -1 } else { -2 };
+            if product.shape().rank() > 0 {
+                return product.squeeze(&[at]);
+            }
+        }
+        Ok(product)
+    }
+
+    /// x W^T + b for weights of shape (outputs, inputs).
+    ///
+    /// # Errors
+    /// `Shape` when the widths differ.
+    pub fn linear(&self, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+        let (x, w) = (self.shape(), weight.shape());
+        if w.rank() != 2 || x.rank() == 0 || x[x.rank() - 1] != w[1] {
+            return Err(Error::Shape {
+                op: "linear",
+                expected: format!("input of shape (..., {}) for weight of shape {w}", w.last().unwrap_or(&0)),
+                got: x.to_string(),
+            });
+        }
+        let product = self.matmul(&weight.transpose(0, 1)?)?;
+        match bias {
+            Some(bias) => product.add(bias),
+            None => Ok(product),
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! The primitive ops: name, shape rule, kernel and vjp rule, a file a family.
+
+mod custom;
+mod elementwise;
+mod index;
+mod loss;
+mod matmul;
+mod random;
+mod reduce;
+mod shape;
+
+use std::sync::Arc;
+
+pub use custom::{CustomOp, Gate, apply_gate};
+pub use elementwise::{Activation, Binary, Compare, Unary};
+pub use index::Index;
+pub use loss::Loss;
+pub use matmul::Dense;
+pub use random::{DEFAULT as DEFAULT_GENERATOR, DropoutMask, Generator};
+pub use reduce::{Axes, Kind as ReduceKind, Reduce};
+pub use shape::Region;
+
+use crate::backward::Vjp;
+use crate::buffer::Array;
+use crate::dtype::DType;
+use crate::error::Result;
+use crate::shape::Dims;
+use crate::tensor::Tensor;
+
+/// Dtype and shape: all that a shape rule sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Meta {
+    /// Element type.
+    pub dtype: DType,
+    /// Shape.
+    pub shape: Dims,
+}
+
+impl Meta {
+    /// Of an array.
+    pub fn of(array: &Array) -> Meta {
+        Meta { dtype: array.dtype(), shape: *array.shape() }
+    }
+}
+
+/// One gradient, or explicitly none, for each operand.
+pub type Gradients = Vec<Option<Tensor>>;
+
+/// Which values a vjp rule reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Saves {
+    /// A bit for each operand.
+    pub inputs: u32,
+    /// The result.
+    pub output: bool,
+}
+
+impl Saves {
+    /// Nothing: the rule needs shapes only.
+    pub const NOTHING: Saves = Saves { inputs: 0, output: false };
+    /// The operands.
+    pub const INPUTS: Saves = Saves { inputs: !0, output: false };
+    /// The result.
+    pub const OUTPUT: Saves = Saves { inputs: 0, output: true };
+    /// Everything.
+    pub const ALL: Saves = Saves { inputs: !0, output: true };
+
+    /// Operand `i` only.
+    pub const fn one(i: u32) -> Saves {
+        Saves { inputs: 1 << i, output: false }
+    }
+
+    pub(crate) fn input(self, i: usize) -> bool {
+        self.inputs >> i.min(31) & 1 == 1
+    }
+}
+
+/// A primitive op with its parameters.
+#[derive(Clone, Debug)]
+pub enum Op {
+    /// One operand, element by element.
+    Unary(Unary),
+    /// Two operands, broadcast.
+    Binary(Binary),
+    /// Two operands to bool, broadcast.
+    Compare(Compare),
+    /// `condition ? a : b`, broadcast.
+    Where,
+    /// Another dtype.
+    Cast(DType),
+    /// `(..., m, k) @ (..., k, n)`.
+    MatMul,
+    /// Matrix product, bias and activation in one pass: made by the plan only.
+    Dense(Dense),
+    /// A reduction over axes.
+    Reduce(Reduce),
+    /// `exp(x) / sum exp(x)` along a dimension, or its logarithm.
+    Softmax {
+        /// The dimension.
+        dim: usize,
+        /// Whether to take the logarithm.
+        log: bool,
+    },
+    /// Another shape, same elements in row-major order.
+    Reshape(Dims),
+    /// Dimensions in another order.
+    Permute(Dims),
+    /// Broadcast to a larger shape.
+    Expand(Dims),
+    /// A region with steps.
+    Slice(Box<Region>),
+    /// Zeros with the operand in a region: the adjoint of a slice.
+    Embed(Box<Region>),
+    /// Operands one after the other along a dimension.
+    Cat {
+        /// The dimension.
+        dim: usize,
+    },
+    /// Rows of the first operand named by the second.
+    GatherRows,
+    /// Zeros of so many rows with the operand's rows added where the second operand says.
+    ScatterAddRows {
+        /// Rows of the result.
+        rows: usize,
+    },
+    /// A loss, a value for each row or element.
+    Loss(Loss),
+    /// Its derivative with respect to the first operand.
+    LossGrad(Loss),
+    /// Zeros and `1 / (1 - p)`.
+    DropoutMask(DropoutMask),
+    /// A gate written by the user.
+    Custom(Arc<dyn CustomOp>),
+}
+
+impl Op {
+    /// The name, PyTorch's where there is one.
+    pub fn name(&self) -> &str {
+        match self {
+            Op::Unary(op) => elementwise::unary_name(*op),
+            Op::Binary(op) => elementwise::binary_name(*op),
+            Op::Compare(op) => elementwise::compare_name(*op),
+            Op::Where => "where",
+            Op::Cast(_) => "to",
+            Op::MatMul => "matmul",
+            Op::Dense(_) => "dense",
+            Op::Reduce(op) => op.name(),
+            Op::Softmax { log: false, .. } => "softmax",
+            Op::Softmax { log: true, .. } => "log_softmax",
+            Op::Reshape(_) => "reshape",
+            Op::Permute(_) => "permute",
+            Op::Expand(_) => "expand",
+            Op::Slice(_) => "slice",
+            Op::Embed(_) => "embed",
+            Op::Cat { .. } => "cat",
+            Op::GatherRows => "gather_rows",
+            Op::ScatterAddRows { .. } => "scatter_add_rows",
+            Op::Loss(loss) => loss.name(),
+            Op::LossGrad(loss) => loss.grad_name(),
+            Op::DropoutMask(_) => "dropout_mask",
+            Op::Custom(op) => op.name(),
+        }
+    }
+
+    /// The shape rule.
+    pub(crate) fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+        match self {
+            Op::Unary(op) => elementwise::infer_unary(*op, inputs[0]),
+            Op::Binary(op) => elementwise::infer_binary(*op, inputs[0], inputs[1]),
+            Op::Compare(op) => elementwise::infer_compare(*op, inputs[0], inputs[1]),
+            Op::Where => elementwise::infer_where(inputs[0], inputs[1], inputs[2]),
+            Op::Cast(dtype) => Ok(Meta { dtype: *dtype, ..inputs[0] }),
+            Op::MatMul => matmul::infer(inputs[0], inputs[1]),
+            Op::Dense(_) => matmul::infer(inputs[0], inputs[1]),
+            Op::Reduce(op) => op.infer(inputs[0]),
+            Op::Softmax { .. } => elementwise::infer_float(self.static_name(), inputs[0]),
+            Op::Reshape(shape) | Op::Expand(shape) => Ok(Meta { shape: *shape, ..inputs[0] }),
+            Op::Permute(_) | Op::Slice(_) => unreachable!("always a view"),
+            Op::Embed(region) => Ok(Meta { shape: region.full, ..inputs[0] }),
+            Op::Cat { dim } => shape::infer_cat(*dim, inputs),
+            Op::GatherRows => index::infer_gather(inputs[0], inputs[1]),
+            Op::ScatterAddRows { rows } => index::infer_scatter(*rows, inputs[0]),
+            Op::Loss(loss) => loss.infer(inputs),
+            Op::LossGrad(loss) => loss.infer(inputs).map(|_| inputs[0]),
+            Op::DropoutMask(mask) => Ok(mask.meta()),
+            Op::Custom(_) => unreachable!("a gate's shapes are known once it has run"),
+        }
+    }
+
+    /// The result as a view of the operand, where the op moves no data.
+    pub fn view(&self, input: &Array) -> Option<Array> {
+        match self {
+            Op::Reshape(shape) => shape::reshape_view(input, shape),
+            Op::Permute(order) => Some(shape::permute_view(input, order)),
+            Op::Expand(shape) => Some(shape::expand_view(input, shape)),
+            Op::Slice(region) => Some(shape::slice_view(input, region)),
+            _ => None,
+        }
+    }
+
+    /// The kernel: writes the contiguous `output`.
+    pub fn run(&self, inputs: &[&Array], output: &Array) -> Result<()> {
+        match self {
+            Op::Unary(op) => elementwise::run_unary(*op, inputs[0], output),
+            Op::Binary(op) => elementwise::run_binary(*op, inputs[0], inputs[1], output),
+            Op::Compare(op) => elementwise::run_compare(*op, inputs[0], inputs[1], output),
+            Op::Where => elementwise::run_where(inputs[0], inputs[1], inputs[2], output),
+            Op::Cast(_) => elementwise::run_cast(inputs[0], output),
+            Op::MatMul => matmul::run(inputs[0], inputs[1], output),
+            Op::Dense(dense) => matmul::run_dense(dense, inputs, output),
+            Op::Reduce(op) => op.run(inputs[0], output),
+            Op::Softmax { dim, log } => reduce::run_softmax(*dim, *log, inputs[0], output),
+            Op::Reshape(_) => shape::run_copy(inputs[0], output),
+            Op::Permute(_) | Op::Expand(_) | Op::Slice(_) => unreachable!("always a view"),
+            Op::Embed(region) => shape::run_embed(region, inputs[0], output),
+            Op::Cat { dim } => shape::run_cat(*dim, inputs, output),
+            Op::GatherRows => index::run_gather(inputs[0], inputs[1], output),
+            Op::ScatterAddRows { .. } => index::run_scatter(inputs[0], inputs[1], output),
+            Op::Loss(loss) => loss.run(inputs, Some(output), None),
+            Op::LossGrad(loss) => loss.run(inputs, None, Some(output)),
+            Op::DropoutMask(mask) => mask.run(output),
+            Op::Custom(op) => custom::run(op.as_ref(), inputs, output),
+        }
+    }
+
+    /// Which values the vjp rule reads.
+    pub fn saves(&self) -> Saves {
+        match self {
+            Op::Unary(op) => elementwise::unary_saves(*op),
+            Op::Binary(op) => elementwise::binary_saves(*op),
+            Op::Where => Saves::one(0),
+            Op::MatMul | Op::Loss(_) | Op::LossGrad(_) => Saves::INPUTS,
+            Op::Reduce(op) => op.saves(),
+            Op::Softmax { .. } => Saves::OUTPUT,
+            Op::GatherRows | Op::ScatterAddRows { .. } => Saves::one(1),
+            Op::Custom(_) => Saves::ALL,
+            Op::Compare(_)
+            | Op::Cast(_)
+            | Op::Dense(_)
+            | Op::Reshape(_)
+            | Op::Permute(_)
+            | Op::Expand(_)
+            | Op::Slice(_)
+            | Op::Embed(_)
+            | Op::Cat { .. }
+            | Op::DropoutMask(_) => Saves::NOTHING,
+        }
+    }
+
+    /// The vjp rule: the gradients of the operands, written with ops.
+    pub(crate) fn vjp(&self, cx: &Vjp) -> Result<Gradients> {
+        match self {
+            Op::Unary(op) => elementwise::vjp_unary(*op, cx),
+            Op::Binary(op) => elementwise::vjp_binary(*op, cx),
+            Op::Where => elementwise::vjp_where(cx),
+            Op::Cast(_) => Ok(vec![Some(cx.grad().cast(cx.dtype(0))?)]),
+            Op::MatMul => matmul::vjp(cx),
+            Op::Reduce(op) => op.vjp(cx),
+            Op::Softmax { dim, log } => reduce::vjp_softmax(*dim, *log, cx),
+            Op::Reshape(_) => Ok(vec![Some(cx.grad().reshape(cx.shape(0))?)]),
+            Op::Permute(order) => shape::vjp_permute(order, cx),
+            Op::Expand(_) => Ok(vec![Some(cx.grad().sum_to(cx.shape(0))?)]),
+            Op::Slice(region) => Ok(vec![Some(cx.grad().embed(region)?)]),
+            Op::Embed(region) => Ok(vec![Some(cx.grad().slice(region)?)]),
+            Op::Cat { dim } => shape::vjp_cat(*dim, cx),
+            Op::GatherRows => index::vjp_gather(cx),
+            Op::ScatterAddRows { .. } => index::vjp_scatter(cx),
+            Op::Loss(loss) => loss.vjp(cx),
+            Op::LossGrad(loss) => loss.vjp_of_grad(cx),
+            Op::Custom(op) => custom::vjp(op, cx),
+            // Steps and random sources: no gradient, by definition.
+            Op::Compare(_) | Op::DropoutMask(_) => Ok(vec![None; cx.arity()]),
+            Op::Dense(_) => unreachable!("made by the plan, after gradients"),
+        }
+    }
+
+    fn static_name(&self) -> &'static str {
+        match self {
+            Op::Softmax { log: true, .. } => "log_softmax",
+            _ => "softmax",
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Random sources: the generator behind `manual_seed`, and the dropout mask that a plan redraws.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ferrograd_kernels::rng;
+
+use super::{Meta, Op};
+use crate::buffer::Array;
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use crate::for_float;
+use crate::shape::Dims;
+use crate::tensor::Tensor;
+
+/// A counter-based generator: a key, and a count of the draws made with it. Each draw, of any size,
+/// has its own stream, so what a draw gives depends on the seed and on its number alone.
+#[derive(Debug)]
+pub struct Generator {
+    key: AtomicU64,
+    draws: AtomicU64,
+}
+
+/// The generator that everything without one of its own draws from.
+pub static DEFAULT: Generator = Generator::new(0);
+
+impl Generator {
+    /// At draw 0 of a seed.
+    pub const fn new(seed: u64) -> Generator {
+        Generator { key: AtomicU64::new(seed), draws: AtomicU64::new(0) }
+    }
+
+    /// Starts again from `seed`.
+    pub fn manual_seed(&self, seed: u64) {
+        self.key.store(seed, Ordering::Relaxed);
+        self.draws.store(0, Ordering::Relaxed);
+    }
+
+    /// The seed.
+    pub fn seed(&self) -> u64 {
+        self.key.load(Ordering::Relaxed)
+    }
+
+    /// Key and stream of the next draw.
+    pub fn next(&self) -> (u64, u64) {
+        (self.seed(), self.draws.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Uniform in [low, high).
+    ///
+    /// # Errors
+    /// `DType` for integers, `Memory`.
+    pub fn uniform(&self, dtype: DType, shape: Dims, low: f64, high: f64) -> Result<Array> {
+        let (key, stream) = self.next();
+        let array = Array::zeros(dtype, shape)?;
+        for_float!("rand", dtype, T => {
+            let mut out = array.write::<T>();
+            rng::fill_uniform::<T>(key, stream, &mut out);
+            if (low, high) != (0.0, 1.0) {
+                let (low, width) = (low as T, (high - low) as T);
+                out.iter_mut().for_each(|v| *v = low + width * *v);
+            }
+            Ok(())
+        })?;
+        Ok(array)
+    }
+
+    /// Normal with the given mean and standard deviation.
+    ///
+    /// # Errors
+    /// `DType` for integers, `Memory`.
+    pub fn normal(&self, dtype: DType, shape: Dims, mean: f64, std: f64) -> Result<Array> {
+        let (key, stream) = self.next();
+        let array = Array::zeros(dtype, shape)?;
+        for_float!("randn", dtype, T => {
+            let mut out = array.write::<T>();
+            rng::fill_normal::<T>(key, stream, &mut out);
+            if (mean, std) != (0.0, 1.0) {
+                let (mean, std) = (mean as T, std as T);
+                out.iter_mut().for_each(|v| *v = mean + std * *v);
+            }
+            Ok(())
+        })?;
+        Ok(array)
+    }
+
+    /// Integers in [low, high).
+    ///
+    /// # Errors
+    /// `Config` when the range is empty, `Memory`.
+    pub fn integers(&self, shape: Dims, low: i64, high: i64) -> Result<Array> {
+        if low >= high {
+            return Err(Error::Config {
+                argument: "high",
+                expected: format!("a value above low = {low}"),
+                got: high.to_string(),
+            });
+        }
+        let (key, stream) = self.next();
+        let array = Array::zeros(DType::I64, shape)?;
+        rng::fill_integers(key, stream, low, high, &mut array.write::<i64>());
+        Ok(array)
+    }
+}
+
+/// Zeros with probability p, else 1 / (1 - p).
+#[derive(Clone, Debug, PartialEq)]
+pub struct DropoutMask {
+    /// Probability of a zero, in [0, 1).
+    pub p: f64,
+    /// Dtype of the mask.
+    pub dtype: DType,
+    /// Shape of the mask.
+    pub shape: Dims,
+    /// Seed of the stream.
+    pub key: u64,
+    /// Number of the draw: a plan counts its steps here.
+    pub stream: u64,
+}
+
+impl DropoutMask {
+    pub(super) fn meta(&self) -> Meta {
+        Meta { dtype: self.dtype, shape: self.shape }
+    }
+
+    pub(crate) fn run(&self, out: &Array) -> Result<()> {
+        for_float!("dropout_mask", self.dtype, T => {
+            rng::fill_dropout_mask::<T>(self.key, self.stream, self.p, &mut out.write::<T>());
+            Ok(())
+        })
+    }
+
+    /// The mask as a tensor. It is recorded while a plan is traced, although it has no operands.
+    ///
+    /// # Errors
+    /// `Config` when p is outside [0, 1), `DType`, `Memory`.
+    pub fn tensor(p: f64, dtype: DType, shape: Dims, generator: &Generator) -> Result<Tensor> {
+        if !(0.0..1.0).contains(&p) {
+            return Err(Error::Config {
+                argument: "p",
+                expected: "a probability in [0, 1)".into(),
+                got: p.to_string(),
+            });
+        }
+        let (key, stream) = generator.next();
+        let mask = DropoutMask { p, dtype, shape, key, stream };
+        let array = Array::zeros(dtype, shape)?;
+        mask.run(&array)?;
+        Ok(Tensor::record(Op::DropoutMask(mask), &[], array))
+    }
+}

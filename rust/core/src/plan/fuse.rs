@@ -1,0 +1,88 @@
+//! Patterns that become one pass. Each keeps the order and rounding of the ops it replaces.
+
+use super::trace::{Definition, Leaf, Program, ValueId};
+use crate::op::{Activation, Binary, Dense, Op, Unary};
+
+/// Rewrites all patterns.
+pub(super) fn fuse(program: &mut Program) {
+    dense(program);
+    loss_with_gradient(program);
+}
+
+/// Activations whose derivative follows from their result: the operand need not be stored.
+fn is_activation(op: &Unary) -> bool {
+    matches!(op, Unary::Relu | Unary::Sigmoid | Unary::Tanh | Unary::Elu(_))
+        || matches!(op, Unary::LeakyRelu(slope) if *slope > 0.0)
+}
+
+/// matmul, then + bias, then an activation: applied to each tile of the product.
+fn dense(program: &mut Program) {
+    let uses = program.uses();
+    for value in 0..program.metas.len() {
+        let Definition::Op { op, operands } = &program.definitions[value] else { continue };
+        match op {
+            Op::Binary(Binary::Add) => {
+                let &[product, bias] = &operands[..] else { continue };
+                let is_product =
+                    matches!(program.definitions[product], Definition::Op { op: Op::MatMul, .. });
+                let width = program.metas[value].shape.last().copied();
+                let is_bias = program.metas[bias].shape.rank() == 1
+                    && program.metas[bias].shape.first().copied() == width
+                    && is_contiguous_leaf(program, bias);
+                if is_product
+                    && is_bias
+                    && uses[product] == 1
+                    && program.metas[product] == program.metas[value]
+                {
+                    let mut operands = program.operands(product).to_vec();
+                    operands.push(bias);
+                    absorb(program, value, product, Dense { bias: true, activation: None }, operands);
+                }
+            }
+            Op::Unary(op) if is_activation(op) => {
+                let (op, operand): (Activation, ValueId) = (*op, operands[0]);
+                if uses[operand] != 1 {
+                    continue;
+                }
+                let dense = match &program.definitions[operand] {
+                    Definition::Op { op: Op::MatMul, .. } => Dense { bias: false, activation: Some(op) },
+                    Definition::Op { op: Op::Dense(Dense { bias, activation: None }), .. } => {
+                        Dense { bias: *bias, activation: Some(op) }
+                    }
+                    _ => continue,
+                };
+                let operands = program.operands(operand).to_vec();
+                absorb(program, value, operand, dense, operands);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn is_contiguous_leaf(program: &Program, value: ValueId) -> bool {
+    match &program.definitions[value] {
+        Definition::Leaf(Leaf::External(array) | Leaf::Constant(array)) => array.is_contiguous(),
+        _ => false,
+    }
+}
+
+fn absorb(program: &mut Program, value: ValueId, absorbed: ValueId, dense: Dense, operands: Vec<ValueId>) {
+    program.definitions[value] = Definition::Op { op: Op::Dense(dense), operands };
+    program.definitions[absorbed] = Definition::Written;
+}
+
+/// A loss and its derivative at the same operands.
+fn loss_with_gradient(program: &mut Program) {
+    for value in 0..program.metas.len() {
+        let Definition::Op { op: Op::Loss(loss), operands } = &program.definitions[value] else { continue };
+        let twin = (value + 1..program.metas.len()).find(|&other| {
+            matches!(&program.definitions[other],
+                Definition::Op { op: Op::LossGrad(l), operands: o } if l == loss && o == operands)
+        });
+        if let Some(gradient) = twin {
+            let (loss, operands) = (*loss, operands.clone());
+            program.definitions[value] = Definition::LossWithGradient { loss, operands, gradient };
+            program.definitions[gradient] = Definition::Written;
+        }
+    }
+}

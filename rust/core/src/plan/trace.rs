@@ -1,0 +1,213 @@
+//! From recorded nodes to a program: leaves are told apart, constants folded, dead nodes left out.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::buffer::Array;
+use crate::error::{Error, Result};
+use crate::op::{Meta, Op};
+use crate::tensor::{Node, Tensor, is_tracing, set_tracing};
+
+/// Position of a value in its program; operands come before results.
+pub type ValueId = usize;
+
+/// Where a value without operands comes from.
+#[derive(Clone)]
+pub enum Leaf {
+    /// Placeholder number i, filled before each run.
+    Input(usize),
+    /// Memory that lives outside the plan and is read anew in each run: parameters, buffers.
+    External(Array),
+    /// A value that never changes.
+    Constant(Array),
+}
+
+/// How a value comes about.
+#[derive(Clone)]
+pub enum Definition {
+    /// From outside.
+    Leaf(Leaf),
+    /// By an op.
+    Op {
+        /// The op.
+        op: Op,
+        /// Its operands.
+        operands: Vec<ValueId>,
+    },
+    /// A loss with its derivative in one pass: this value is the loss, `gradient` the other result.
+    LossWithGradient {
+        /// The loss.
+        loss: crate::op::Loss,
+        /// Its operands.
+        operands: Vec<ValueId>,
+        /// The value that holds the derivative.
+        gradient: ValueId,
+    },
+    /// Written by the instruction of another value.
+    Written,
+}
+
+/// A traced graph: values in an order in which they can be computed.
+pub struct Program {
+    /// Dtype and shape of each value.
+    pub metas: Vec<Meta>,
+    /// How each comes about.
+    pub definitions: Vec<Definition>,
+    /// The values that the caller wants.
+    pub outputs: Vec<ValueId>,
+}
+
+/// Marks what a thread records as a trace, until it is dropped.
+pub struct Tracing {
+    before: bool,
+    start: u64,
+}
+
+impl Tracing {
+    /// Starts recording every op of this thread.
+    pub fn start() -> Tracing {
+        let before = set_tracing(true);
+        let start = Tensor::scalar(crate::dtype::DType::F32, 0.0).map_or(0, |t| t.node().id());
+        Tracing { before, start }
+    }
+}
+
+impl Drop for Tracing {
+    fn drop(&mut self) {
+        set_tracing(self.before);
+    }
+}
+
+impl Program {
+    /// The program that computes `outputs` from the placeholders `inputs`. Must be called while `tracing`
+    /// is alive and the leaves of the graph are.
+    ///
+    /// # Errors
+    /// `Graph` when a value was lost or nothing was recorded.
+    pub fn trace(tracing: &Tracing, outputs: &[Tensor], inputs: &[Tensor]) -> Result<Program> {
+        debug_assert!(is_tracing());
+        let nodes = reachable(outputs);
+        let mut ids: HashMap<u64, ValueId> = HashMap::with_capacity(nodes.len());
+        let mut program = Program { metas: Vec::new(), definitions: Vec::new(), outputs: Vec::new() };
+        let mut is_constant: Vec<bool> = Vec::new();
+        let arrays = leaf_arrays(&nodes, outputs);
+        for node in &nodes {
+            let (definition, constant) = match node.op() {
+                None => {
+                    let input = inputs.iter().position(|t| t.node().id() == node.id());
+                    let array = || {
+                        arrays.get(&node.id()).cloned().ok_or_else(|| {
+                            Error::Graph("plan: a constant of the model was freed while it was traced".into())
+                        })
+                    };
+                    // What was made while tracing cannot change later; what was there before can.
+                    let constant = node.id() > tracing.start && input.is_none();
+                    let leaf = match input {
+                        Some(i) => Leaf::Input(i),
+                        None if constant => Leaf::Constant(array()?),
+                        None => Leaf::External(array()?),
+                    };
+                    (Definition::Leaf(leaf), constant)
+                }
+                Some(op) => {
+                    let operands: Vec<ValueId> = node.parents().iter().map(|p| ids[&p.id()]).collect();
+                    let foldable = !matches!(op, Op::DropoutMask(_) | Op::Custom(_));
+                    let value = node.saved().as_ref().and_then(|saved| saved.output.clone());
+                    match value {
+                        Some(value) if foldable && operands.iter().all(|&o| is_constant[o]) => {
+                            (Definition::Leaf(Leaf::Constant(value)), true)
+                        }
+                        _ => (Definition::Op { op: op.clone(), operands }, false),
+                    }
+                }
+            };
+            ids.insert(node.id(), program.metas.len());
+            program.metas.push(Meta { dtype: node.dtype(), shape: *node.shape() });
+            program.definitions.push(definition);
+            is_constant.push(constant);
+        }
+        program.outputs = outputs.iter().map(|t| ids[&t.node().id()]).collect();
+        program.remove_dead();
+        Ok(program)
+    }
+
+    /// Operands of a value's instruction.
+    pub fn operands(&self, value: ValueId) -> &[ValueId] {
+        match &self.definitions[value] {
+            Definition::Op { operands, .. } | Definition::LossWithGradient { operands, .. } => operands,
+            Definition::Leaf(_) | Definition::Written => &[],
+        }
+    }
+
+    /// How often each value is an operand or an output.
+    pub fn uses(&self) -> Vec<usize> {
+        let mut uses = vec![0; self.metas.len()];
+        for value in 0..self.metas.len() {
+            self.operands(value).iter().for_each(|&o| uses[o] += 1);
+        }
+        self.outputs.iter().for_each(|&o| uses[o] += 1);
+        uses
+    }
+
+    /// Values that nobody reads become constants without a reader; folding leaves them behind.
+    fn remove_dead(&mut self) {
+        let mut live = vec![false; self.metas.len()];
+        self.outputs.iter().for_each(|&o| live[o] = true);
+        for value in (0..self.metas.len()).rev() {
+            if live[value] {
+                for &operand in self.operands(value).to_vec().iter() {
+                    live[operand] = true;
+                }
+            }
+        }
+        let mut renamed = vec![0; self.metas.len()];
+        let mut next = 0;
+        for value in 0..live.len() {
+            renamed[value] = next;
+            next += usize::from(live[value]);
+        }
+        let mut keep = live.iter();
+        self.metas.retain(|_| *keep.next().expect("one flag a value"));
+        let mut keep = live.iter();
+        self.definitions.retain(|_| *keep.next().expect("one flag a value"));
+        for definition in &mut self.definitions {
+            if let Definition::Op { operands, .. } = definition {
+                operands.iter_mut().for_each(|o| *o = renamed[*o]);
+            }
+        }
+        self.outputs.iter_mut().for_each(|o| *o = renamed[*o]);
+    }
+}
+
+/// All ancestors of `outputs`, oldest first.
+fn reachable(outputs: &[Tensor]) -> Vec<Arc<Node>> {
+    let mut seen: HashMap<u64, ()> = HashMap::new();
+    let mut stack: Vec<Arc<Node>> = outputs.iter().map(|t| t.node().clone()).collect();
+    let mut nodes = Vec::new();
+    while let Some(node) = stack.pop() {
+        if seen.insert(node.id(), ()).is_none() {
+            stack.extend(node.parents().iter().cloned());
+            nodes.push(node);
+        }
+    }
+    nodes.sort_by_key(|node| node.id());
+    nodes
+}
+
+/// Values of leaves: their consumers saved them, or the caller holds them.
+fn leaf_arrays(nodes: &[Arc<Node>], outputs: &[Tensor]) -> HashMap<u64, Array> {
+    let mut arrays = HashMap::new();
+    for node in nodes {
+        if let Some(saved) = node.saved().as_ref() {
+            for (parent, array) in node.parents().iter().zip(&saved.inputs) {
+                if let (None, Some(array)) = (parent.op(), array) {
+                    arrays.insert(parent.id(), array.clone());
+                }
+            }
+        }
+    }
+    for output in outputs {
+        arrays.insert(output.node().id(), output.array().clone());
+    }
+    arrays
+}

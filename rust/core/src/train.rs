@@ -1,0 +1,381 @@
+//! The training loop: gather rows, run the plan, update, batch after batch, without Python.
+
+use std::time::{Duration, Instant};
+
+use ferrograd_kernels::math::Math;
+use ferrograd_kernels::update;
+
+use crate::backward;
+use crate::buffer::{Array, parallel_chunks};
+use crate::dtype::{DType, Element};
+use crate::error::{Error, Result};
+use crate::for_float;
+use crate::op::Unary;
+use crate::plan::{Plan, Program, Tracing};
+use crate::shape::Dims;
+use crate::tensor::Tensor;
+
+/// A table of samples that lives outside: a numpy array of any dtype and strides.
+pub trait Rows: Sync {
+    /// Writes the named rows, converted, to `out`, whose first dimension is their number.
+    ///
+    /// # Errors
+    /// `Shape` when a row does not have the size of a row of `out`.
+    fn gather(&self, rows: &[u32], out: &Array) -> Result<()>;
+}
+
+/// How a group of parameters is updated. Rates may change between epochs.
+#[derive(Clone, Copy, Debug)]
+pub enum Rule {
+    /// Stochastic gradient descent, with momentum where there is a buffer.
+    Sgd(update::Sgd),
+    /// Adam and its kin.
+    Adam(update::Adam),
+}
+
+impl Rule {
+    /// The rule for the next step.
+    fn advance(&mut self) {
+        match self {
+            Rule::Sgd(sgd) => sgd.first_step = false,
+            Rule::Adam(adam) => adam.step += 1,
+        }
+    }
+}
+
+/// A parameter with its place in the optimizer.
+pub struct Parameter {
+    /// The leaf.
+    pub tensor: Tensor,
+    /// Which rule updates it.
+    pub rule: usize,
+    /// Momentum buffer, or first and second moments and, for AMSGrad, their maximum.
+    pub state: Vec<Tensor>,
+}
+
+struct Update {
+    weight: Array,
+    gradient: Array,
+    rule: usize,
+    state: Vec<Array>,
+}
+
+/// Elements that one task updates: 64 KiB of float32 for each operand.
+const UPDATE_CHUNK: usize = 16 * 1024;
+
+impl Update {
+    fn run(&self, rules: &[Rule]) -> Result<()> {
+        for_float!("update", self.weight.dtype(), T => self.run_typed::<T>(&rules[self.rule]))
+    }
+
+    fn run_typed<T: Math + Element>(&self, rule: &Rule) -> Result<()> {
+        let gradient = self.gradient.read::<T>();
+        let mut weight = self.weight.write::<T>();
+        // At most three states exist: no allocation for their guards.
+        let mut guards = [const { None }; 3];
+        for (slot, state) in guards.iter_mut().zip(&self.state) {
+            *slot = Some(state.write::<T>());
+        }
+        let [first, second, third] = guards.each_mut().map(|g| g.as_deref_mut().unwrap_or_default());
+        let (has_momentum, has_maximum) = (!self.state.is_empty(), self.state.len() > 2);
+        let gradient: &[T] = &gradient;
+        parallel_chunks(
+            [&mut weight, first, second, third],
+            UPDATE_CHUNK,
+            |range, [w, first, second, third]| {
+                let gradient = &gradient[range];
+                match rule {
+                    Rule::Sgd(sgd) => update::sgd(sgd, w, gradient, has_momentum.then_some(first)),
+                    Rule::Adam(adam) => {
+                        update::adam(adam, w, gradient, first, second, has_maximum.then_some(third))
+                    }
+                }
+            },
+        );
+        Ok(())
+    }
+}
+
+/// What one batch gave.
+struct Outcome {
+    loss: f64,
+    weight: f64,
+    correct: usize,
+}
+
+/// A compiled step for one batch size: forward, and where there are parameters to update, backward and
+/// update.
+pub struct Step {
+    plan: Plan,
+    batch: usize,
+    updates: Vec<Update>,
+    has_loss: bool,
+    counts_classes: bool,
+}
+
+/// What a step is made from: the tensors of one traced batch.
+pub struct StepSpec<'a> {
+    /// Placeholders: x, then y, then sample weights.
+    pub inputs: &'a [Tensor],
+    /// The model's result.
+    pub scores: &'a Tensor,
+    /// The scalar loss.
+    pub loss: Option<&'a Tensor>,
+    /// What is updated; empty for evaluation and prediction.
+    pub parameters: Vec<Parameter>,
+    /// Largest norm of the whole gradient.
+    pub clip_grad_norm: Option<f64>,
+    /// Whether patterns are fused; the numbers are the same.
+    pub fused: bool,
+}
+
+impl Step {
+    /// Appends gradients and updates to the trace and compiles it.
+    ///
+    /// # Errors
+    /// `Graph` when the loss does not depend on any parameter, `Shape` when the loss is no scalar,
+    /// `Config` when a parameter is not contiguous.
+    pub fn build(tracing: &Tracing, spec: StepSpec) -> Result<Step> {
+        let mut outputs = vec![spec.scores.clone()];
+        if let Some(loss) = spec.loss {
+            if loss.shape().elements() != 1 {
+                return Err(Error::Shape {
+                    op: "loss",
+                    expected: "a scalar".into(),
+                    got: format!("shape {}", loss.shape()),
+                });
+            }
+            outputs.push(loss.clone());
+        }
+        let mut trained = Vec::new();
+        if let (Some(loss), false) = (spec.loss, spec.parameters.is_empty()) {
+            let tensors: Vec<Tensor> = spec.parameters.iter().map(|p| p.tensor.clone()).collect();
+            let gradients = backward::grad(std::slice::from_ref(loss), &tensors, &[], true, true)?;
+            let mut found: Vec<Tensor> = Vec::new();
+            for (parameter, gradient) in spec.parameters.into_iter().zip(gradients) {
+                let Some(gradient) = gradient else { continue };
+                if !parameter.tensor.array().is_contiguous() {
+                    return Err(Error::Config {
+                        argument: "parameters",
+                        expected: "contiguous parameters".into(),
+                        got: format!("strides {}", parameter.tensor.array().strides()),
+                    });
+                }
+                trained.push(parameter);
+                found.push(gradient);
+            }
+            if let Some(limit) = spec.clip_grad_norm {
+                found = clip(&found, limit)?;
+            }
+            for gradient in found {
+                // A gradient may be a view, such as a transposed product: updates walk memory in order.
+                outputs.push(if gradient.array().is_contiguous() { gradient } else { gradient.copied()? });
+            }
+        }
+        let program = Program::trace(tracing, &outputs, spec.inputs)?;
+        let plan = Plan::compile(program, spec.fused)?;
+        let first = outputs.len() - trained.len();
+        let updates = trained
+            .into_iter()
+            .zip(&plan.outputs()[first..])
+            .map(|(parameter, gradient)| Update {
+                weight: parameter.tensor.array().clone(),
+                gradient: gradient.clone(),
+                rule: parameter.rule,
+                state: parameter.state.iter().map(|s| s.array().clone()).collect(),
+            })
+            .collect();
+        let scores = spec.scores.shape();
+        let labels = spec.inputs.get(1);
+        let counts_classes = scores.rank() == 2
+            && labels
+                .is_some_and(|y| y.dtype() == DType::I64 && *y.shape() == Dims::from_slice(&scores[..1]));
+        let batch = spec.inputs[0].shape().first().copied().unwrap_or(0);
+        Ok(Step { plan, batch, updates, has_loss: spec.loss.is_some(), counts_classes })
+    }
+
+    /// Names of the compiled instructions.
+    pub fn instruction_names(&self) -> Vec<String> {
+        self.plan.instruction_names()
+    }
+
+    /// Rows in a batch.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
+    fn load(&self, rows: &[u32], tables: &[&dyn Rows]) -> Result<()> {
+        for (i, table) in tables.iter().enumerate() {
+            if let Some(input) = self.plan.input(i) {
+                table.gather(rows, input)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn outcome(&self, tables: usize) -> Result<Outcome> {
+        let loss = if self.has_loss { Tensor::constant(self.plan.outputs()[1].clone()).item()? } else { 0.0 };
+        let weight = match self.plan.input(2) {
+            Some(weights) if tables > 2 => {
+                for_float!("sample_weight", weights.dtype(), T => Ok(weights.read::<T>().iter().map(|w| w.to_f64()).sum()))?
+            }
+            _ => self.batch as f64,
+        };
+        Ok(Outcome { loss, weight, correct: self.correct()? })
+    }
+
+    /// Rows whose largest score is their label's.
+    fn correct(&self) -> Result<usize> {
+        if !self.counts_classes {
+            return Ok(0);
+        }
+        let (Some(labels), scores) = (self.plan.input(1), &self.plan.outputs()[0]) else { return Ok(0) };
+        if !scores.is_contiguous() {
+            return Ok(0);
+        }
+        let labels = labels.read::<i64>();
+        let classes = scores.shape()[1].max(1);
+        for_float!("accuracy", scores.dtype(), T => {
+            let scores = scores.read::<T>();
+            let rows = scores.chunks_exact(classes).zip(labels.iter());
+            Ok(rows.filter(|(row, label)| first_largest(row) as i64 == **label).count())
+        })
+    }
+}
+
+fn first_largest<T: PartialOrd>(row: &[T]) -> usize {
+    (1..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best })
+}
+
+/// Gradients scaled so that their common norm is at most `limit`, as PyTorch's `clip_grad_norm_`.
+fn clip(gradients: &[Tensor], limit: f64) -> Result<Vec<Tensor>> {
+    let mut total: Option<Tensor> = None;
+    for gradient in gradients {
+        let squares = gradient.square()?.sum(&[], false)?;
+        total = Some(match total {
+            Some(total) => total.add(&squares)?,
+            None => squares,
+        });
+    }
+    let Some(total) = total else { return Ok(Vec::new()) };
+    let factor = Tensor::scalar(total.dtype(), limit)?.div(&total.sqrt()?.add_scalar(1e-6)?)?;
+    let factor = factor.unary(Unary::Clamp { min: f64::NEG_INFINITY, max: 1.0 })?;
+    gradients.iter().map(|g| g.mul(&factor)).collect()
+}
+
+/// Sums over the batches of one pass through the data.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Epoch {
+    /// Sum of batch losses, each times its weight.
+    pub loss: f64,
+    /// Sum of the weights: rows, or sample weights.
+    pub weight: f64,
+    /// Rows whose largest score was their label's.
+    pub correct: usize,
+    /// Rows seen.
+    pub rows: usize,
+    /// Number of the batch whose loss was not finite; its update was not made.
+    pub bad_batch: Option<usize>,
+}
+
+/// Compiled steps by batch size, with the optimizer's rules.
+pub struct Engine {
+    steps: Vec<Step>,
+    /// A rule for each parameter group.
+    pub rules: Vec<Rule>,
+    /// Key of the random streams inside the plan.
+    pub key: u64,
+    /// Steps made so far: the random streams' number.
+    pub steps_made: u64,
+}
+
+/// A step longer than this is interrupted between its instructions, not only between steps.
+const SLOW_STEP: Duration = Duration::from_millis(10);
+
+impl Engine {
+    /// Without steps.
+    pub fn new(rules: Vec<Rule>, key: u64) -> Engine {
+        Engine { steps: Vec::new(), rules, key, steps_made: 0 }
+    }
+
+    /// Adds the step for a batch size.
+    pub fn add(&mut self, step: Step) {
+        self.steps.retain(|s| s.batch != step.batch);
+        self.steps.push(step);
+    }
+
+    /// Whether a batch size is compiled.
+    pub fn has(&self, batch: usize) -> bool {
+        self.steps.iter().any(|s| s.batch == batch)
+    }
+
+    /// The step for a batch size.
+    pub fn step(&self, batch: usize) -> Option<&Step> {
+        self.steps.iter().find(|s| s.batch == batch)
+    }
+
+    /// One pass over `order`, `batch` rows at a time; the last may be short. Every batch size that
+    /// occurs must have been added. `scores`, where given, receives the model's results in this order.
+    ///
+    /// `poll` is called at least once a step; when it fails, the parameters are those after the last
+    /// whole step.
+    ///
+    /// # Errors
+    /// Those of the ops, of the tables, and of `poll`.
+    pub fn epoch(
+        &mut self,
+        order: &[u32],
+        batch: usize,
+        tables: &[&dyn Rows],
+        scores: Option<&Array>,
+        poll: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Epoch> {
+        let mut epoch = Epoch::default();
+        let mut is_slow = false;
+        for (number, rows) in order.chunks(batch.max(1)).enumerate() {
+            let step = self.steps.iter_mut().find(|s| s.batch == rows.len());
+            let step = step.ok_or_else(|| Error::Graph(format!("plan: no step for {} rows", rows.len())))?;
+            let started = Instant::now();
+            poll()?;
+            step.load(rows, tables)?;
+            step.plan.reseed(self.key, self.steps_made);
+            if is_slow {
+                step.plan.run(poll)?;
+            } else {
+                step.plan.run(&mut || Ok(()))?;
+            }
+            let outcome = step.outcome(tables.len())?;
+            if let Some(scores) = scores {
+                copy_rows(&step.plan.outputs()[0], scores, epoch.rows)?;
+            }
+            if !outcome.loss.is_finite() {
+                epoch.bad_batch = Some(number);
+                return Ok(epoch);
+            }
+            if !step.updates.is_empty() {
+                for update in &step.updates {
+                    update.run(&self.rules)?;
+                }
+                self.rules.iter_mut().for_each(Rule::advance);
+            }
+            self.steps_made += 1;
+            epoch.loss += outcome.loss * outcome.weight;
+            epoch.weight += outcome.weight;
+            epoch.correct += outcome.correct;
+            epoch.rows += rows.len();
+            is_slow = started.elapsed() > SLOW_STEP;
+        }
+        Ok(epoch)
+    }
+}
+
+/// Writes a batch's results behind those of the rows before.
+fn copy_rows(source: &Array, target: &Array, row: usize) -> Result<()> {
+    let width: usize = target.shape()[1..].iter().product();
+    for_float!("predict", source.dtype(), T => {
+        let mut target = target.write::<T>();
+        let part = &mut target[row * width..][..source.shape().elements()];
+        ferrograd_kernels::elementwise::copy(source.shape(), &source.read::<T>(), source.strides(), part);
+        Ok(())
+    })
+}
