@@ -9,7 +9,7 @@ use std::any::TypeId;
 use std::arch::x86_64::*;
 use std::hint::black_box;
 
-use crate::isa::{Isa, Level};
+use crate::isa::{Isa, Job, Level};
 use crate::lanes::{Lanes, Real};
 
 /// The largest tile of any instruction set, in elements of the type with the most lanes.
@@ -266,23 +266,47 @@ fn has_registers<I: Isa>() -> bool {
 #[inline(always)]
 pub(super) unsafe fn run<I: Isa, T: Real>(rows: usize, lanes: usize, is_packed: bool, o: Operands<T>) {
     debug_assert!(!is_packed || (o.a_row == 1 && o.a_k == rows && o.b_k == lanes * T::LANES));
-    // SAFETY: passed on from the caller; T has the name under which it is cast. The conditions are
-    // constants of I and T.
+    debug_assert!(!is_packed || reads_panels::<I>(rows, lanes));
+    // SAFETY: this runs on I.
     unsafe {
-        match I::LEVEL {
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512 if is::<T, f32>() => {
-                select::<I, f32, [__m512; 1]>(rows, lanes, is_packed, o.cast())
+        match (lanes, is_packed) {
+            (1, false) => I::call(Tiles::<T, 1, false> { rows, o }),
+            (2, false) => I::call(Tiles::<T, 2, false> { rows, o }),
+            (4, false) => I::call(Tiles::<T, 4, false> { rows, o }),
+            (1, true) => I::call(Tiles::<T, 1, true> { rows, o }),
+            (2, true) => I::call(Tiles::<T, 2, true> { rows, o }),
+            _ => unreachable!("a tile of {lanes} lane arrays"),
+        }
+    }
+}
+
+/// A call of the tile of `N` lane arrays, whatever its rows. With all tiles in one function the crate
+/// compiled for minutes.
+struct Tiles<T, const N: usize, const PACKED: bool> {
+    rows: usize,
+    o: Operands<T>,
+}
+
+impl<T: Real, const N: usize, const PACKED: bool> Job for Tiles<T, N, PACKED> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        let Tiles { rows, o } = self;
+        // SAFETY: promised to `run`, which alone makes a `Tiles`; T has the name under which it is cast.
+        // The conditions are constants of I and T.
+        unsafe {
+            match I::LEVEL {
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx512 if is::<T, f32>() => select::<I, f32, [__m512; 1], N, PACKED>(rows, o.cast()),
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx512 if is::<T, f64>() => select::<I, f64, [__m512d; 1], N, PACKED>(rows, o.cast()),
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx2 if is::<T, f32>() => select::<I, f32, [__m256; 2], N, PACKED>(rows, o.cast()),
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx2 if is::<T, f64>() => select::<I, f64, [__m256d; 2], N, PACKED>(rows, o.cast()),
+                _ => select::<I, T, Array<T::Lanes>, N, PACKED>(rows, o),
             }
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512 if is::<T, f64>() => {
-                select::<I, f64, [__m512d; 1]>(rows, lanes, is_packed, o.cast())
-            }
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 if is::<T, f32>() => select::<I, f32, [__m256; 2]>(rows, lanes, is_packed, o.cast()),
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 if is::<T, f64>() => select::<I, f64, [__m256d; 2]>(rows, lanes, is_packed, o.cast()),
-            _ => select::<I, T, Array<T::Lanes>>(rows, lanes, is_packed, o),
         }
     }
 }
@@ -295,27 +319,23 @@ pub(super) fn is<T: 'static, U: 'static>() -> bool {
 /// # Safety
 /// As [`run`].
 #[inline(always)]
-unsafe fn select<I: Isa, T: Real, V: Vector<T>>(rows: usize, lanes: usize, is_packed: bool, o: Operands<T>) {
+unsafe fn select<I: Isa, T: Real, V: Vector<T>, const N: usize, const PACKED: bool>(
+    rows: usize,
+    o: Operands<T>,
+) {
     // The comparisons with I's constants fold away, and with them the tiles that I cannot hold.
     macro_rules! variants {
-        ($n:literal $packed:literal: $($r:literal)*) => {
+        ($($r:literal)*) => {
             match rows {
                 // SAFETY: passed on from the caller.
                 $($r if $r <= I::TILE_ROWS
-                    && $n <= most_lanes::<I>($r)
-                    && (!$packed || reads_panels::<I>($r, $n)) => unsafe {
-                    tile::<T, V, $r, $n, $packed>(o)
+                    && N <= most_lanes::<I>($r)
+                    && (!PACKED || reads_panels::<I>($r, N)) => unsafe {
+                    tile::<T, V, $r, N, PACKED>(o)
                 },)*
-                _ => unreachable!("a tile of {rows} rows and {lanes} lane arrays"),
+                _ => unreachable!("a tile of {rows} rows and {N} lane arrays"),
             }
         };
     }
-    match (lanes, is_packed) {
-        (1, false) => variants!(1 false: 1 2 3 4 5 6 7 8 9 10 11 12),
-        (2, false) => variants!(2 false: 1 2 3 4 5 6 7 8 9 10 11 12),
-        (4, false) => variants!(4 false: 1 2 3 4),
-        (1, true) if I::TILE_LANES == 1 => variants!(1 true: 3 4 5 6),
-        (2, true) if I::TILE_LANES == 2 => variants!(2 true: 6 7 8 9 10 11 12),
-        _ => unreachable!("a tile of {lanes} lane arrays"),
-    }
+    variants!(1 2 3 4 5 6 7 8 9 10 11 12);
 }
