@@ -128,9 +128,9 @@ impl<T: Real> Rectangle<'_, '_, T> {
                         let width = (lanes * T::LANES).min(nc - j);
                         let padded = lanes * T::LANES;
                         let column = cols.start + col + j;
-                        // SAFETY: the panel is in B. Packed panels that are kept start at j * kc,
-                        // because all before are nr wide; the `padded * kc` elements fit in `b_len`.
                         let has_panel = packs_b || width != padded;
+                        // SAFETY: the panel is in B. Packed panels that are kept start at j * kc,
+                        // because all before are nr wide or fill their lanes; they fit in `b_len`.
                         let (b, b_k) = unsafe {
                             let b = p.b.add(first * p.b_k + column * p.b_col);
                             if has_panel {

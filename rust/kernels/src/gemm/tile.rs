@@ -327,12 +327,13 @@ unsafe fn select<I: Isa, T: Real, V: Vector<T>, const N: usize, const PACKED: bo
     macro_rules! variants {
         ($($r:literal)*) => {
             match rows {
-                // SAFETY: passed on from the caller.
                 $($r if $r <= I::TILE_ROWS
                     && N <= most_lanes::<I>($r)
-                    && (!PACKED || reads_panels::<I>($r, N)) => unsafe {
-                    tile::<T, V, $r, N, PACKED>(o)
-                },)*
+                    && (!PACKED || reads_panels::<I>($r, N)) =>
+                {
+                    // SAFETY: passed on from the caller.
+                    unsafe { tile::<T, V, $r, N, PACKED>(o) }
+                })*
                 _ => unreachable!("a tile of {rows} rows and {N} lane arrays"),
             }
         };
