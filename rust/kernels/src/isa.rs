@@ -130,6 +130,11 @@ pub trait Isa {
     const TILE_ROWS: usize;
     /// Lane arrays (64 bytes each) in a row of the tile (the vector operand).
     const TILE_LANES: usize;
+    /// Runs `job` in a function of its own, which keeps large kernels quick to compile.
+    ///
+    /// # Safety
+    /// The CPU must have the instruction set.
+    unsafe fn call<J: Job>(job: J) -> J::Output;
 }
 
 /// Baseline code; on aarch64 6 rows of 64 bytes leave 8 of the 32 registers for operands.
@@ -143,16 +148,37 @@ impl Isa for Portable {
     const LEVEL: Level = Level::Portable;
     const TILE_ROWS: usize = 6;
     const TILE_LANES: usize = 1;
+    unsafe fn call<J: Job>(job: J) -> J::Output {
+        job.run::<Portable>()
+    }
 }
 impl Isa for Avx2 {
     const LEVEL: Level = Level::Avx2;
     const TILE_ROWS: usize = 6;
     const TILE_LANES: usize = 1;
+    unsafe fn call<J: Job>(job: J) -> J::Output {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: promised by the caller.
+        unsafe {
+            run_avx2(job)
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        job.run::<Avx2>()
+    }
 }
 impl Isa for Avx512 {
     const LEVEL: Level = Level::Avx512;
     const TILE_ROWS: usize = 12;
     const TILE_LANES: usize = 2;
+    unsafe fn call<J: Job>(job: J) -> J::Output {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: promised by the caller.
+        unsafe {
+            run_avx512(job)
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        job.run::<Avx512>()
+    }
 }
 
 /// A kernel call. `run` and all that it calls in its loops must be `#[inline(always)]`.
@@ -180,6 +206,7 @@ pub fn dispatch<J: Job>(job: J) -> J::Output {
 /// # Safety
 /// The CPU must have AVX2 and FMA.
 #[cfg(target_arch = "x86_64")]
+#[inline(never)]
 #[target_feature(enable = "avx2,fma")]
 unsafe fn run_avx2<J: Job>(job: J) -> J::Output {
     job.run::<Avx2>()
@@ -188,6 +215,7 @@ unsafe fn run_avx2<J: Job>(job: J) -> J::Output {
 /// # Safety
 /// The CPU must have AVX-512 F, BW, DQ and VL.
 #[cfg(target_arch = "x86_64")]
+#[inline(never)]
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
 unsafe fn run_avx512<J: Job>(job: J) -> J::Output {
     job.run::<Avx512>()

@@ -1,17 +1,18 @@
 //! The loops around the microkernel for one thread: k-blocks, packed panels of B, row tiles of A.
 
 use std::cell::Cell;
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::pack::{pack_a, pack_b};
+use super::pack::{SPILL, Source, pack};
 use super::tile::{self, MAX_TILE, Operands};
 use super::{FinishTile, FinishedTile};
 use crate::isa::{Isa, dispatch};
 use crate::lanes::Real;
 
-/// Steps of k in a block: a B panel of 128 bytes a step then takes 32 KiB, and with the A tile stays
-/// in L1 or next to it. Partial sums rest in C between blocks, which loses no bits.
-const KC: usize = 256;
+/// Bytes of a panel of B, kept in L1 while the tiles of A pass: this bounds the steps of k in a block.
+/// Partial sums rest in C between blocks, which loses no bits.
+const B_PANEL: usize = 32 << 10;
 /// Bytes of a block of A, kept in L2 while the panels of B pass.
 const A_BLOCK: usize = 256 << 10;
 /// Bytes of a block of B, when several blocks of A use it.
@@ -76,30 +77,24 @@ impl<T: Real> Rectangle<'_, '_, T> {
     #[inline(always)]
     pub(super) unsafe fn run_blocks<I: Isa>(self) {
         let Rectangle { product: p, rows, cols, scratch } = self;
-        let nr = I::TILE_LANES * T::LANES;
         let (m, n) = (rows.len(), cols.len());
-        let (kc, k_blocks) = balanced(p.k, KC);
         let tiles = RowTiles::new(m, I::TILE_ROWS);
-        let tiles_per_block = (A_BLOCK / (kc.max(1) * size_of::<T>() * I::TILE_ROWS)).max(1);
-
+        let panel_lanes = if tiles.count == 1 { tile::most_lanes::<I>(m) } else { I::TILE_LANES };
+        let nr = panel_lanes * T::LANES;
         // B must have unit stride along n for the tile. Where it has, a copy pays off only if enough
         // tiles use it.
         let packs_b = p.b_col != 1 || tiles.count > PACK_B_TILES;
-        // A broadcasts from any stride; a copy saves cache lines and TLB entries when it walks down
-        // columns, or when the rows fall on the same cache sets.
-        let packs_a = n > PACK_A_PANELS * nr && (p.a_k != 1 || aliases::<T>(p.a_row));
+        let packs_a = tiles.count > 1 && n > PACK_A_PANELS * nr;
+        let (kc, k_blocks) = balanced(p.k, B_PANEL / (nr * size_of::<T>()));
+        let tiles_per_block = (A_BLOCK / (kc.max(1) * size_of::<T>() * I::TILE_ROWS)).max(1);
         // With one block of A each panel of B is packed just before its only use, and stays in L1:
         // all panels share the space of one.
         let is_one_block = tiles.count <= tiles_per_block;
         let nc = if is_one_block { n } else { (B_BLOCK / (kc.max(1) * size_of::<T>()) / nr).max(1) * nr };
-        let a_len = if packs_a { tiles_per_block.min(tiles.count) * I::TILE_ROWS * kc } else { 0 };
+        let a_len = if packs_a { tiles_per_block.min(tiles.count) * I::TILE_ROWS * kc + SPILL } else { 0 };
         let a_len = a_len.next_multiple_of(T::LANES);
-        let b_len = if is_one_block { nr } else { nc.min(n.next_multiple_of(nr)) } * kc;
-        let lines = (a_len + b_len) * size_of::<T>() / size_of::<Line>();
-        if scratch.len() < lines {
-            scratch.resize(lines, Line([0; 64]));
-        }
-        let a_pack = scratch.as_mut_ptr().cast::<T>();
+        let b_len = if is_one_block { nr } else { nc.min(n.next_multiple_of(nr)) } * kc + SPILL;
+        let a_pack = reserve::<T>(scratch, a_len + b_len);
         // SAFETY: `a_len` elements of the buffer come before the panels of B.
         let b_pack = unsafe { a_pack.add(a_len) };
 
@@ -118,25 +113,31 @@ impl<T: Real> Rectangle<'_, '_, T> {
                             let (start, r) = tiles.get(t);
                             // SAFETY: the rows and steps are in A; the buffer has `a_len` elements.
                             unsafe {
-                                let a = p.a.add((rows.start + start) * p.a_row + first * p.a_k);
-                                pack_a(r, kc, a, p.a_row, p.a_k, target);
+                                let start = p.a.add((rows.start + start) * p.a_row + first * p.a_k);
+                                let source = Source { start, column: p.a_row, step: p.a_k };
+                                pack::<I, T>(kc, r, r, source, target);
                                 target = target.add(r * kc);
                             }
                         }
                     }
-                    for j in (0..nc).step_by(nr) {
-                        let width = nr.min(nc - j);
-                        let lanes = width.div_ceil(T::LANES);
+                    let mut j = 0;
+                    while j < nc {
+                        // The last panels halve until what is left fits.
+                        let left = (nc - j).div_ceil(T::LANES);
+                        let lanes = if left >= panel_lanes { panel_lanes } else { 1 << left.ilog2() };
+                        let width = (lanes * T::LANES).min(nc - j);
                         let padded = lanes * T::LANES;
                         let column = cols.start + col + j;
+                        let has_panel = packs_b || width != padded;
                         // SAFETY: the panel is in B. Packed panels that are kept start at j * kc,
-                        // because all before are nr wide; the `padded * kc` elements fit in `b_len`.
+                        // because all before are nr wide or fill their lanes; they fit in `b_len`.
                         let (b, b_k) = unsafe {
                             let b = p.b.add(first * p.b_k + column * p.b_col);
-                            if packs_b || width != padded {
+                            if has_panel {
                                 let panel = b_pack.add(if is_one_block { 0 } else { j * kc });
                                 if tile_start == 0 {
-                                    pack_b(kc, width, padded, b, p.b_k, p.b_col, panel);
+                                    let source = Source { start: b, column: p.b_col, step: p.b_k };
+                                    pack::<I, T>(kc, width, padded, source, panel);
                                 }
                                 (panel.cast_const(), padded)
                             } else {
@@ -158,19 +159,27 @@ impl<T: Real> Rectangle<'_, '_, T> {
                                 let c = p.c.add(row * p.c_row + column);
                                 let operands =
                                     Operands { k: kc, a, a_row, a_k, b, b_k, c, c_row: p.c_row, resume };
-                                run_tile::<I, T>(r, width, lanes, operands);
+                                run_tile::<I, T>(
+                                    r,
+                                    width,
+                                    lanes,
+                                    packs_a && has_panel && tile::reads_panels::<I>(r, lanes),
+                                    operands,
+                                );
                                 if let Some(finish) = finish {
+                                    let c_row = p.c_row;
                                     finish.finish_tile(FinishedTile {
                                         row,
                                         column,
                                         rows: r,
                                         cols: width,
                                         c,
-                                        c_row: p.c_row,
+                                        c_row,
                                     });
                                 }
                             }
                         }
+                        j += width;
                     }
                 }
             }
@@ -183,9 +192,13 @@ const PACK_B_TILES: usize = 4;
 /// Column panels from which packing A pays for itself.
 const PACK_A_PANELS: usize = 2;
 
-/// Whether rows with this stride meet in few sets of L1 (a multiple of 2 KiB: at most two sets).
-fn aliases<T>(stride: usize) -> bool {
-    (stride * size_of::<T>()).is_multiple_of(2048)
+/// Room for `len` elements at the start of a line.
+fn reserve<T>(scratch: &mut Vec<Line>, len: usize) -> *mut T {
+    let lines = (len * size_of::<T>()).div_ceil(size_of::<Line>());
+    if scratch.len() < lines {
+        scratch.resize(lines, Line([0; 64]));
+    }
+    scratch.as_mut_ptr().cast()
 }
 
 /// A tile of `width` columns; one that does not fill its lanes goes through a buffer, because C has
@@ -194,26 +207,33 @@ fn aliases<T>(stride: usize) -> bool {
 /// # Safety
 /// The operands must hold a tile of `rows x width`, and B's panel the full `lanes`.
 #[inline(always)]
-unsafe fn run_tile<I: Isa, T: Real>(rows: usize, width: usize, lanes: usize, o: Operands<T>) {
+unsafe fn run_tile<I: Isa, T: Real>(
+    rows: usize,
+    width: usize,
+    lanes: usize,
+    is_packed: bool,
+    o: Operands<T>,
+) {
     let padded = lanes * T::LANES;
-    let mut buffer = [T::ZERO; MAX_TILE];
+    let mut buffer = [const { MaybeUninit::<T>::uninit() }; MAX_TILE];
+    let buffer = buffer.as_mut_ptr().cast::<T>();
     let is_partial = width != padded;
     if is_partial && o.resume {
         for i in 0..rows {
-            for j in 0..width {
-                // SAFETY: (i, j) is in the tile.
-                buffer[i * padded + j] = unsafe { *o.c.add(i * o.c_row + j) };
+            for j in 0..padded {
+                // SAFETY: (i, j) is in the tile, and the buffer holds the largest.
+                unsafe { *buffer.add(i * padded + j) = *o.c.add(i * o.c_row + j.min(width - 1)) };
             }
         }
     }
-    let (c, c_row) = if is_partial { (buffer.as_mut_ptr(), padded) } else { (o.c, o.c_row) };
+    let (c, c_row) = if is_partial { (buffer, padded) } else { (o.c, o.c_row) };
     // SAFETY: passed on from the caller; the buffer holds the largest tile.
-    unsafe { tile::run::<I, T>(rows, lanes, Operands { c, c_row, ..o }) };
+    unsafe { tile::run::<I, T>(rows, lanes, is_packed, Operands { c, c_row, ..o }) };
     if is_partial {
         for i in 0..rows {
             for j in 0..width {
-                // SAFETY: (i, j) is in the tile.
-                unsafe { *o.c.add(i * o.c_row + j) = buffer[i * padded + j] };
+                // SAFETY: (i, j) is in the tile, which has been written.
+                unsafe { *o.c.add(i * o.c_row + j) = *buffer.add(i * padded + j) };
             }
         }
     }

@@ -1,18 +1,22 @@
 //! The microkernel: a tile of C kept in registers over a run of k.
 //!
 //! The one kernel of this crate that names registers. Written over lane arrays, LLVM takes the 6 x 16
-//! AVX2 accumulators apart into scalars and groups them anew across registers: 30 GF/s where this has 85
+//! AVX2 accumulators apart into scalars and groups them anew across registers: 29 GF/s where this has 75
 //! (Rust 1.95). Each operation is the lane array's, so the bits are the same.
 
 use std::any::TypeId;
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
+use std::hint::black_box;
 
-use crate::isa::{Isa, Level};
+use crate::isa::{Isa, Job, Level};
 use crate::lanes::{Lanes, Real};
 
 /// The largest tile of any instruction set, in elements of the type with the most lanes.
 pub(super) const MAX_TILE: usize = 12 * 2 * 16;
+
+/// Elements in a row of the widest tile: 4 lane arrays of 16.
+const MAX_WIDTH: usize = 64;
 
 /// The operands of one tile. `a` broadcasts from any strides, `b` is read in lane arrays.
 #[derive(Clone, Copy)]
@@ -40,6 +44,8 @@ impl<T> Operands<T> {
 
 /// `T::LANES` elements in the registers of an instruction set.
 trait Vector<T>: Copy {
+    /// Steps of k in an iteration over operands of any strides.
+    const STEPS: usize;
     /// # Safety
     /// The CPU must have the instruction set; so for all that follow.
     unsafe fn splat(value: T) -> Self;
@@ -61,6 +67,8 @@ trait Vector<T>: Copy {
 struct Array<L>(L);
 
 impl<T: Real> Vector<T> for Array<T::Lanes> {
+    // Each step is a call of `fma` per element: there is nothing to hide.
+    const STEPS: usize = 1;
     #[inline(always)]
     unsafe fn splat(value: T) -> Self {
         Array(T::Lanes::splat(value))
@@ -87,6 +95,7 @@ macro_rules! registers {
     ($register:ident x $count:literal of $type:ident, $width:literal:
      $splat:ident $load:ident $store:ident $mul_add:ident) => {
         impl Vector<$type> for [$register; $count] {
+            const STEPS: usize = 2;
             #[inline(always)]
             unsafe fn splat(value: $type) -> Self {
                 // SAFETY: the caller promises the instruction set.
@@ -140,34 +149,51 @@ macro_rules! each_row {
 }
 
 /// `C[i][j] = fma(A[i][p], B[p][j], C[i][j])` for `p` ascending: one chain per element, in one lane.
+/// With `PACKED` the strides of A and B are those of panels and known to the compiler.
 ///
 /// # Safety
 /// `a` must be readable at `i * a_row + p * a_k`, `b` at `p * b_k + j` and `c` writable at
 /// `i * c_row + j` for all `i < R`, `j < N * T::LANES`, `p < k`; the CPU must have V's instructions.
 #[inline(always)]
-unsafe fn tile<T: Real, V: Vector<T>, const R: usize, const N: usize>(o: Operands<T>) {
+unsafe fn tile<T: Real, V: Vector<T>, const R: usize, const N: usize, const PACKED: bool>(o: Operands<T>) {
     // SAFETY: all that follows is promised by the caller. After the last step `a` and `b` point past
     // the operands, hence `wrapping`, and are not read.
     unsafe {
         let mut acc = [[V::splat(T::ZERO); N]; R];
-        if o.resume {
-            each_row!(i < R {
-                for v in 0..N {
-                    acc[i][v] = V::load(o.c.add(i * o.c_row + v * T::LANES));
-                }
-            });
+        // Zeros are loaded too: given a branch here, LLVM compiles everything below twice.
+        let zeros = &const { [T::ZERO; MAX_WIDTH] };
+        let (start, start_row) = if o.resume { (o.c.cast_const(), o.c_row) } else { (zeros.as_ptr(), 0) };
+        each_row!(i < R {
+            for v in 0..N {
+                acc[i][v] = V::load(start.add(i * start_row + v * T::LANES));
+            }
+        });
+        let mut a = [o.a; 4];
+        if !PACKED {
+            // A pointer for three rows each, hidden from the compiler: given one pointer it walks all
+            // rows by adding the stride R times, a chain that takes as long as the multiplications.
+            for group in 1..R.div_ceil(3) {
+                a[group] = black_box(o.a.wrapping_add(3 * group * o.a_row));
+            }
         }
-        let (mut a, mut b) = (o.a, o.b);
-        for _ in 0..o.k {
-            let row: [V; N] = std::array::from_fn(|v| V::load(b.add(v * T::LANES)));
-            each_row!(i < R {
-                let x = V::splat(*a.add(i * o.a_row));
-                for v in 0..N {
-                    acc[i][v] = x.mul_add(row[v], acc[i][v]);
-                }
-            });
-            a = a.wrapping_add(o.a_k);
-            b = b.wrapping_add(o.b_k);
+        let mut b = o.b;
+        // Several steps an iteration: moving the pointers and counting take ports of the multipliers.
+        // More than these gain little and compile for minutes.
+        let steps = if PACKED { 4 } else { V::STEPS };
+        for _ in 0..o.k / steps {
+            step::<T, V, R, N, PACKED>(&mut acc, &mut a, &mut b, &o);
+            if steps > 1 {
+                step::<T, V, R, N, PACKED>(&mut acc, &mut a, &mut b, &o);
+            }
+            if steps > 2 {
+                step::<T, V, R, N, PACKED>(&mut acc, &mut a, &mut b, &o);
+                step::<T, V, R, N, PACKED>(&mut acc, &mut a, &mut b, &o);
+            }
+        }
+        if steps > 1 {
+            for _ in 0..o.k % steps {
+                step::<T, V, R, N, PACKED>(&mut acc, &mut a, &mut b, &o);
+            }
         }
         each_row!(i < R {
             for v in 0..N {
@@ -177,52 +203,140 @@ unsafe fn tile<T: Real, V: Vector<T>, const R: usize, const N: usize>(o: Operand
     }
 }
 
-/// Runs the tile of `rows` rows and `lanes` lane arrays, at most `I`'s tile.
+/// Adds one step of k to the tile and moves the pointers to the next.
+///
+/// # Safety
+/// As [`tile`].
+#[inline(always)]
+unsafe fn step<T: Real, V: Vector<T>, const R: usize, const N: usize, const PACKED: bool>(
+    acc: &mut [[V; N]; R],
+    a: &mut [*const T; 4],
+    b: &mut *const T,
+    o: &Operands<T>,
+) {
+    // SAFETY: promised by the caller.
+    unsafe {
+        let row: [V; N] = std::array::from_fn(|v| V::load(b.add(v * T::LANES)));
+        each_row!(i < R {
+            let x = V::splat(if PACKED { *a[0].add(i) } else { *a[i / 3].add(i % 3 * o.a_row) });
+            for v in 0..N {
+                acc[i][v] = x.mul_add(row[v], acc[i][v]);
+            }
+        });
+        if PACKED {
+            a[0] = a[0].wrapping_add(R);
+            *b = b.wrapping_add(N * T::LANES);
+        } else {
+            for group in 0..R.div_ceil(3) {
+                a[group] = a[group].wrapping_add(o.a_k);
+            }
+            *b = b.wrapping_add(o.b_k);
+        }
+    }
+}
+
+/// The lane arrays of the widest tile of `rows` rows: as many accumulators as the full tile has, in a
+/// power of two. A tile of few rows then still keeps the multipliers busy.
+#[inline(always)]
+pub(super) fn most_lanes<I: Isa>(rows: usize) -> usize {
+    match I::TILE_ROWS * I::TILE_LANES / rows {
+        4.. if rows <= 4 && has_registers::<I>() => 4,
+        2.. if has_registers::<I>() => 2,
+        _ => 1,
+    }
+}
+
+/// Whether there is a tile for panels of both operands: for full width and the rows that equal parts
+/// have. It saves the arithmetic of strides; other tiles are few.
+#[inline(always)]
+pub(super) fn reads_panels<I: Isa>(rows: usize, lanes: usize) -> bool {
+    has_registers::<I>() && rows >= I::TILE_ROWS / 2 && lanes == I::TILE_LANES
+}
+
+#[inline(always)]
+fn has_registers<I: Isa>() -> bool {
+    I::LEVEL != Level::Portable
+}
+
+/// Runs the tile of `rows` rows and `lanes` lane arrays: 1, 2 or 4, at most [`most_lanes`].
+/// `is_packed`: both operands are panels, and [`reads_panels`].
 ///
 /// # Safety
 /// As [`tile`] with `R = rows` and `N = lanes`; called where the code for `I` is compiled.
 #[inline(always)]
-pub(super) unsafe fn run<I: Isa, T: Real>(rows: usize, lanes: usize, o: Operands<T>) {
-    // SAFETY: passed on from the caller; T has the name under which it is cast. The conditions are
-    // constants of I and T.
+pub(super) unsafe fn run<I: Isa, T: Real>(rows: usize, lanes: usize, is_packed: bool, o: Operands<T>) {
+    debug_assert!(!is_packed || (o.a_row == 1 && o.a_k == rows && o.b_k == lanes * T::LANES));
+    debug_assert!(!is_packed || reads_panels::<I>(rows, lanes));
+    // SAFETY: this runs on I.
     unsafe {
-        match I::LEVEL {
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512 if is::<T, f32>() => select::<I, f32, [__m512; 1]>(rows, lanes, o.cast()),
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512 if is::<T, f64>() => select::<I, f64, [__m512d; 1]>(rows, lanes, o.cast()),
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 if is::<T, f32>() => select::<I, f32, [__m256; 2]>(rows, lanes, o.cast()),
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 if is::<T, f64>() => select::<I, f64, [__m256d; 2]>(rows, lanes, o.cast()),
-            _ => select::<I, T, Array<T::Lanes>>(rows, lanes, o),
+        match (lanes, is_packed) {
+            (1, false) => I::call(Tiles::<T, 1, false> { rows, o }),
+            (2, false) => I::call(Tiles::<T, 2, false> { rows, o }),
+            (4, false) => I::call(Tiles::<T, 4, false> { rows, o }),
+            (1, true) => I::call(Tiles::<T, 1, true> { rows, o }),
+            (2, true) => I::call(Tiles::<T, 2, true> { rows, o }),
+            _ => unreachable!("a tile of {lanes} lane arrays"),
+        }
+    }
+}
+
+/// A call of the tile of `N` lane arrays, whatever its rows. With all tiles in one function the crate
+/// compiled for minutes.
+struct Tiles<T, const N: usize, const PACKED: bool> {
+    rows: usize,
+    o: Operands<T>,
+}
+
+impl<T: Real, const N: usize, const PACKED: bool> Job for Tiles<T, N, PACKED> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        let Tiles { rows, o } = self;
+        // SAFETY: promised to `run`, which alone makes a `Tiles`; T has the name under which it is cast.
+        // The conditions are constants of I and T.
+        unsafe {
+            match I::LEVEL {
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx512 if is::<T, f32>() => select::<I, f32, [__m512; 1], N, PACKED>(rows, o.cast()),
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx512 if is::<T, f64>() => select::<I, f64, [__m512d; 1], N, PACKED>(rows, o.cast()),
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx2 if is::<T, f32>() => select::<I, f32, [__m256; 2], N, PACKED>(rows, o.cast()),
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx2 if is::<T, f64>() => select::<I, f64, [__m256d; 2], N, PACKED>(rows, o.cast()),
+                _ => select::<I, T, Array<T::Lanes>, N, PACKED>(rows, o),
+            }
         }
     }
 }
 
 #[inline(always)]
-fn is<T: 'static, U: 'static>() -> bool {
+pub(super) fn is<T: 'static, U: 'static>() -> bool {
     TypeId::of::<T>() == TypeId::of::<U>()
 }
 
 /// # Safety
 /// As [`run`].
 #[inline(always)]
-unsafe fn select<I: Isa, T: Real, V: Vector<T>>(rows: usize, lanes: usize, o: Operands<T>) {
+unsafe fn select<I: Isa, T: Real, V: Vector<T>, const N: usize, const PACKED: bool>(
+    rows: usize,
+    o: Operands<T>,
+) {
     // The comparisons with I's constants fold away, and with them the tiles that I cannot hold.
     macro_rules! variants {
-        ($n:literal: $($r:literal)*) => {
+        ($($r:literal)*) => {
             match rows {
-                // SAFETY: passed on from the caller.
-                $($r if $r <= I::TILE_ROWS => unsafe { tile::<T, V, $r, $n>(o) },)*
-                _ => unreachable!("a tile of {rows} rows"),
+                $($r if $r <= I::TILE_ROWS
+                    && N <= most_lanes::<I>($r)
+                    && (!PACKED || reads_panels::<I>($r, N)) =>
+                {
+                    // SAFETY: passed on from the caller.
+                    unsafe { tile::<T, V, $r, N, PACKED>(o) }
+                })*
+                _ => unreachable!("a tile of {rows} rows and {N} lane arrays"),
             }
         };
     }
-    if I::TILE_LANES == 2 && lanes == 2 {
-        variants!(2: 1 2 3 4 5 6 7 8 9 10 11 12);
-    } else {
-        debug_assert_eq!(lanes, 1);
-        variants!(1: 1 2 3 4 5 6 7 8 9 10 11 12);
-    }
+    variants!(1 2 3 4 5 6 7 8 9 10 11 12);
 }
