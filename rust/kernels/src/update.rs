@@ -168,7 +168,8 @@ impl<T: Math> Job for AdamJob<'_, T> {
         let correction1 = 1.0 - libm::pow(h.beta1, h.step as f64);
         let correction2 = 1.0 - libm::pow(h.beta2, h.step as f64);
         let step_size = T::from_f64(h.lr / correction1);
-        let root = T::from_f64(libm::sqrt(correction2));
+        // A product in place of PyTorch's quotient: one division an element is what this kernel waits for.
+        let inverse_root = T::from_f64(1.0 / libm::sqrt(correction2));
         let (fresh1, beta2) = (T::from_f64(1.0 - h.beta1), T::from_f64(h.beta2));
         let (fresh2, eps) = (T::from_f64(1.0 - h.beta2), T::from_f64(h.eps));
         let decay = decay::<T>(h.weight_decay).filter(|_| !h.decoupled);
@@ -196,7 +197,7 @@ impl<T: Math> Job for AdamJob<'_, T> {
                 }
                 None => v,
             };
-            let step = m.zip(scale, |m, v| step_size * m / (v.sqrt() / root + eps));
+            let step = m.zip(scale, |m, v| step_size * m / v.sqrt().mul_add(inverse_root, eps));
             store(w.zip(step, |w, s| w - s), weight);
         }
     }

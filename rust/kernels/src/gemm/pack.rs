@@ -137,7 +137,7 @@ const STEPS_F64: usize = 2;
 
 /// Blocks of 4 steps, the last of them over the one before where `k` is no multiple. Two columns share a
 /// register from the load on, which leaves only shuffles within 128 bits. Written over arrays LLVM
-/// moves single elements (four times as long).
+/// moves single elements.
 ///
 /// # Safety
 /// Each column must hold `k >= 4` elements, `panel` be writable at `p * stride` for 8 elements each; the

@@ -178,7 +178,7 @@ unsafe fn tile<T: Real, V: Vector<T>, const R: usize, const N: usize, const PACK
         }
         let mut b = o.b;
         // Several steps an iteration: moving the pointers and counting take ports of the multipliers.
-        // More than these gain little and compile for minutes.
+        // More than these compile for minutes.
         let steps = if PACKED { 4 } else { V::STEPS };
         for _ in 0..o.k / steps {
             step::<T, V, R, N, PACKED>(&mut acc, &mut a, &mut b, &o);
