@@ -1,16 +1,17 @@
-//! Element by element: arithmetic, functions, activations, comparisons, and their broadcast rule.
+//! Element by element: arithmetic, functions, activations, and their broadcast rule.
 
 use ferrograd_kernels::elementwise as kernel;
-pub use ferrograd_kernels::elementwise::{Binary, Compare, Unary};
+pub use ferrograd_kernels::elementwise::{Binary, Unary};
 
+use super::select::Compare;
 use super::{Gradients, Meta, Op, Saves};
 use crate::backward::Vjp;
-use crate::buffer::Array;
+use crate::buffer::{Array, parallel_chunks};
 use crate::dtype::{DType, Element};
 use crate::error::{Error, Result};
+use crate::for_float;
 use crate::shape::Dims;
 use crate::tensor::Tensor;
-use crate::{for_any, for_float};
 
 /// A unary op that a dense layer can end in: its derivative follows from its result.
 pub type Activation = Unary;
@@ -62,17 +63,6 @@ pub(super) fn binary_name(op: Binary) -> &'static str {
     }
 }
 
-pub(super) fn compare_name(op: Compare) -> &'static str {
-    match op {
-        Compare::Eq => "eq",
-        Compare::Ne => "ne",
-        Compare::Lt => "lt",
-        Compare::Le => "le",
-        Compare::Gt => "gt",
-        Compare::Ge => "ge",
-    }
-}
-
 pub(super) fn infer_float(op: &'static str, input: Meta) -> Result<Meta> {
     if input.dtype.is_float() {
         Ok(input)
@@ -97,19 +87,6 @@ pub(super) fn infer_binary(op: Binary, left: Meta, right: Meta) -> Result<Meta> 
     Ok(Meta { dtype: left.dtype, shape: Dims::broadcast(name, &left.shape, &right.shape)? })
 }
 
-pub(super) fn infer_compare(op: Compare, left: Meta, right: Meta) -> Result<Meta> {
-    let shape = Dims::broadcast(compare_name(op), &left.shape, &right.shape)?;
-    Ok(Meta { dtype: DType::Bool, shape })
-}
-
-pub(super) fn infer_where(condition: Meta, a: Meta, b: Meta) -> Result<Meta> {
-    if condition.dtype != DType::Bool {
-        return Err(Error::DType { op: "where", expected: "a bool condition", got: condition.dtype });
-    }
-    let shape = Dims::broadcast("where", &a.shape, &b.shape)?;
-    Ok(Meta { dtype: a.dtype, shape: Dims::broadcast("where", &condition.shape, &shape)? })
-}
-
 /// Strides of an array of shape `own` as if it had the broadcast shape.
 pub(super) fn broadcast_strides(own: &[usize], own_strides: &[usize], shape: &Dims) -> Dims {
     let mut strides = *shape;
@@ -121,22 +98,51 @@ pub(super) fn broadcast_strides(own: &[usize], own_strides: &[usize], shape: &Di
     strides
 }
 
-fn strides_in(array: &Array, shape: &Dims) -> Dims {
+pub(super) fn strides_in(array: &Array, shape: &Dims) -> Dims {
     broadcast_strides(array.shape(), array.strides(), shape)
 }
 
+/// Elements that a task computes, at least: some microseconds of work, well above the cost of waking a thread.
+const TASK: usize = 32 * 1024;
+
+/// Calls `body(part of the shape, its first row, its part of the output)` for blocks of rows of the
+/// first dimension, spread over the threads. Elements do not depend on each other, so neither do bits.
+pub(super) fn by_rows<T: Element>(shape: &Dims, out: &mut [T], body: impl Fn(&Dims, usize, &mut [T]) + Sync) {
+    let rows = shape.first().copied().unwrap_or(1);
+    if out.len() < 2 * TASK || rows < 2 {
+        return body(shape, 0, out);
+    }
+    let width = out.len() / rows;
+    let block = TASK.div_ceil(width);
+    parallel_chunks([out], block * width, |range, [out]| {
+        let mut part = *shape;
+        part[0] = out.len() / width;
+        body(&part, range.start / width, out);
+    });
+}
+
+/// The elements from a row of the first dimension on.
+pub(super) fn from_row<'a, T>(values: &'a [T], strides: &Dims, row: usize) -> &'a [T] {
+    let start = if row == 0 { 0 } else { row * strides[0] };
+    &values[start..]
+}
+
 pub(super) fn run_unary(op: Unary, x: &Array, out: &Array) -> Result<()> {
+    let strides = x.strides();
     if x.dtype() == DType::I64 {
         let op = match op {
             Unary::Neg => kernel::IntUnary::Neg,
             Unary::Abs => kernel::IntUnary::Abs,
             _ => kernel::IntUnary::Sign,
         };
-        kernel::unary_int(op, out.shape(), &x.read::<i64>(), x.strides(), &mut out.write::<i64>());
+        kernel::unary_int(op, out.shape(), &x.read::<i64>(), strides, &mut out.write::<i64>());
         return Ok(());
     }
     for_float!(unary_name(op), x.dtype(), T => {
-        kernel::unary(op, out.shape(), &x.read::<T>(), x.strides(), &mut out.write::<T>());
+        let x: &[T] = &x.read::<T>();
+        by_rows(out.shape(), &mut out.write::<T>(), |shape, row, out| {
+            kernel::unary(op, shape, from_row(x, strides, row), strides, out);
+        });
         Ok(())
     })
 }
@@ -170,44 +176,13 @@ pub(super) fn run_binary(op: Binary, a: &Array, b: &Array, out: &Array) -> Resul
             Ok(())
         }
         _ => for_float!(binary_name(op), a.dtype(), T => {
-            kernel::binary(op, shape, &a.read::<T>(), &sa, &b.read::<T>(), &sb, &mut out.write::<T>());
+            let (a, b): (&[T], &[T]) = (&a.read::<T>(), &b.read::<T>());
+            by_rows(shape, &mut out.write::<T>(), |shape, row, out| {
+                kernel::binary(op, shape, from_row(a, &sa, row), &sa, from_row(b, &sb, row), &sb, out);
+            });
             Ok(())
         }),
     }
-}
-
-pub(super) fn run_compare(op: Compare, a: &Array, b: &Array, out: &Array) -> Result<()> {
-    let shape = out.shape();
-    let (sa, sb) = (strides_in(a, shape), strides_in(b, shape));
-    for_any!(a.dtype(), T => {
-        kernel::compare(op, shape, &a.read::<T>(), &sa, &b.read::<T>(), &sb, &mut out.write::<u8>());
-    });
-    Ok(())
-}
-
-pub(super) fn run_where(condition: &Array, a: &Array, b: &Array, out: &Array) -> Result<()> {
-    let shape = out.shape();
-    let sc = strides_in(condition, shape);
-    let (sa, sb) = (strides_in(a, shape), strides_in(b, shape));
-    for_any!(a.dtype(), T => {
-        kernel::select(
-            shape, &condition.read::<u8>(), &sc, &a.read::<T>(), &sa, &b.read::<T>(), &sb, &mut out.write::<T>(),
-        );
-    });
-    Ok(())
-}
-
-pub(super) fn run_cast(x: &Array, out: &Array) -> Result<()> {
-    let shape = out.shape();
-    for_any!(x.dtype(), S => for_any!(out.dtype(), T => {
-        let (source, mut target) = (x.read::<S>(), out.write::<T>());
-        if out.dtype() == DType::Bool {
-            kernel::cast(shape, &source, x.strides(), &mut target, |v| T::from_f64(f64::from(v.to_f64() != 0.0)));
-        } else {
-            kernel::cast(shape, &source, x.strides(), &mut target, |v| T::from_f64(v.to_f64()));
-        }
-    }));
-    Ok(())
 }
 
 pub(super) fn unary_saves(op: Unary) -> Saves {
@@ -406,13 +381,6 @@ pub(super) fn vjp_binary(op: Binary, cx: &Vjp) -> Result<Gradients> {
     Ok(grads)
 }
 
-pub(super) fn vjp_where(cx: &Vjp) -> Result<Gradients> {
-    let (condition, zero) = (cx.input(0), Tensor::scalar(cx.grad().dtype(), 0.0)?);
-    let a = cx.needs(1).then(|| condition.select(cx.grad(), &zero)?.sum_to(cx.shape(1)));
-    let b = cx.needs(2).then(|| condition.select(&zero, cx.grad())?.sum_to(cx.shape(2)));
-    Ok(vec![None, a.transpose()?, b.transpose()?])
-}
-
 macro_rules! unary_methods {
     ($($(#[$doc:meta])* $name:ident => $op:expr),* $(,)?) => {
         $($(#[$doc])*
@@ -574,38 +542,5 @@ impl Tensor {
     /// `Broadcast`.
     pub fn pow(&self, other: &Tensor) -> Result<Tensor> {
         self.binary(Binary::Pow, other)
-    }
-
-    /// A comparison: a bool tensor without gradient.
-    ///
-    /// # Errors
-    /// `Broadcast`.
-    pub fn compare(&self, op: Compare, other: &Tensor) -> Result<Tensor> {
-        let dtype =
-            DType::promote(self.dtype(), self.shape().rank() == 0, other.dtype(), other.shape().rank() == 0);
-        Tensor::apply(Op::Compare(op), &[&self.cast(dtype)?, &other.cast(dtype)?])
-    }
-
-    /// Logical and of two bool tensors: the smaller of 0 and 1.
-    pub(crate) fn and(&self, other: &Tensor) -> Result<Tensor> {
-        let falsehood = Tensor::scalar(DType::Bool, 0.0)?;
-        self.select(other, &falsehood)
-    }
-
-    /// `self ? a : b` for a bool tensor, broadcast, on promoted operands.
-    ///
-    /// # Errors
-    /// `Broadcast`, or `DType` when `self` is not bool.
-    pub fn select(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
-        let dtype = DType::promote(a.dtype(), a.shape().rank() == 0, b.dtype(), b.shape().rank() == 0);
-        Tensor::apply(Op::Where, &[self, &a.cast(dtype)?, &b.cast(dtype)?])
-    }
-
-    /// Another dtype; the same tensor when it already has it.
-    ///
-    /// # Errors
-    /// `Memory`.
-    pub fn cast(&self, dtype: DType) -> Result<Tensor> {
-        if self.dtype() == dtype { Ok(self.clone()) } else { Tensor::apply(Op::Cast(dtype), &[self]) }
     }
 }

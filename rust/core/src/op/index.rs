@@ -1,6 +1,6 @@
 //! Indexing: slices as views, integer arrays and masks as a gather of rows; its adjoint adds rows up.
 
-use super::elementwise::Compare;
+use super::select::Compare;
 use super::shape::Region;
 use super::{Gradients, Meta, Op};
 use crate::backward::Vjp;

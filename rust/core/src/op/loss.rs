@@ -4,8 +4,8 @@
 use ferrograd_kernels::loss as kernel;
 use ferrograd_kernels::math::Math;
 
-use super::elementwise::Compare;
 use super::reduce::contiguous;
+use super::select::Compare;
 use super::{Gradients, Meta, Op};
 use crate::backward::Vjp;
 use crate::buffer::Array;

@@ -7,17 +7,19 @@ mod loss;
 mod matmul;
 mod random;
 mod reduce;
+mod select;
 mod shape;
 
 use std::sync::Arc;
 
 pub use custom::{CustomOp, Gate, apply_gate};
-pub use elementwise::{Activation, Binary, Compare, Unary};
+pub use elementwise::{Activation, Binary, Unary};
 pub use index::Index;
 pub use loss::Loss;
 pub use matmul::Dense;
 pub use random::{DEFAULT as DEFAULT_GENERATOR, DropoutMask, Generator};
 pub use reduce::{Axes, Kind as ReduceKind, Reduce};
+pub use select::Compare;
 pub use shape::Region;
 
 use crate::backward::Vjp;
@@ -141,7 +143,7 @@ impl Op {
         match self {
             Op::Unary(op) => elementwise::unary_name(*op),
             Op::Binary(op) => elementwise::binary_name(*op),
-            Op::Compare(op) => elementwise::compare_name(*op),
+            Op::Compare(op) => select::compare_name(*op),
             Op::Where => "where",
             Op::Cast(_) => "to",
             Op::MatMul => "matmul",
@@ -170,8 +172,8 @@ impl Op {
         match self {
             Op::Unary(op) => elementwise::infer_unary(*op, inputs[0]),
             Op::Binary(op) => elementwise::infer_binary(*op, inputs[0], inputs[1]),
-            Op::Compare(op) => elementwise::infer_compare(*op, inputs[0], inputs[1]),
-            Op::Where => elementwise::infer_where(inputs[0], inputs[1], inputs[2]),
+            Op::Compare(op) => select::infer_compare(*op, inputs[0], inputs[1]),
+            Op::Where => select::infer_where(inputs[0], inputs[1], inputs[2]),
             Op::Cast(dtype) => Ok(Meta { dtype: *dtype, ..inputs[0] }),
             Op::MatMul => matmul::infer(inputs[0], inputs[1]),
             Op::Dense(_) => matmul::infer(inputs[0], inputs[1]),
@@ -207,9 +209,9 @@ impl Op {
         match self {
             Op::Unary(op) => elementwise::run_unary(*op, inputs[0], output),
             Op::Binary(op) => elementwise::run_binary(*op, inputs[0], inputs[1], output),
-            Op::Compare(op) => elementwise::run_compare(*op, inputs[0], inputs[1], output),
-            Op::Where => elementwise::run_where(inputs[0], inputs[1], inputs[2], output),
-            Op::Cast(_) => elementwise::run_cast(inputs[0], output),
+            Op::Compare(op) => select::run_compare(*op, inputs[0], inputs[1], output),
+            Op::Where => select::run_where(inputs[0], inputs[1], inputs[2], output),
+            Op::Cast(_) => select::run_cast(inputs[0], output),
             Op::MatMul => matmul::run(inputs[0], inputs[1], output),
             Op::Dense(dense) => matmul::run_dense(dense, inputs, output),
             Op::Reduce(op) => op.run(inputs[0], output),
@@ -257,7 +259,7 @@ impl Op {
         match self {
             Op::Unary(op) => elementwise::vjp_unary(*op, cx),
             Op::Binary(op) => elementwise::vjp_binary(*op, cx),
-            Op::Where => elementwise::vjp_where(cx),
+            Op::Where => select::vjp_where(cx),
             Op::Cast(_) => Ok(vec![Some(cx.grad().cast(cx.dtype(0))?)]),
             Op::MatMul => matmul::vjp(cx),
             Op::Reduce(op) => op.vjp(cx),

@@ -3,7 +3,7 @@
 use ferrograd_kernels::reduce as kernel;
 use ferrograd_kernels::reduce::Reduction;
 
-use super::elementwise::Compare;
+use super::select::Compare;
 use super::{Gradients, Meta, Op, Saves};
 use crate::backward::Vjp;
 use crate::buffer::Array;

@@ -107,7 +107,13 @@ fn write_region(region: &Region, x: &Array, out: &Array) {
 }
 
 pub(super) fn run_copy(x: &Array, out: &Array) -> Result<()> {
-    for_any!(x.dtype(), T => kernel::copy(x.shape(), &x.read::<T>(), x.strides(), &mut out.write::<T>()));
+    let strides = x.strides();
+    for_any!(x.dtype(), T => {
+        let values: &[T] = &x.read::<T>();
+        super::elementwise::by_rows(x.shape(), &mut out.write::<T>(), |shape, row, out| {
+            kernel::copy(shape, &values[if row == 0 { 0 } else { row * strides[0] }..], strides, out);
+        });
+    });
     Ok(())
 }
 
