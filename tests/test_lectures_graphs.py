@@ -1,4 +1,4 @@
-"""What lectures on backpropagation show about graphs, gates and the chain rule, with their numbers: rows A."""
+"""What lectures show about graphs, gates and the chain rule, with their numbers: rows A."""
 
 import math
 from collections.abc import Callable

@@ -1,6 +1,7 @@
 """What lectures show about neurons, layers, activations and losses, with their numbers: rows B and C."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -184,7 +185,7 @@ def test_b6_deep_nets(
 ) -> None:
     rng = np.random.default_rng(len(activations))
     widths = [3, 5, 4, 6, 5, 2][: len(activations) + 2]
-    weights = [leaf(rng.standard_normal((o, i))) for i, o in zip(widths, widths[1:], strict=False)]
+    weights = [leaf(rng.standard_normal((o, i))) for i, o in pairwise(widths)]
     biases = [leaf(rng.standard_normal(o)) for o in widths[1:]] if has_bias else []
     batch = rng.standard_normal((4, 3))
 
