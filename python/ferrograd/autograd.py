@@ -276,7 +276,7 @@ def numeric_gradient(
     ShapeError
         If `func` returns more than one element.
     DTypeError
-        If an input is not float64.
+        If an input is not float64, or `func` returns no tensor.
     ValueError
         If no input requires a gradient.
 
@@ -302,7 +302,11 @@ def numeric_gradient(
         nonlocal evaluations
         evaluations += 1
         output = func(*values)
-        if isinstance(output, Tensor) and output.numel() != 1:
+        if not isinstance(output, Tensor):
+            raise DTypeError(
+                f"{owner}: expected a function that returns a Tensor, got {type(output).__name__}"
+            )
+        if output.numel() != 1:
             raise ShapeError(f"{owner}: expected a function that returns one element, got {output.shape}")
         return output
 
@@ -310,7 +314,7 @@ def numeric_gradient(
     with enable_grad():
         base = None
         if method == "forward":
-            base = [output.numpy().ravel() for output in _outputs(owner, scalar(*arguments))]
+            base = [scalar(*arguments).numpy().astype(np.float64).ravel()]
         gradients = []
         for _, argument in checked:
             (row,) = _numeric_jacobians(owner, scalar, arguments, argument, eps, base)
