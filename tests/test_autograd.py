@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import ferrograd as fg
-from ferrograd.autograd import GradcheckError, grad, gradcheck
+from ferrograd.autograd import GradcheckError, grad, gradcheck, numeric_gradient
 
 
 def f64(values: object, requires_grad: bool = True) -> fg.Tensor:
@@ -177,3 +177,45 @@ def test_gradcheck_needs_an_input_that_requires_a_gradient() -> None:
 def test_gradcheck_takes_scalars_and_empty_tensors() -> None:
     assert gradcheck(lambda x: x * x, f64(3.0))
     assert gradcheck(lambda x: x.sum(), f64(np.zeros((0, 2))))
+
+
+def test_numeric_gradient_is_of_every_checked_input_and_restores_it() -> None:
+    x, w, constant = f64([[1.0, 2.0]]), f64([0.1, 0.2]), f64([3.0, 5.0], requires_grad=False)
+    before = x.numpy().tobytes(), w.numpy().tobytes()
+    found = numeric_gradient(lambda x, w, c: ((x @ w) ** 2 + (w * c).sum()).sum(), [x, w, constant])
+    assert [gradient.shape for gradient in found.gradients] == [(1, 2), (2,)]
+    np.testing.assert_allclose(found.gradients[0], [[0.1, 0.2]], rtol=1e-6)
+    np.testing.assert_allclose(found.gradients[1], [4.0, 7.0], rtol=1e-6)
+    assert (found.evaluations, found.step, found.method) == (8, 1e-6, "centred")
+    assert (x.numpy().tobytes(), w.numpy().tobytes()) == before
+
+
+def test_numeric_gradient_of_a_function_that_computes_gradients() -> None:
+    def slope(x: fg.Tensor) -> fg.Tensor:
+        (found,) = grad((x**3).sum(), x, create_graph=True)
+        return found.sum()
+
+    for method, tolerance in (("centred", 1e-7), ("forward", 1e-5)):
+        found = numeric_gradient(slope, f64([2.0, 3.0]), method=method)
+        np.testing.assert_allclose(found.gradients[0], [12.0, 18.0], rtol=tolerance)
+
+
+def test_numeric_gradient_of_no_elements_is_empty() -> None:
+    found = numeric_gradient(lambda x: x.sum(), f64(np.zeros((0, 3))))
+    assert found.gradients[0].shape == (0, 3)
+
+
+def test_numeric_gradient_names_what_does_not_fit() -> None:
+    x = f64([1.0, 2.0])
+    with pytest.raises(fg.ConfigError, match="eps must be"):
+        numeric_gradient(lambda x: x.sum(), x, eps=0.0)
+    with pytest.raises(fg.ConfigError, match="'centred' or 'forward'"):
+        numeric_gradient(lambda x: x.sum(), x, method="backward")
+    with pytest.raises(fg.ShapeError, match=r"one element, got \(2,\)"):
+        numeric_gradient(lambda x: x * 2, x)
+    with pytest.raises(fg.DTypeError, match="numeric_gradient: input 0 must be float64"):
+        numeric_gradient(lambda x: x.sum(), fg.ones(2, requires_grad=True))
+    with pytest.raises(fg.DTypeError, match="returns a Tensor, got float"):
+        numeric_gradient(lambda x: 1.0, x)
+    with pytest.raises(ValueError, match="no input requires a gradient"):
+        numeric_gradient(lambda x: x.sum(), x.detach())

@@ -1,6 +1,7 @@
 """Layers, activations and losses as functions, under PyTorch's names; the modules of `nn` call them."""
 
 import operator
+from collections.abc import Iterable
 
 from ferrograd import _core
 from ferrograd._core import ConfigError, ShapeError, Tensor
@@ -26,7 +27,9 @@ __all__ = [
     "cross_entropy",
     "dropout",
     "elu",
+    "half_squared_error",
     "l1_loss",
+    "l2_penalty",
     "leaky_relu",
     "linear",
     "log_softmax",
@@ -131,6 +134,86 @@ def l1_loss(input: TensorLike, target: TensorLike, reduction: str = "mean") -> T
     input, target = as_tensor(input), as_tensor(target)
     check_same_shape("l1_loss", input, target)
     return reduce("l1_loss", (input - target).abs(), reduction)
+
+
+def half_squared_error(input: TensorLike, target: TensorLike, reduction: str = "mean") -> Tensor:
+    """Half the squared distance of each row, ``1/2 sum_j (x_j - t_j)^2``; derivative ``x - t``.
+
+    "mean" gives the lectures' ``J = 1/m sum over rows of 1/2 norm(x - t)^2``.
+
+    Parameters
+    ----------
+    input, target : Tensor or array_like, shape (batch, ...)
+        The same shape.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        "mean" divides by the number of rows, not of elements as `mse_loss` does.
+
+    Returns
+    -------
+    Tensor
+        A scalar, or ``(batch,)`` for "none".
+
+    Raises
+    ------
+    ShapeError
+        If the shapes differ or have no rows; the message shows them.
+    """
+    input, target = as_tensor(input), as_tensor(target)
+    check_same_shape("half_squared_error", input, target)
+    if input.ndim == 0:
+        raise ShapeError("half_squared_error: expected rows, shape (batch, ...), got ()")
+    halves = (input - target).square() * 0.5
+    rows = halves.flatten(1).sum(1) if input.ndim > 1 else halves
+    return reduce("half_squared_error", rows, reduction)
+
+
+def l2_penalty(
+    parameters: Tensor | Iterable[Tensor], strength: float, half: bool = False, biases: bool = False
+) -> Tensor:
+    """Penalty on large weights: ``strength * sum W^2``; gradient ``2 strength W``.
+
+    `half` halves it, so that the gradient is ``strength W``: what `Trainer(l2=strength)` adds to the loss. A
+    plain gradient step with that form is the same as `SGD(weight_decay=strength)`, which has no loss term.
+
+    Parameters
+    ----------
+    parameters : Tensor or iterable of Tensor
+        For instance ``model.parameters()``.
+    strength : float
+        Factor lambda, at least 0.
+    half : bool, default False
+        Whether the factor is ``strength / 2``.
+    biases : bool, default False
+        Whether parameters of fewer than two dimensions count too.
+
+    Returns
+    -------
+    Tensor
+        A scalar.
+
+    Raises
+    ------
+    ConfigError
+        If `strength` is below 0, or no parameter counts.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.functional.l2_penalty(fg.tensor([[1.0, 2.0]]), 0.1).item()
+    0.5
+    """
+    if not strength >= 0:
+        raise ConfigError(f"l2_penalty: strength must be at least 0, got {strength!r}")
+    chosen = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    counted = [parameter for parameter in chosen if biases or parameter.ndim >= 2]
+    if not counted:
+        raise ConfigError(
+            f"l2_penalty: none of the {len(chosen)} parameters is a weight of two or more dimensions"
+        )
+    total = counted[0].square().sum()
+    for parameter in counted[1:]:
+        total = total + parameter.square().sum()
+    return total * (strength / 2 if half else strength)
 
 
 def binary_cross_entropy(

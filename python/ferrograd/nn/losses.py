@@ -13,6 +13,7 @@ __all__ = [
     "BCELoss",
     "BCEWithLogitsLoss",
     "CrossEntropyLoss",
+    "HalfSquaredErrorLoss",
     "L1Loss",
     "Loss",
     "MSELoss",
@@ -66,6 +67,20 @@ class MSELoss(Loss):
     def forward(self, input: TensorLike, target: TensorLike) -> Tensor:
         """Compare tensors of one shape."""
         return functional.mse_loss(input, target, self.reduction)
+
+
+class HalfSquaredErrorLoss(Loss):
+    """Half the squared distance of each row, averaged over the rows; see `functional.half_squared_error`.
+
+    Parameters
+    ----------
+    reduction : {"mean", "sum", "none"}, default "mean"
+        "mean" divides by the number of rows.
+    """
+
+    def forward(self, input: TensorLike, target: TensorLike) -> Tensor:
+        """Compare tensors of one shape, (batch, ...)."""
+        return functional.half_squared_error(input, target, self.reduction)
 
 
 class L1Loss(Loss):

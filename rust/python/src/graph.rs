@@ -187,6 +187,10 @@ impl PyGraph {
     /// `backward(dout)`, which get numpy arrays (Python floats for values of rank 0) and return
     /// gradients for all inputs, a tuple for several. A `forward` that returns a tuple has several
     /// outputs, picked as `node[i]`; `backward` then gets a tuple.
+    ///
+    /// A gate keeps (caches) from `forward` what its `backward` needs: `backward` gets only `dout`, and
+    /// the local derivative that multiplies it depends on the inputs or the output (the factors of a
+    /// product, the winner of a max, s of s (1 - s)). An add keeps nothing.
     #[pyo3(signature = (op, *sources, name = None))]
     fn add(
         slf: &Bound<'_, Self>,
