@@ -53,7 +53,15 @@ fn losses(c: &mut Criterion) {
         group.throughput(Throughput::Elements((rows * classes) as u64));
         group.bench_function(BenchmarkId::new("cross_entropy", format!("{rows}x{classes}")), |b| {
             b.iter(|| {
-                cross_entropy_rows(&p, rows, classes, black_box(&x), &labels, Some(&mut loss), Some(&mut grad));
+                cross_entropy_rows(
+                    &p,
+                    rows,
+                    classes,
+                    black_box(&x),
+                    &labels,
+                    Some(&mut loss),
+                    Some(&mut grad),
+                );
             });
         });
         group.bench_function(BenchmarkId::new("multi_margin", format!("{rows}x{classes}")), |b| {
@@ -94,13 +102,22 @@ fn updates(c: &mut Criterion) {
             nesterov: false,
             first_step: false,
         };
-        group.bench_function(BenchmarkId::new("sgd", n), |b| b.iter(|| sgd(&plain, &mut w, black_box(&g), None)));
+        group.bench_function(BenchmarkId::new("sgd", n), |b| {
+            b.iter(|| sgd(&plain, &mut w, black_box(&g), None))
+        });
         let heavy = Sgd { momentum: 0.9, ..plain };
         group.bench_function(BenchmarkId::new("momentum", n), |b| {
             b.iter(|| sgd(&heavy, &mut w, black_box(&g), Some(&mut m)));
         });
-        let h =
-            Adam { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, decoupled: false, step: 10 };
+        let h = Adam {
+            lr: 1e-3,
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            weight_decay: 0.0,
+            decoupled: false,
+            step: 10,
+        };
         group.bench_function(BenchmarkId::new("adam", n), |b| {
             b.iter(|| adam(&h, &mut w, black_box(&g), &mut m, &mut v, None));
         });

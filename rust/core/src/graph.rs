@@ -2,7 +2,7 @@
 //! its reverse. Gates are built-in ops or the user's objects.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::backward;
 use crate::buffer::Array;
@@ -44,17 +44,29 @@ struct GraphNode {
     action: Action,
     /// A slot for each operand; `None` until it is connected.
     sources: Vec<Option<Port>>,
+    run: Mutex<Run>,
+}
+
+/// What the last run left at a node. Behind a lock of its own, so that a gate can look at the graph while
+/// it runs.
+#[derive(Clone, Default)]
+struct Run {
     /// Operands as they went into the op, for its local backward.
     operands: Vec<Tensor>,
     outputs: Vec<Tensor>,
     grads: Vec<Option<Tensor>>,
 }
 
+impl GraphNode {
+    fn run(&self) -> MutexGuard<'_, Run> {
+        self.run.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// A graph of gates.
 #[derive(Default)]
 pub struct Graph {
     nodes: Vec<GraphNode>,
-    outputs: Vec<Port>,
 }
 
 impl Graph {
@@ -82,14 +94,7 @@ impl Graph {
         for source in sources.iter().flatten() {
             self.check_port(*source)?;
         }
-        self.nodes.push(GraphNode {
-            name,
-            action,
-            sources: sources.to_vec(),
-            operands: Vec::new(),
-            outputs: Vec::new(),
-            grads: Vec::new(),
-        });
+        self.nodes.push(GraphNode { name, action, sources: sources.to_vec(), run: Mutex::default() });
         Ok(self.nodes.len() - 1)
     }
 
@@ -115,16 +120,6 @@ impl Graph {
             node.sources.resize(slot + 1, None);
         }
         node.sources[slot] = Some(source);
-        Ok(())
-    }
-
-    /// Names the nodes whose values `forward` returns.
-    ///
-    /// # Errors
-    /// `Graph` when a node does not exist.
-    pub fn set_outputs(&mut self, outputs: &[Port]) -> Result<()> {
-        outputs.iter().try_for_each(|&port| self.check_port(port))?;
-        self.outputs = outputs.to_vec();
         Ok(())
     }
 
@@ -155,12 +150,12 @@ impl Graph {
 
     /// The value of an output after `forward`.
     pub fn value(&self, port: Port) -> Option<Tensor> {
-        self.nodes[port.node].outputs.get(port.output).map(Tensor::detach)
+        self.nodes[port.node].run().outputs.get(port.output).map(Tensor::detach)
     }
 
     /// The gradient of an output after `backward`.
     pub fn grad(&self, port: Port) -> Option<Tensor> {
-        self.nodes[port.node].grads.get(port.output).cloned().flatten()
+        self.nodes[port.node].run().grads.get(port.output).cloned().flatten()
     }
 
     /// Nodes such that each comes after its sources; among the ready ones the earliest made comes first.
@@ -213,12 +208,13 @@ impl Graph {
         }
     }
 
-    /// Computes every node. `values` has one value for each input, in their order.
+    /// Computes every node and returns `results`. `values` has one value for each input, in their order.
     ///
     /// # Errors
     /// Those of [`Graph::nodes_topologically_sorted`] and of the gates; `Graph` when a gate gives fewer
     /// outputs than its consumers pick. The values stay as they were.
-    pub fn forward(&mut self, values: &[Tensor]) -> Result<Vec<Tensor>> {
+    pub fn forward(&self, values: &[Tensor], results: &[Port]) -> Result<Vec<Tensor>> {
+        results.iter().try_for_each(|&port| self.check_port(port))?;
         let order = self.nodes_topologically_sorted()?;
         let inputs: Vec<NodeId> = self.inputs().collect();
         let mut operands: Vec<Vec<Tensor>> = vec![Vec::new(); self.nodes.len()];
@@ -253,16 +249,15 @@ impl Graph {
                 Action::Input | Action::Constant(_) => unreachable!("skipped above"),
             })?;
         }
-        let results = self
-            .outputs
+        let results = results
             .iter()
             .map(|port| {
                 pick(&self.nodes[port.node].name, &outputs[port.node], port.output).map(Tensor::detach)
             })
             .collect::<Result<_>>()?;
-        for (node, (operands, outputs)) in self.nodes.iter_mut().zip(operands.into_iter().zip(outputs)) {
-            node.grads = vec![None; outputs.len()];
-            (node.operands, node.outputs) = (operands, outputs);
+        for (node, (operands, outputs)) in self.nodes.iter().zip(operands.into_iter().zip(outputs)) {
+            let grads = vec![None; outputs.len()];
+            *node.run() = Run { operands, outputs, grads };
         }
         Ok(results)
     }
@@ -286,21 +281,34 @@ impl Graph {
         Ok(())
     }
 
-    /// The gradients of the inputs, in their order, for upstream gradients of the outputs (1 each when
-    /// `None`). Nodes are visited in reverse topological order; each contribution is added to its
-    /// source's gradient as it comes.
+    /// The gradients of the inputs, in their order, for upstream gradients of `results` (1 each when
+    /// `None`). Nodes are visited in reverse topological order; each contribution is added to its source's
+    /// gradient as it comes, and can be seen there at once.
     ///
     /// # Errors
-    /// `Graph` before `forward`, `Shape` for a gradient that does not fit.
-    pub fn backward(&mut self, upstream: Option<&[Tensor]>) -> Result<Vec<Tensor>> {
+    /// `Graph` before `forward`, `Shape` for a gradient that does not fit, and those of the gates; the
+    /// gradients are then as they were.
+    pub fn backward(&self, results: &[Port], upstream: Option<&[Tensor]>) -> Result<Vec<Tensor>> {
         let order = self.nodes_topologically_sorted()?;
-        if self.nodes.iter().any(|node| node.outputs.is_empty()) {
+        if self.nodes.iter().any(|node| node.run().outputs.is_empty()) {
             return Err(Error::Graph("graph: backward before forward".into()));
         }
-        let mut grads: Vec<Vec<Option<Tensor>>> =
-            self.nodes.iter().map(|n| vec![None; n.outputs.len()]).collect();
-        for (i, &port) in self.outputs.iter().enumerate() {
-            let value = &self.nodes[port.node].outputs[port.output];
+        let before: Vec<Vec<Option<Tensor>>> =
+            self.nodes.iter().map(|node| node.run().grads.clone()).collect();
+        let found = self.flow(&order, results, upstream);
+        if found.is_err() {
+            for (node, grads) in self.nodes.iter().zip(before) {
+                node.run().grads = grads;
+            }
+        }
+        found
+    }
+
+    fn flow(&self, order: &[NodeId], results: &[Port], upstream: Option<&[Tensor]>) -> Result<Vec<Tensor>> {
+        self.nodes.iter().for_each(|node| node.run().grads.fill(None));
+        for (i, &port) in results.iter().enumerate() {
+            let node = &self.nodes[port.node];
+            let value = pick(&node.name, &node.run().outputs, port.output)?.clone();
             let seed = match upstream {
                 Some(upstream) => upstream[i].detach().cast(value.dtype())?,
                 None => Tensor::constant(Array::full(value.dtype(), *value.shape(), 1.0)?),
@@ -308,47 +316,42 @@ impl Graph {
             if seed.shape() != value.shape() {
                 return Err(Error::Shape {
                     op: "backward",
-                    expected: format!(
-                        "a gradient of shape {} for {:?}",
-                        value.shape(),
-                        self.nodes[port.node].name
-                    ),
+                    expected: format!("a gradient of shape {} for {:?}", value.shape(), node.name),
                     got: seed.shape().to_string(),
                 });
             }
-            accumulate(&mut grads[port.node][port.output], seed)?;
+            accumulate(&mut node.run().grads[port.output], seed)?;
         }
         for &i in order.iter().rev() {
             let node = &self.nodes[i];
-            let known: Vec<usize> = (0..node.outputs.len())
-                .filter(|&o| grads[i][o].is_some() && node.outputs[o].requires_grad())
-                .collect();
-            if known.is_empty() || node.operands.is_empty() {
+            let Run { operands, outputs, grads } = node.run().clone();
+            let known = outputs
+                .into_iter()
+                .zip(grads)
+                .filter(|(output, grad)| grad.is_some() && output.requires_grad());
+            let (outputs, seeds): (Vec<Tensor>, Vec<Option<Tensor>>) = known.unzip();
+            if outputs.is_empty() || operands.is_empty() {
                 continue;
             }
-            let outputs: Vec<Tensor> = known.iter().map(|&o| node.outputs[o].clone()).collect();
-            let seeds: Vec<Option<Tensor>> = known.iter().map(|&o| grads[i][o].clone()).collect();
-            let found = backward::grad(&outputs, &node.operands, &seeds, true, false)?;
+            let found = backward::grad(&outputs, &operands, &seeds, true, false)?;
             for (source, gradient) in node.sources.iter().flatten().zip(found) {
                 if let Some(gradient) = gradient {
-                    accumulate(&mut grads[source.node][source.output], gradient)?;
+                    accumulate(&mut self.nodes[source.node].run().grads[source.output], gradient)?;
                 }
             }
         }
-        let result = self
-            .inputs()
-            .map(|i| match &grads[i][0] {
-                Some(grad) => Ok(grad.clone()),
-                None => {
-                    let value = &self.nodes[i].outputs[0];
-                    Ok(Tensor::constant(Array::zeros(value.dtype(), *value.shape())?))
+        self.inputs()
+            .map(|i| {
+                let run = self.nodes[i].run();
+                match &run.grads[0] {
+                    Some(grad) => Ok(grad.clone()),
+                    None => {
+                        let value = &run.outputs[0];
+                        Ok(Tensor::constant(Array::zeros(value.dtype(), *value.shape())?))
+                    }
                 }
             })
-            .collect();
-        for (node, grads) in self.nodes.iter_mut().zip(grads) {
-            node.grads = grads;
-        }
-        result
+            .collect()
     }
 }
 
@@ -391,9 +394,9 @@ mod tests {
         let sources = [Some(port(a)), Some(port(b))];
         let c = g.add(Some("c"), "add", op(|x| x[0].add(&x[1])), &sources).unwrap();
         let d = g.add(Some("d"), "mul", op(|x| x[0].mul(&x[1])), &[Some(port(a)), Some(port(c))]).unwrap();
-        g.set_outputs(&[port(d)]).unwrap();
-        assert_eq!(g.forward(&[scalar(4.0), scalar(3.0)]).unwrap()[0].item().unwrap(), 28.0);
-        let grads = g.backward(None).unwrap();
+        let values = [scalar(4.0), scalar(3.0)];
+        assert_eq!(g.forward(&values, &[port(d)]).unwrap()[0].item().unwrap(), 28.0);
+        let grads = g.backward(&[port(d)], None).unwrap();
         assert_eq!(grads[0].item().unwrap(), 11.0);
         assert_eq!(grads[1].item().unwrap(), 4.0);
     }
@@ -404,7 +407,7 @@ mod tests {
         let x = g.add(Some("x"), "input", Action::Input, &[]).unwrap();
         let p = g.add(Some("p"), "add", op(|x| x[0].add(&x[1])), &[Some(port(x)), None]).unwrap();
         let q = g.add(Some("q"), "neg", op(|x| x[0].neg()), &[Some(port(p))]).unwrap();
-        let message = g.forward(&[scalar(1.0)]).unwrap_err().to_string();
+        let message = g.forward(&[scalar(1.0)], &[]).unwrap_err().to_string();
         assert!(message.contains("input 1 of \"p\""), "{message}");
         g.connect(port(q), p, 1).unwrap();
         let message = g.nodes_topologically_sorted().unwrap_err().to_string();

@@ -161,6 +161,11 @@ fn port_of(graph: &Bound<'_, PyGraph>, node: &Bound<'_, PyNode>) -> Result<Port>
     Err(raise(Kind::Graph, "graph: the node belongs to another graph").into())
 }
 
+/// The graph for a change of its wiring.
+fn edited<'py>(graph: &Bound<'py, PyGraph>) -> Result<PyRefMut<'py, PyGraph>> {
+    graph.try_borrow_mut().map_err(|_| raise(Kind::Graph, "graph: it cannot be changed while it runs").into())
+}
+
 fn node(graph: &Bound<'_, PyGraph>, id: NodeId) -> PyNode {
     PyNode { graph: graph.clone().unbind(), id, output: None }
 }
@@ -175,8 +180,7 @@ impl PyGraph {
     /// A node whose value `forward` takes from outside.
     fn input(slf: &Bound<'_, Self>, name: &str) -> Result<PyNode> {
         enter(|| {
-            let id =
-                slf.try_borrow_mut().map_err(PyErr::from)?.push(Some(name), "input", Action::Input, &[])?;
+            let id = edited(slf)?.push(Some(name), "input", Action::Input, &[])?;
             Ok(node(slf, id))
         })
     }
@@ -229,7 +233,7 @@ impl PyGraph {
                     return Err(raise(Kind::Graph, text).into());
                 });
             }
-            let mut graph = slf.try_borrow_mut().map_err(PyErr::from)?;
+            let mut graph = edited(slf)?;
             let mut slots_filled = Vec::new();
             for port in ports {
                 slots_filled.push(match port {
@@ -262,7 +266,7 @@ impl PyGraph {
             if slot > 1 << 16 {
                 return Err(raise(Kind::Graph, format!("graph: slot {slot} is out of range")).into());
             }
-            Ok(slf.try_borrow_mut().map_err(PyErr::from)?.graph.connect(source, target, slot)?)
+            Ok(edited(slf)?.graph.connect(source, target, slot)?)
         })
     }
 
@@ -272,7 +276,7 @@ impl PyGraph {
         enter(|| {
             let ports =
                 nodes.iter().map(|node| port_of(slf, node.cast::<PyNode>()?)).collect::<Result<Vec<_>>>()?;
-            slf.try_borrow_mut().map_err(PyErr::from)?.outputs = ports;
+            edited(slf)?.outputs = ports;
             Ok(())
         })
     }
@@ -298,7 +302,7 @@ impl PyGraph {
     /// Computes every node from the inputs' values; returns the output, a tuple where there are several.
     fn forward<'py>(slf: &Bound<'py, Self>, inputs: &Bound<'py, PyMapping>) -> Result<Bound<'py, PyAny>> {
         enter(|| {
-            let (py, mut graph) = (slf.py(), slf.try_borrow_mut().map_err(PyErr::from)?);
+            let (py, graph) = (slf.py(), slf.try_borrow().map_err(PyErr::from)?);
             let mut values = Vec::new();
             let names: Vec<String> = graph.graph.inputs().map(|id| graph.graph.name(id).to_owned()).collect();
             for name in &names {
@@ -314,8 +318,7 @@ impl PyGraph {
                 }
             }
             let ports = graph.result_ports();
-            graph.graph.set_outputs(&ports)?;
-            let mut results = graph.graph.forward(&values)?;
+            let mut results = graph.graph.forward(&values, &ports)?;
             match results.len() {
                 1 => Ok(Bound::new(py, PyTensor::from(results.remove(0)))?.into_any()),
                 _ => Ok(PyTuple::new(py, results.into_iter().map(PyTensor::from))?.into_any()),
@@ -328,13 +331,13 @@ impl PyGraph {
     #[pyo3(signature = (dout = None))]
     fn backward<'py>(slf: &Bound<'py, Self>, dout: Option<&Bound<'py, PyAny>>) -> Result<Bound<'py, PyDict>> {
         enter(|| {
-            let (py, mut graph) = (slf.py(), slf.try_borrow_mut().map_err(PyErr::from)?);
+            let (py, graph) = (slf.py(), slf.try_borrow().map_err(PyErr::from)?);
             let ports = graph.result_ports();
             let seeds = match dout {
                 None => None,
                 Some(dout) => Some(seeds(&graph, &ports, dout)?),
             };
-            let grads = graph.graph.backward(seeds.as_deref())?;
+            let grads = graph.graph.backward(&ports, seeds.as_deref())?;
             let result = PyDict::new(py);
             for (id, grad) in graph.graph.inputs().zip(grads) {
                 result.set_item(graph.graph.name(id), PyTensor::from(grad))?;
