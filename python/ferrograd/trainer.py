@@ -16,7 +16,7 @@ from ferrograd import _core
 from ferrograd._core import ConfigError, CorruptFileError, DTypeError, GraphError, LabelError, ShapeError, Tensor
 from ferrograd.autograd import no_grad
 from ferrograd.callbacks import Callback, ConvergenceWarning, EarlyStopping, History, progress_bar
-from ferrograd.nn.losses import Loss
+from ferrograd.nn.losses import CrossEntropyLoss, Loss, MulticlassHingeLoss, MultiMarginLoss
 from ferrograd.nn.module import Module
 from ferrograd.optim import Optimizer
 
@@ -28,6 +28,12 @@ _Table: TypeAlias = Tensor | npt.ArrayLike
 # Rows that are predicted at a time: enough for the matrix products, little enough for the caches.
 _PREDICT_ROWS = 1024
 
+# Losses whose integer targets are class numbers.
+_LABEL_LOSSES = (CrossEntropyLoss, MultiMarginLoss, MulticlassHingeLoss)
+
+# More threads than any machine of this kind has; each costs a stack.
+_MAX_THREADS = 1024
+
 
 class _Data(NamedTuple):
     """Checked arrays: inputs, targets and sample weights, in the order of the plan's placeholders."""
@@ -38,6 +44,19 @@ class _Data(NamedTuple):
     @property
     def rows(self) -> int:
         return len(self.tables[0])
+
+
+class _Compiled(NamedTuple):
+    """An engine, what its steps depend on, and what the model returns for a sample.
+
+    The key names objects by `id`; they are kept, so that no id is given to another object.
+    """
+
+    key: Any
+    kept: list[Any]
+    engine: _core.Engine
+    score_shape: tuple[int, ...]
+    score_dtype: _core.DType
 
 
 class Trainer:
@@ -98,7 +117,7 @@ class Trainer:
         if clip_grad_norm is not None:
             _check_number("clip_grad_norm", clip_grad_norm, low=0.0, open_low=True)
         if n_threads is not None:
-            _check_int("n_threads", n_threads, low=1)
+            _check_int("n_threads", n_threads, low=1, high=_MAX_THREADS)
         self.model = model
         self.loss = loss
         self.optimizer = optimizer
@@ -111,11 +130,13 @@ class Trainer:
 
     def _reset(self) -> None:
         self._lock = threading.Lock()
-        self._engines: dict[str, tuple[Any, _core.Engine]] = {}
+        # Predictions of several threads take turns; a callback of a fit may predict too.
+        self._reading = threading.RLock()
+        self._engines: dict[str, _Compiled] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave compiled plans behind: they are made anew."""
-        return {key: value for key, value in self.__dict__.items() if key not in ("_lock", "_engines")}
+        return {key: value for key, value in self.__dict__.items() if key not in ("_lock", "_reading", "_engines")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take over the state of a copy."""
@@ -199,11 +220,15 @@ class Trainer:
         validation = self._validation(validation_data)
         batch = min(batch_size, data.rows)
         with self._alone(), self._threads():
+            if validation is not None:
+                # Data that do not fit are found before anything is changed.
+                self._validation_engine(validation)
             seed = self._seed(seed)
             engine = _core.Engine(seed)
             sizes = {batch} if drop_last else {batch, data.rows % batch or batch}
             for rows in sorted(sizes, reverse=True):
                 self._compile(engine, data, rows, trains=True)
+            score_shape = self._score_shape
             history = History()
             watchers: list[Callback] = [*callbacks, history]
             bar = progress_bar(progress, epochs)
@@ -224,7 +249,7 @@ class Trainer:
                         self._warn_diverged(epoch, *diverged, kept=math.isfinite(lowest))
                         break
                     logs: dict[str, float] = {"loss": loss / weight if weight else math.nan}
-                    if self._counts_classes(data):
+                    if self._counts_classes(data, score_shape):
                         logs["accuracy"] = correct / rows if rows else math.nan
                     if logs["loss"] < lowest:
                         lowest = logs["loss"]
@@ -259,7 +284,7 @@ class Trainer:
         """
         data = self._data(X, y, None)
         with self._alone(), self._threads():
-            engine = self._engine("train", data, data.rows)
+            engine = self._engine("train", data, data.rows).engine
             loss, weight, _, _, diverged = self._epoch(engine, data, data.rows, None, drop_last=False)
         if diverged is not None:
             warnings.warn(f"the loss is {diverged[1]}; the step was not made", ConvergenceWarning, stacklevel=2)
@@ -315,15 +340,14 @@ class Trainer:
         """
         if batch_size is not None:
             _check_int("batch_size", batch_size, low=1)
-        data = self._data(X, None, None, allow_empty=True)
+        data = self._data(X, None, None, has_targets=False, allow_empty=True)
         if data.rows == 0:
             return self._empty_prediction(data)
         batch = min(batch_size or _PREDICT_ROWS, data.rows)
-        with self._threads():
-            engine = self._engine("predict", data, batch, data.rows % batch)
-            shape = self._score_shape
-            scores = _core.zeros((data.rows, *shape), dtype=self._dtype())
-            engine.epoch(data.tables, batch, 0, data.rows, None, scores)
+        with self._reading, self._threads():
+            compiled = self._engine("predict", data, batch, data.rows % batch)
+            scores = _core.zeros((data.rows, *compiled.score_shape), dtype=compiled.score_dtype)
+            compiled.engine.epoch(data.tables, batch, 0, data.rows, None, scores)
         return scores.numpy()
 
     def evaluate(
@@ -356,10 +380,11 @@ class Trainer:
 
     def _evaluate(self, data: _Data, batch: int) -> dict[str, float]:
         batch = min(batch, data.rows)
-        engine = self._engine("evaluate", data, batch, data.rows % batch)
-        loss, weight, correct, rows, diverged = engine.epoch(data.tables, batch, 0, data.rows)
+        with self._reading:
+            compiled = self._engine("evaluate", data, batch, data.rows % batch)
+            loss, weight, correct, rows, diverged = compiled.engine.epoch(data.tables, batch, 0, data.rows)
         result = {"loss": diverged[1] if diverged is not None else loss / weight}
-        if self._counts_classes(data):
+        if self._counts_classes(data, compiled.score_shape):
             result["accuracy"] = math.nan if diverged is not None else correct / rows
         return result
 
@@ -369,18 +394,44 @@ class Trainer:
 
     # Compilation
 
-    def _engine(self, kind: str, data: _Data, *sizes: int) -> _core.Engine:
+    def _validation_engine(self, data: _Data) -> None:
+        batch = min(_PREDICT_ROWS, data.rows)
+        with self._reading:
+            self._engine("evaluate", data, batch, data.rows % batch)
+
+    def _engine(self, kind: str, data: _Data, *sizes: int) -> _Compiled:
         """Return the cached engine of a kind with steps for these batch sizes, compiled where needed."""
-        key = (self._signature(), [(table.shape[1:], dtype) for table, dtype in zip(*data, strict=True)])
+        trains = kind == "train"
+        tables = [(table.shape[1:], dtype) for table, dtype in zip(*data, strict=True)]
         cached = self._engines.get(kind)
-        if cached is None or cached[0] != key:
-            cached = (key, _core.Engine(self._seed(None) if kind == "train" else 0))
-        engine = cached[1]
+        if cached is not None and cached.key == (self._signature(), tables, self._places() if trains else None):
+            engine = cached.engine
+            self._check_labels(data, cached.score_shape)
+        else:
+            cached, engine = None, _core.Engine(self._seed(None) if trains else 0)
         for rows in sizes:
             if rows and not engine.has(rows):
-                self._compile(engine, data, rows, trains=kind == "train")
-        self._engines[kind] = cached
-        return engine
+                self._compile(engine, data, rows, trains=trains)
+                cached = None
+        if cached is None:
+            # The key is made now: compiling creates the optimizer's state.
+            key = (self._signature(), tables, self._places() if trains else None)
+            modules = list(self.model.modules()) if isinstance(self.model, Module) else [self.model]
+            params = list(self.model.parameters()) if isinstance(self.model, Module) else []
+            kept = [*modules, *params, *self._trained(), *self._state_tensors()]
+            cached = _Compiled(key, kept, engine, self._score_shape, self._score_dtype)
+            self._engines[kind] = cached
+        return cached
+
+    def _state_tensors(self) -> list[Tensor]:
+        states = (self.optimizer.state.get(param, {}) for param in self._trained())
+        return [value for state in states for value in state.values() if isinstance(value, Tensor)]
+
+    def _places(self) -> Any:
+        """Return where a compiled step finds the optimizer: the number of each parameter's rule, the buffers."""
+        rules = self._rules()
+        numbers = [rules.index(self._rule_key(param)) for param in self._trained()]
+        return numbers, [id(value) for value in self._state_tensors()]
 
     def _signature(self) -> Any:
         """Return what a compiled step depends on."""
@@ -392,10 +443,13 @@ class Trainer:
         return (modules, params, trained, repr(self.model), repr(self.loss), self.l2, self.clip_grad_norm)
 
     def _compile(self, engine: _core.Engine, data: _Data, rows: int, *, trains: bool) -> None:
-        inputs = [
-            _core.tensor(np.ascontiguousarray(table[:rows]), dtype=dtype)
-            for table, dtype in zip(data.tables, data.dtypes, strict=True)
-        ]
+        # What does not fit float32 becomes infinite here as in the gather, which does not warn either.
+        with np.errstate(over="ignore"):
+            inputs = [
+                _core.tensor(np.ascontiguousarray(table[:rows]), dtype=dtype)
+                for table, dtype in zip(data.tables, data.dtypes, strict=True)
+            ]
+        had_state = set(self.optimizer.state)
         parameters = []
         if trains:
             rules = self._rules()
@@ -409,14 +463,19 @@ class Trainer:
                 raise ConfigError(f"model: expected it to return a Tensor, got {type(scores).__name__}")
             if scores.ndim == 0 or scores.shape[0] != rows:
                 raise ShapeError(f"model: expected {rows} rows for {rows} samples, got shape {scores.shape}")
-            self._score_shape = scores.shape[1:]
+            self._score_shape, self._score_dtype = scores.shape[1:], scores.dtype
             if target is None:
                 return scores, None
-            self._check_labels(data, scores)
+            self._check_labels(data, scores.shape[1:])
             return scores, self._loss(scores, target, weight)
 
-        with self._mode(training=trains):
-            engine.compile(step, inputs, parameters, self.clip_grad_norm if trains else None)
+        try:
+            with self._mode(training=trains):
+                engine.compile(step, inputs, parameters, self.clip_grad_norm if trains else None)
+        except BaseException:
+            for param in set(self.optimizer.state) - had_state:
+                del self.optimizer.state[param]
+            raise
 
     def _loss(self, scores: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
         if weight is None:
@@ -478,7 +537,13 @@ class Trainer:
     # Data
 
     def _data(
-        self, X: _Table, y: _Table | None, sample_weight: _Table | None, *, allow_empty: bool = False
+        self,
+        X: _Table,
+        y: _Table | None,
+        sample_weight: _Table | None,
+        *,
+        has_targets: bool = True,
+        allow_empty: bool = False,
     ) -> _Data:
         inputs = _as_table("X", X)
         dtype = self._dtype()
@@ -491,7 +556,7 @@ class Trainer:
             raise ShapeError(f"X: expected at least one sample, got shape {inputs.shape}")
         _core.check_finite(inputs, "X")
         tables, dtypes = [inputs], [dtype]
-        if y is not None:
+        if has_targets:
             targets = _as_table("y", y)
             if targets.ndim == 0 or len(targets) != len(inputs):
                 raise ShapeError(f"y: expected {len(inputs)} rows, as X has, got shape {targets.shape}")
@@ -521,22 +586,24 @@ class Trainer:
             raise ConfigError("validation_data: expected a tuple (X, y) or (X, y, sample_weight)")
         return self._data(data[0], data[1], data[2] if len(data) == 3 else None)
 
-    def _check_labels(self, data: _Data, scores: Tensor) -> None:
-        """Name the first class label that the scores have no column for."""
+    def _check_labels(self, data: _Data, score_shape: tuple[int, ...]) -> None:
+        """Name the first class label that the scores have no column for, where the loss takes labels."""
+        if len(data.tables) < 2 or not isinstance(self.loss, _LABEL_LOSSES):
+            return
         labels = data.tables[1]
-        if data.dtypes[1] != _core.int64 or labels.ndim != 1 or scores.ndim != 2:
+        if data.dtypes[1] != _core.int64 or labels.ndim != 1 or len(score_shape) != 1:
             return
         ignored = getattr(self.loss, "ignore_index", None)
-        outside = (labels < 0) | (labels >= scores.shape[1])
+        outside = (labels < 0) | (labels >= score_shape[0])
         if ignored is not None:
             outside &= labels != ignored
         if outside.any():
             row = int(np.argmax(outside))
-            raise LabelError(f"y: expected class labels in 0..{scores.shape[1] - 1}, got {labels[row]} in row {row}")
+            raise LabelError(f"y: expected class labels in 0..{score_shape[0] - 1}, got {labels[row]} in row {row}")
 
-    def _counts_classes(self, data: _Data) -> bool:
+    def _counts_classes(self, data: _Data, score_shape: tuple[int, ...]) -> bool:
         has_labels = data.dtypes[1] == _core.int64 and data.tables[1].ndim == 1
-        return has_labels and len(self._score_shape) == 1
+        return has_labels and len(score_shape) == 1
 
     # Runs
 
@@ -669,8 +736,10 @@ class _Snapshot:
         return params + state
 
 
-def _as_table(name: str, data: _Table) -> _Array:
+def _as_table(name: str, data: _Table | None) -> _Array:
     """Return data as an array of a real dtype whose rows the native side can read; a copy only if it must be."""
+    if data is None:
+        raise DTypeError(f"{name}: expected an array, got None")
     if isinstance(data, Tensor):
         return data.numpy()
     if hasattr(data, "toarray") and hasattr(data, "nnz"):
