@@ -136,7 +136,8 @@ class Trainer:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave compiled plans behind: they are made anew."""
-        return {key: value for key, value in self.__dict__.items() if key not in ("_lock", "_reading", "_engines")}
+        made_anew = ("_lock", "_reading", "_engines")
+        return {key: value for key, value in self.__dict__.items() if key not in made_anew}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take over the state of a copy."""
@@ -404,7 +405,8 @@ class Trainer:
         trains = kind == "train"
         tables = [(table.shape[1:], dtype) for table, dtype in zip(*data, strict=True)]
         cached = self._engines.get(kind)
-        if cached is not None and cached.key == (self._signature(), tables, self._places() if trains else None):
+        key = (self._signature(), tables, self._places() if trains else None)
+        if cached is not None and cached.key == key:
             engine = cached.engine
             self._check_labels(data, cached.score_shape)
         else:
@@ -428,7 +430,7 @@ class Trainer:
         return [value for state in states for value in state.values() if isinstance(value, Tensor)]
 
     def _places(self) -> Any:
-        """Return where a compiled step finds the optimizer: the number of each parameter's rule, the buffers."""
+        """Return what a step keeps of the optimizer: the number of each parameter's rule, the buffers."""
         rules = self._rules()
         numbers = [rules.index(self._rule_key(param)) for param in self._trained()]
         return numbers, [id(value) for value in self._state_tensors()]
@@ -599,7 +601,8 @@ class Trainer:
             outside &= labels != ignored
         if outside.any():
             row = int(np.argmax(outside))
-            raise LabelError(f"y: expected class labels in 0..{score_shape[0] - 1}, got {labels[row]} in row {row}")
+            allowed = f"0..{score_shape[0] - 1}"
+            raise LabelError(f"y: expected class labels in {allowed}, got {labels[row]} in row {row}")
 
     def _counts_classes(self, data: _Data, score_shape: tuple[int, ...]) -> bool:
         has_labels = data.dtypes[1] == _core.int64 and data.tables[1].ndim == 1
@@ -752,8 +755,9 @@ def _as_table(name: str, data: _Table | None) -> _Array:
         raise ConfigError(f"{name}: masked elements have no value; fill them with .filled(value)")
     if array.dtype.kind == "O":
         try:
-            array = array.astype(np.float64)
-        except (TypeError, ValueError) as error:
+            is_integer = all(isinstance(value, int | np.integer) for value in array.flat)
+            array = array.astype(np.int64 if is_integer else np.float64)
+        except (TypeError, ValueError, OverflowError) as error:
             raise DTypeError(f"{name}: expected real numbers, got objects; {error}") from error
     if array.dtype.kind not in "biuf":
         hint = "; encode classes as integers, as numpy.unique(y, return_inverse=True) does" if name == "y" else ""
