@@ -423,7 +423,6 @@ def images(folder: Path) -> dict[str, Any]:
     found["list of arrays"] = list(base)
     found["tuple of lists"] = tuple(base.tolist())
     found["list of tensors"] = [fg.tensor(row) for row in base]
-    found["memoryview"] = memoryview(base)
     found["tensor"] = fg.tensor(base)
     found["tensor view"] = fg.tensor(base.T.copy()).T
     found["buffer of bytes"] = np.frombuffer(base.tobytes()).reshape(2, 3)

@@ -28,6 +28,9 @@ _Table: TypeAlias = Tensor | npt.ArrayLike
 # Rows that are predicted at a time: enough for the matrix products, little enough for the caches.
 _PREDICT_ROWS = 1024
 
+# The native side counts rows in 32 bits.
+_MAX_ROWS = 2**32 - 1
+
 # Losses whose integer targets are class numbers.
 _LABEL_LOSSES = (CrossEntropyLoss, MultiMarginLoss, MulticlassHingeLoss)
 
@@ -454,6 +457,10 @@ class Trainer:
         had_state = set(self.optimizer.state)
         parameters = []
         if trains:
+            for group in self.optimizer.param_groups:
+                self.optimizer.check_group(group)
+            if not self._trained():
+                raise GraphError("trainer: none of the optimizer's parameters requires a gradient")
             rules = self._rules()
             for param in self._trained():
                 group, step = self._rule_key(param)
@@ -556,6 +563,8 @@ class Trainer:
             )
         if len(inputs) == 0 and not allow_empty:
             raise ShapeError(f"X: expected at least one sample, got shape {inputs.shape}")
+        if len(inputs) > _MAX_ROWS:
+            raise ConfigError(f"X: expected at most {_MAX_ROWS} rows, got {len(inputs)}")
         _core.check_finite(inputs, "X")
         tables, dtypes = [inputs], [dtype]
         if has_targets:
@@ -563,6 +572,9 @@ class Trainer:
             if targets.ndim == 0 or len(targets) != len(inputs):
                 raise ShapeError(f"y: expected {len(inputs)} rows, as X has, got shape {targets.shape}")
             _core.check_finite(targets, "y")
+            if targets.dtype == np.uint64 and (targets > np.uint64(2**63 - 1)).any():
+                row = int(np.argmax(targets.reshape(len(targets), -1).max(1)))
+                raise LabelError(f"y: expected class labels below 2**63, got {targets[row]} in row {row}")
             tables.append(targets)
             dtypes.append(_core.int64 if targets.dtype.kind in "iub" else dtype)
         if sample_weight is not None:
