@@ -149,7 +149,12 @@ def test_clipping_equals_eager_clipping(limit: float) -> None:
         np.testing.assert_allclose(new, old - 0.1 * factor * gradient, rtol=1e-12, atol=1e-15)
 
 
-LOSSES = [nn.CrossEntropyLoss(), nn.MultiMarginLoss(), nn.MulticlassHingeLoss(), nn.CrossEntropyLoss(reduction="sum")]
+LOSSES = [
+    nn.CrossEntropyLoss(),
+    nn.MultiMarginLoss(),
+    nn.MulticlassHingeLoss(),
+    nn.CrossEntropyLoss(reduction="sum"),
+]
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=repr)
@@ -171,7 +176,10 @@ def test_validation_is_evaluation_after_the_epoch_and_changes_nothing() -> None:
     history = validated.fit(X, Y, epochs=3, seed=0, progress=False, validation_data=(X, Y, weight))
     assert weights(plain) == weights(validated)
     found = validated.evaluate(X, Y, weight)
-    assert (history.history["val_loss"][-1], history.history["val_accuracy"][-1]) == (found["loss"], found["accuracy"])
+    assert (history.history["val_loss"][-1], history.history["val_accuracy"][-1]) == (
+        found["loss"],
+        found["accuracy"],
+    )
 
 
 def test_drop_last_leaves_the_short_batch_out() -> None:
@@ -252,7 +260,9 @@ def test_a_row_repeated_by_zero_strides_is_read_in_place() -> None:
 
 def test_a_seed_fixes_every_bit_and_another_seed_does_not() -> None:
     def run(seed: int | None, start: int = 0) -> list[bytes]:
-        trainer = make(lambda: [nn.Linear(6, 16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 3)], dtype=fg.float32)
+        trainer = make(
+            lambda: [nn.Linear(6, 16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 3)], dtype=fg.float32
+        )
         fg.manual_seed(start)
         trainer.fit(X, Y, epochs=3, batch_size=7, seed=seed, progress=False)
         return weights(trainer)
@@ -365,7 +375,9 @@ def test_early_stopping_keeps_the_best_weights(
 
 
 def test_early_stopping_names_what_it_can_monitor() -> None:
-    with pytest.raises(fg.ConfigError, match=r"monitor: expected one of \['accuracy', 'loss'\], got 'val_loss'"):
+    with pytest.raises(
+        fg.ConfigError, match=r"monitor: expected one of \['accuracy', 'loss'\], got 'val_loss'"
+    ):
         make().fit(X, Y, callbacks=[fg.EarlyStopping()], progress=False)
 
 
@@ -430,7 +442,9 @@ def test_a_loss_that_overflows_stops_the_fit_with_the_best_weights() -> None:
     one_epoch.fit(X, target, epochs=1, batch_size=30, **QUIET)
     trainer = divergent(1e200)
     recorder = Recorder()
-    with pytest.warns(fg.ConvergenceWarning, match=r"became (inf|nan) in epoch 1, batch 0.*lowest loss.*learning rate"):
+    with pytest.warns(
+        fg.ConvergenceWarning, match=r"became (inf|nan) in epoch 1, batch 0.*lowest loss.*learning rate"
+    ):
         history = trainer.fit(X, target, epochs=9, batch_size=30, callbacks=[recorder], **QUIET)
     assert history.epoch == [0]
     assert recorder.events[-1] == "end"
@@ -441,7 +455,9 @@ def test_a_loss_that_overflows_stops_the_fit_with_the_best_weights() -> None:
 def test_a_loss_that_overflows_in_the_first_epoch_leaves_the_initial_weights() -> None:
     trainer = divergent(1e200)
     start = weights(trainer)
-    with pytest.warns(fg.ConvergenceWarning, match=r"in epoch 0, batch 1; training stopped, the weights are the initial"):
+    with pytest.warns(
+        fg.ConvergenceWarning, match=r"in epoch 0, batch 1; training stopped, the weights are the initial"
+    ):
         history = trainer.fit(X, X[:, :1], epochs=9, batch_size=10, **QUIET)
     assert history.history == {}
     assert weights(trainer) == start
@@ -563,7 +579,9 @@ def test_a_saved_trainer_continues_to_the_bit(optimizer: str, tmp_path: Path) ->
 
 def test_a_rows_prediction_does_not_depend_on_its_batch() -> None:
     for dtype in (fg.float32, fg.float64):
-        trainer = make(lambda: [nn.Linear(6, 70), nn.Tanh(), nn.Linear(70, 33), nn.ReLU(), nn.Linear(33, 3)], dtype=dtype)
+        trainer = make(
+            lambda: [nn.Linear(6, 70), nn.Tanh(), nn.Linear(70, 33), nn.ReLU(), nn.Linear(33, 3)], dtype=dtype
+        )
         x = RNG.normal(size=(1100, 6))
         expected = trainer.predict(x)
         assert expected.dtype.name == dtype.name

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,9 @@ class Dag(nn.Module):
         rng = np.random.default_rng(seed)
         nodes = int(rng.integers(2, 7))
         self.layers = nn.ModuleList([nn.Linear(WIDTH, WIDTH) for _ in range(nodes)])
-        self.sources = [np.flatnonzero(rng.random(node + 1) < 0.6).tolist() or [node] for node in range(nodes)]
+        self.sources = [
+            np.flatnonzero(rng.random(node + 1) < 0.6).tolist() or [node] for node in range(nodes)
+        ]
         for node, sources in enumerate(self.sources):
             self.register_parameter(f"mix{node}", nn.Parameter(rng.normal(size=len(sources))))
 
@@ -77,7 +80,10 @@ class Attention(nn.Module):
         self.score, self.value = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH, bias=False)
 
     def forward(self, x: fg.Tensor) -> fg.Tensor:
-        return self.score(x).softmax(1) * self.value(x) + (x @ self.value.weight.T).tanh() * self.score.bias.exp()
+        return (
+            self.score(x).softmax(1) * self.value(x)
+            + (x @ self.value.weight.T).tanh() * self.score.bias.exp()
+        )
 
 
 class Cube:
@@ -110,7 +116,7 @@ def chain(seed: int) -> nn.Module:
     ]  # fmt: skip
     widths = [WIDTH, *rng.integers(1, 12, size=rng.integers(1, 4)).tolist(), WIDTH]
     layers: list[nn.Module] = []
-    for before, after in zip(widths, widths[1:], strict=False):
+    for before, after in pairwise(widths):
         layers += [nn.Linear(before, after, bias=bool(rng.random() < 0.8)), kinds[rng.integers(len(kinds))]()]
     return nn.Sequential(*layers)
 
@@ -201,7 +207,7 @@ def test_a_gates_own_error_stops_the_fit_between_steps() -> None:
 
 
 def deterministic_run() -> bytes:
-    """Parameters and predictions after training: layers of odd widths, dropout, a short batch, all optimizers."""
+    """Parameters and predictions after training with layers of odd widths, dropout and a short batch."""
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(150, 37)).astype(np.float32), rng.integers(0, 5, 150)
     out = []
@@ -211,7 +217,9 @@ def deterministic_run() -> bytes:
             nn.Linear(37, 131), nn.ReLU(), nn.Dropout(0.3), nn.Linear(131, 67), nn.Tanh(), nn.Linear(67, 33),
             nn.Sigmoid(), nn.Maxout(33, 9, 2), nn.ELU(), nn.Linear(9, 5),
         )  # fmt: skip
-        trainer = fg.Trainer(model, nn.CrossEntropyLoss(), make_optimizer(model.parameters()), clip_grad_norm=1.0, l2=1e-3)
+        trainer = fg.Trainer(
+            model, nn.CrossEntropyLoss(), make_optimizer(model.parameters()), clip_grad_norm=1.0, l2=1e-3
+        )
         history = trainer.fit(x, y, epochs=3, batch_size=64, seed=11, progress=False)
         out += [param.numpy().tobytes() for param in model.parameters()]
         out += [trainer.predict(x).tobytes(), np.array(history.history["loss"]).tobytes()]
@@ -287,10 +295,18 @@ def instructions(trainer: fg.Trainer, rows: int) -> list[str]:
 
 @pytest.mark.parametrize(
     ("activation", "name"),
-    [(nn.ReLU, "relu"), (nn.Tanh, "tanh"), (nn.Sigmoid, "sigmoid"), (nn.ELU, "elu"), (nn.LeakyReLU, "leaky_relu")],
+    [
+        (nn.ReLU, "relu"),
+        (nn.Tanh, "tanh"),
+        (nn.Sigmoid, "sigmoid"),
+        (nn.ELU, "elu"),
+        (nn.LeakyReLU, "leaky_relu"),
+    ],
 )
 def test_layers_and_loss_are_fused(activation: Any, name: str) -> None:
-    model = nn.Sequential(nn.Linear(WIDTH, 8), activation(), nn.Linear(8, 7), activation(), nn.Linear(7, WIDTH))
+    model = nn.Sequential(
+        nn.Linear(WIDTH, 8), activation(), nn.Linear(8, 7), activation(), nn.Linear(7, WIDTH)
+    )
     trainer = fg.Trainer(model, nn.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=0.1))
     trainer.train_step(X, LABELS)
     names = instructions(trainer, len(X))

@@ -457,14 +457,14 @@ class Trainer:
         had_state = set(self.optimizer.state)
         parameters = []
         if trains:
-            for group in self.optimizer.param_groups:
-                self.optimizer.check_group(group)
+            for options in self.optimizer.param_groups:
+                self.optimizer.check_group(options)
             if not self._trained():
                 raise GraphError("trainer: none of the optimizer's parameters requires a gradient")
             rules = self._rules()
             for param in self._trained():
-                group, step = self._rule_key(param)
-                parameters.append((param, rules.index((group, step)), self.optimizer.state_tensors(param)))
+                number = rules.index(self._rule_key(param))
+                parameters.append((param, number, self.optimizer.state_tensors(param)))
 
         def step(batch: Tensor, target: Tensor | None = None, weight: Tensor | None = None) -> Any:
             scores = self.model(batch)
@@ -541,7 +541,8 @@ class Trainer:
         if len(dtypes) != 1:
             names = sorted(dtype.name for dtype in dtypes)
             raise ConfigError(f"optimizer: expected parameters of one dtype, got {names}")
-        return params[0].dtype
+        dtype: _core.DType = params[0].dtype
+        return dtype
 
     # Data
 
