@@ -130,12 +130,14 @@ class EarlyStopping(Callback):
         if self.monitor not in logs:
             raise ConfigError(f"monitor: expected one of {sorted(logs)}, got {self.monitor!r}")
         value = logs[self.monitor]
-        if self.best_epoch is None or self._sign * (self.best - value) > self.min_delta:
+        # Any number is better than the NaN of a first epoch.
+        is_first = self.best_epoch is None or (math.isnan(self.best) and not math.isnan(value))
+        if is_first or self._sign * (self.best - value) > self.min_delta:
             self.best, self.best_epoch = value, epoch
             if self.restore_best_weights:
                 params = [p for group in self.trainer.optimizer.param_groups for p in group["params"]]
                 self._weights = [(param, param.detach().clone()) for param in params]
-        elif epoch - self.best_epoch >= self.patience:
+        elif self.best_epoch is not None and epoch - self.best_epoch >= self.patience:
             self.stopped_epoch = epoch
             self.trainer.stop_training = True
 

@@ -14,8 +14,10 @@ Array: TypeAlias = npt.NDArray[Any]
 TableLike: TypeAlias = Tensor | npt.ArrayLike
 
 
-def as_table(name: str, data: TableLike) -> Array:
+def as_table(name: str, data: TableLike | None) -> Array:
     """Return data as an array of a real dtype whose rows the native side can read; a copy only if it must be."""
+    if data is None:
+        raise DTypeError(f"{name}: expected an array, got None")
     if isinstance(data, Tensor):
         return data.numpy()
     if hasattr(data, "toarray") and hasattr(data, "nnz"):
@@ -28,8 +30,9 @@ def as_table(name: str, data: TableLike) -> Array:
         raise ConfigError(f"{name}: masked elements have no value; fill them with .filled(value)")
     if array.dtype.kind == "O":
         try:
-            array = array.astype(np.float64)
-        except (TypeError, ValueError) as error:
+            is_integer = all(isinstance(value, int | np.integer) for value in array.flat)
+            array = array.astype(np.int64 if is_integer else np.float64)
+        except (TypeError, ValueError, OverflowError) as error:
             raise DTypeError(f"{name}: expected real numbers, got objects; {error}") from error
     if array.dtype.kind not in "biuf":
         hint = (

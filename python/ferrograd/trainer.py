@@ -11,32 +11,43 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ferrograd import _core, checkpoint
-from ferrograd._core import ConfigError, GraphError, LabelError, ShapeError, Tensor
+from ferrograd._core import ConfigError, GraphError, ShapeError, Tensor
 from ferrograd.callbacks import Callback, ConvergenceWarning, EarlyStopping, History, progress_bar
-from ferrograd.checks import Array, TableLike, as_table, check_bool, check_int, check_number
-from ferrograd.nn.losses import Loss
+from ferrograd.checks import Array, TableLike, check_bool, check_int, check_number
+from ferrograd.nn.losses import CrossEntropyLoss, Loss, MulticlassHingeLoss, MultiMarginLoss
 from ferrograd.nn.module import Module
 from ferrograd.optim import Optimizer
+from ferrograd.samples import Samples, check_labels, counts_classes, inputs, with_targets, with_weights
 
 __all__ = ["Callback", "ConvergenceWarning", "EarlyStopping", "History", "Trainer"]
 
 # Rows that are predicted at a time: enough for the matrix products, little enough for the caches.
 _PREDICT_ROWS = 1024
 
+# The native side counts rows in 32 bits.
 
-class _Data(NamedTuple):
-    """Checked arrays: inputs, targets and sample weights, in the order of the plan's placeholders."""
+# Losses whose integer targets are class numbers.
+_LABEL_LOSSES = (CrossEntropyLoss, MultiMarginLoss, MulticlassHingeLoss)
 
-    tables: list[Array]
-    dtypes: list[_core.DType]
+# More threads than any machine of this kind has; each costs a stack.
+_MAX_THREADS = 1024
 
-    @property
-    def rows(self) -> int:
-        return len(self.tables[0])
+
+class _Compiled(NamedTuple):
+    """An engine, what its steps depend on, and what the model returns for a sample.
+
+    The key names objects by `id`; they are kept, so that no id is given to another object.
+    """
+
+    key: Any
+    kept: list[Any]
+    engine: _core.Engine
+    score_shape: tuple[int, ...]
+    score_dtype: _core.DType
 
 
 class Trainer:
-    """Train a model natively: the step is traced once per batch shape and compiled, epochs run without Python.
+    """Train a model natively: the step is traced once per batch shape, epochs run without Python.
 
     The model's Python code runs once while the step is traced. Its control flow is fixed then: what depends
     on values (``if x.sum() > 0``) keeps the branch of the traced batch.
@@ -55,7 +66,7 @@ class Trainer:
     clip_grad_norm : float, optional
         Largest Euclidean norm of the whole gradient: a longer one is scaled down, as in PyTorch.
     n_threads : int, optional
-        Threads of this trainer's runs, by default those of `ferrograd.set_num_threads`; no result depends on it.
+        Threads of this trainer's runs, by default those of `ferrograd.set_num_threads`; they never change a result.
 
     Raises
     ------
@@ -95,7 +106,7 @@ class Trainer:
         if clip_grad_norm is not None:
             check_number("clip_grad_norm", clip_grad_norm, low=0.0, open_low=True)
         if n_threads is not None:
-            check_int("n_threads", n_threads, low=1)
+            check_int("n_threads", n_threads, low=1, high=_MAX_THREADS)
         self.model = model
         self.loss = loss
         self.optimizer = optimizer
@@ -108,11 +119,14 @@ class Trainer:
 
     def _reset(self) -> None:
         self._lock = threading.Lock()
-        self._engines: dict[str, tuple[Any, _core.Engine]] = {}
+        # Predictions of several threads take turns; a callback of a fit may predict too.
+        self._reading = threading.RLock()
+        self._engines: dict[str, _Compiled] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave compiled plans behind: they are made anew."""
-        return {key: value for key, value in self.__dict__.items() if key not in ("_lock", "_engines")}
+        made_anew = ("_lock", "_reading", "_engines")
+        return {key: value for key, value in self.__dict__.items() if key not in made_anew}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take over the state of a copy."""
@@ -196,11 +210,15 @@ class Trainer:
         validation = self._validation(validation_data)
         batch = min(batch_size, data.rows)
         with self._alone(), self._threads():
+            if validation is not None:
+                # Data that do not fit are found before anything is changed.
+                self._validation_engine(validation)
             seed = self._seed(seed)
             engine = _core.Engine(seed)
             sizes = {batch} if drop_last else {batch, data.rows % batch or batch}
             for rows in sorted(sizes, reverse=True):
                 self._compile(engine, data, rows, trains=True)
+            score_shape = self._score_shape
             history = History()
             watchers: list[Callback] = [*callbacks, history]
             bar = progress_bar(progress, epochs)
@@ -221,7 +239,7 @@ class Trainer:
                         self._warn_diverged(epoch, *diverged, kept=math.isfinite(lowest))
                         break
                     logs: dict[str, float] = {"loss": loss / weight if weight else math.nan}
-                    if self._counts_classes(data):
+                    if counts_classes(data, score_shape):
                         logs["accuracy"] = correct / rows if rows else math.nan
                     if logs["loss"] < lowest:
                         lowest = logs["loss"]
@@ -256,7 +274,7 @@ class Trainer:
         """
         data = self._data(X, y, None)
         with self._alone(), self._threads():
-            engine = self._engine("train", data, data.rows)
+            engine = self._engine("train", data, data.rows).engine
             loss, weight, _, _, diverged = self._epoch(engine, data, data.rows, None, drop_last=False)
         if diverged is not None:
             warnings.warn(
@@ -266,7 +284,7 @@ class Trainer:
         return loss / weight
 
     def _epoch(
-        self, engine: _core.Engine, data: _Data, batch: int, order: tuple[int, int] | None, drop_last: bool
+        self, engine: _core.Engine, data: Samples, batch: int, order: tuple[int, int] | None, drop_last: bool
     ) -> tuple[float, float, int, int, tuple[int, float] | None]:
         """Run an epoch with the optimizer's present options, and count its steps in the optimizer's state."""
         groups = self.optimizer.param_groups
@@ -285,7 +303,8 @@ class Trainer:
         weights = "those of the epoch with the lowest loss" if kept else "the initial ones"
         warnings.warn(
             f"the loss became {loss} in epoch {epoch}, batch {batch}; training stopped, "
-            f"the weights are {weights}. Try a smaller learning rate, scaled inputs (mean 0, variance 1), or clip_grad_norm",
+            f"the weights are {weights}. Try a smaller learning rate, "
+            "scaled inputs (mean 0, variance 1), or clip_grad_norm",
             ConvergenceWarning,
             stacklevel=3,
         )
@@ -314,15 +333,14 @@ class Trainer:
         """
         if batch_size is not None:
             check_int("batch_size", batch_size, low=1)
-        data = self._data(X, None, None, allow_empty=True)
+        data = self._data(X, None, None, has_targets=False, allow_empty=True)
         if data.rows == 0:
             return self._empty_prediction(data)
         batch = min(batch_size or _PREDICT_ROWS, data.rows)
-        with self._threads():
-            engine = self._engine("predict", data, batch, data.rows % batch)
-            shape = self._score_shape
-            scores = _core.zeros((data.rows, *shape), dtype=self._dtype())
-            engine.epoch(data.tables, batch, 0, data.rows, None, scores)
+        with self._reading, self._threads():
+            compiled = self._engine("predict", data, batch, data.rows % batch)
+            scores = _core.zeros((data.rows, *compiled.score_shape), dtype=compiled.score_dtype)
+            compiled.engine.epoch(data.tables, batch, 0, data.rows, None, scores)
         return scores.numpy()
 
     def evaluate(
@@ -357,33 +375,61 @@ class Trainer:
         with self._threads():
             return self._evaluate(data, batch_size or _PREDICT_ROWS)
 
-    def _evaluate(self, data: _Data, batch: int) -> dict[str, float]:
+    def _evaluate(self, data: Samples, batch: int) -> dict[str, float]:
         batch = min(batch, data.rows)
-        engine = self._engine("evaluate", data, batch, data.rows % batch)
-        loss, weight, correct, rows, diverged = engine.epoch(data.tables, batch, 0, data.rows)
+        with self._reading:
+            compiled = self._engine("evaluate", data, batch, data.rows % batch)
+            loss, weight, correct, rows, diverged = compiled.engine.epoch(data.tables, batch, 0, data.rows)
         result = {"loss": diverged[1] if diverged is not None else loss / weight}
-        if self._counts_classes(data):
+        if counts_classes(data, compiled.score_shape):
             result["accuracy"] = math.nan if diverged is not None else correct / rows
         return result
 
-    def _empty_prediction(self, data: _Data) -> Array:
+    def _empty_prediction(self, data: Samples) -> Array:
         row = np.zeros((1, *data.tables[0].shape[1:]), data.tables[0].dtype)
         return self.predict(row)[:0]
 
     # Compilation
 
-    def _engine(self, kind: str, data: _Data, *sizes: int) -> _core.Engine:
+    def _validation_engine(self, data: Samples) -> None:
+        batch = min(_PREDICT_ROWS, data.rows)
+        with self._reading:
+            self._engine("evaluate", data, batch, data.rows % batch)
+
+    def _engine(self, kind: str, data: Samples, *sizes: int) -> _Compiled:
         """Return the cached engine of a kind with steps for these batch sizes, compiled where needed."""
-        key = (self._signature(), [(table.shape[1:], dtype) for table, dtype in zip(*data, strict=True)])
+        trains = kind == "train"
+        tables = [(table.shape[1:], dtype) for table, dtype in zip(*data, strict=True)]
         cached = self._engines.get(kind)
-        if cached is None or cached[0] != key:
-            cached = (key, _core.Engine(self._seed(None) if kind == "train" else 0))
-        engine = cached[1]
+        key = (self._signature(), tables, self._places() if trains else None)
+        if cached is not None and cached.key == key:
+            engine = cached.engine
+            self._check_labels(data, cached.score_shape)
+        else:
+            cached, engine = None, _core.Engine(self._seed(None) if trains else 0)
         for rows in sizes:
             if rows and not engine.has(rows):
-                self._compile(engine, data, rows, trains=kind == "train")
-        self._engines[kind] = cached
-        return engine
+                self._compile(engine, data, rows, trains=trains)
+                cached = None
+        if cached is None:
+            # The key is made now: compiling creates the optimizer's state.
+            key = (self._signature(), tables, self._places() if trains else None)
+            modules = list(self.model.modules()) if isinstance(self.model, Module) else [self.model]
+            params = list(self.model.parameters()) if isinstance(self.model, Module) else []
+            kept = [*modules, *params, *self._trained(), *self._state_tensors()]
+            cached = _Compiled(key, kept, engine, self._score_shape, self._score_dtype)
+            self._engines[kind] = cached
+        return cached
+
+    def _state_tensors(self) -> list[Tensor]:
+        states = (self.optimizer.state.get(param, {}) for param in self._trained())
+        return [value for state in states for value in state.values() if isinstance(value, Tensor)]
+
+    def _places(self) -> Any:
+        """Return what a step keeps of the optimizer: the number of each parameter's rule, the buffers."""
+        rules = self._rules()
+        numbers = [rules.index(self._rule_key(param)) for param in self._trained()]
+        return numbers, [id(value) for value in self._state_tensors()]
 
     def _signature(self) -> Any:
         """Return what a compiled step depends on."""
@@ -394,17 +440,24 @@ class Trainer:
         trained = [id(param) for param in self._trained()]
         return (modules, params, trained, repr(self.model), repr(self.loss), self.l2, self.clip_grad_norm)
 
-    def _compile(self, engine: _core.Engine, data: _Data, rows: int, *, trains: bool) -> None:
-        inputs = [
-            _core.tensor(np.ascontiguousarray(table[:rows]), dtype=dtype)
-            for table, dtype in zip(data.tables, data.dtypes, strict=True)
-        ]
+    def _compile(self, engine: _core.Engine, data: Samples, rows: int, *, trains: bool) -> None:
+        # What does not fit float32 becomes infinite here as in the gather, which does not warn either.
+        with np.errstate(over="ignore"):
+            placeholders = [
+                _core.tensor(np.ascontiguousarray(table[:rows]), dtype=dtype)
+                for table, dtype in zip(data.tables, data.dtypes, strict=True)
+            ]
+        had_state = set(self.optimizer.state)
         parameters = []
         if trains:
+            for options in self.optimizer.param_groups:
+                self.optimizer.check_group(options)
+            if not self._trained():
+                raise GraphError("trainer: none of the optimizer's parameters requires a gradient")
             rules = self._rules()
             for param in self._trained():
-                rule = rules.index(self._rule_key(param))
-                parameters.append((param, rule, self.optimizer.state_tensors(param)))
+                number = rules.index(self._rule_key(param))
+                parameters.append((param, number, self.optimizer.state_tensors(param)))
 
         def step(batch: Tensor, target: Tensor | None = None, weight: Tensor | None = None) -> Any:
             scores = self.model(batch)
@@ -412,14 +465,19 @@ class Trainer:
                 raise ConfigError(f"model: expected it to return a Tensor, got {type(scores).__name__}")
             if scores.ndim == 0 or scores.shape[0] != rows:
                 raise ShapeError(f"model: expected {rows} rows for {rows} samples, got shape {scores.shape}")
-            self._score_shape = scores.shape[1:]
+            self._score_shape, self._score_dtype = scores.shape[1:], scores.dtype
             if target is None:
                 return scores, None
-            self._check_labels(data, scores)
+            self._check_labels(data, scores.shape[1:])
             return scores, self._loss(scores, target, weight)
 
-        with self._mode(training=trains):
-            engine.compile(step, inputs, parameters, self.clip_grad_norm if trains else None)
+        try:
+            with self._mode(training=trains):
+                engine.compile(step, placeholders, parameters, self.clip_grad_norm if trains else None)
+        except BaseException:
+            for param in set(self.optimizer.state) - had_state:
+                del self.optimizer.state[param]
+            raise
 
     def _loss(self, scores: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
         if weight is None:
@@ -482,67 +540,35 @@ class Trainer:
     # Data
 
     def _data(
-        self, X: TableLike, y: TableLike | None, sample_weight: TableLike | None, *, allow_empty: bool = False
-    ) -> _Data:
-        inputs = as_table("X", X)
-        dtype = self._dtype()
-        if inputs.ndim < 2:
-            raise ShapeError(
-                f"X: expected shape (n_samples, n_features), got {inputs.shape}; "
-                "use X.reshape(-1, 1) for one feature or X.reshape(1, -1) for one sample"
-            )
-        if len(inputs) == 0 and not allow_empty:
-            raise ShapeError(f"X: expected at least one sample, got shape {inputs.shape}")
-        _core.check_finite(inputs, "X")
-        tables, dtypes = [inputs], [dtype]
-        if y is not None:
-            targets = as_table("y", y)
-            if targets.ndim == 0 or len(targets) != len(inputs):
-                raise ShapeError(f"y: expected {len(inputs)} rows, as X has, got shape {targets.shape}")
-            _core.check_finite(targets, "y")
-            tables.append(targets)
-            dtypes.append(_core.int64 if targets.dtype.kind in "iub" else dtype)
+        self,
+        X: TableLike,
+        y: TableLike | None,
+        sample_weight: TableLike | None,
+        *,
+        has_targets: bool = True,
+        allow_empty: bool = False,
+    ) -> Samples:
+        found = inputs(X, self._dtype(), allow_empty=allow_empty)
+        if has_targets:
+            found = with_targets(found, y)
         if sample_weight is not None:
-            tables.append(self._weights(sample_weight, len(inputs)))
-            dtypes.append(dtype)
-        return _Data(tables, dtypes)
+            if not isinstance(self.loss, Loss) or self.loss.reduction == "none":
+                raise ConfigError(
+                    "sample_weight: needs a loss of ferrograd.nn with reduction 'mean' or 'sum'"
+                )
+            found = with_weights(found, sample_weight)
+        return found
 
-    def _weights(self, sample_weight: TableLike, rows: int) -> Array:
-        if not isinstance(self.loss, Loss) or self.loss.reduction == "none":
-            raise ConfigError("sample_weight: needs a loss of ferrograd.nn with reduction 'mean' or 'sum'")
-        weights = as_table("sample_weight", sample_weight)
-        if weights.shape != (rows,):
-            raise ShapeError(f"sample_weight: expected shape ({rows},), got {weights.shape}")
-        _core.check_finite(weights, "sample_weight")
-        if (weights < 0).any() or not (weights > 0).any():
-            raise ConfigError("sample_weight: expected values of at least 0, not all of them 0")
-        return weights
-
-    def _validation(self, data: Any) -> _Data | None:
+    def _validation(self, data: Any) -> Samples | None:
         if data is None:
             return None
         if not isinstance(data, tuple | list) or len(data) not in (2, 3):
             raise ConfigError("validation_data: expected a tuple (X, y) or (X, y, sample_weight)")
         return self._data(data[0], data[1], data[2] if len(data) == 3 else None)
 
-    def _check_labels(self, data: _Data, scores: Tensor) -> None:
-        """Name the first class label that the scores have no column for."""
-        labels = data.tables[1]
-        if data.dtypes[1] != _core.int64 or labels.ndim != 1 or scores.ndim != 2:
-            return
-        ignored = getattr(self.loss, "ignore_index", None)
-        outside = (labels < 0) | (labels >= scores.shape[1])
-        if ignored is not None:
-            outside &= labels != ignored
-        if outside.any():
-            row = int(np.argmax(outside))
-            raise LabelError(
-                f"y: expected class labels in 0..{scores.shape[1] - 1}, got {labels[row]} in row {row}"
-            )
-
-    def _counts_classes(self, data: _Data) -> bool:
-        has_labels = data.dtypes[1] == _core.int64 and data.tables[1].ndim == 1
-        return has_labels and len(self._score_shape) == 1
+    def _check_labels(self, data: Samples, score_shape: tuple[int, ...]) -> None:
+        if isinstance(self.loss, _LABEL_LOSSES):
+            check_labels(data, score_shape, getattr(self.loss, "ignore_index", None))
 
     # Runs
 

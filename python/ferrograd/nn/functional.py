@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Iterable
+from numbers import Real
 
 from ferrograd import _core
 from ferrograd._core import ConfigError, ShapeError, Tensor
@@ -57,7 +58,7 @@ def check_reduction(owner: str, reduction: str) -> str:
 
 def check_probability(owner: str, p: float) -> float:
     """Return `p` if it lies in [0, 1]."""
-    if isinstance(p, bool) or not 0 <= p <= 1:
+    if isinstance(p, bool) or not isinstance(p, Real) or not 0 <= p <= 1:
         raise ConfigError(f"{owner}: p must lie in [0, 1], got {p!r}")
     return p
 
@@ -101,6 +102,8 @@ def dropout(input: TensorLike, p: float = 0.5, training: bool = True) -> Tensor:
     input = as_tensor(input)
     if not training or p == 0:
         return input
+    if p == 1:
+        return input * 0.0
     return input * _core.dropout_mask(input.shape, p, input.dtype)
 
 
@@ -321,7 +324,7 @@ def cross_entropy(
     losses = _core.cross_entropy(input, target, weight, ignore_index, label_smoothing)
     if reduction != "mean" or target.dtype.is_floating_point:
         return reduce("cross_entropy", losses, reduction)
-    counted = target.ne(ignore_index)
+    counted = target.long().ne(ignore_index)
     if weight is not None:
         # Rows that are ignored have a class number no weight belongs to: they look up class 0 and are masked.
         row_weights = as_tensor(weight)[_core.where(counted, target, 0)]

@@ -196,6 +196,8 @@ class Optimizer:
             If a buffer does not have its parameter's shape.
         """
         name = f"load_state_dict of {self._name()}"
+        if not isinstance(state_dict, Mapping) or not {"param_groups", "state"} <= set(state_dict):
+            raise ConfigError(f"{name}: expected a dict with the keys 'param_groups' and 'state'")
         groups, states = state_dict["param_groups"], state_dict["state"]
         expected = [len(group["params"]) for group in self.param_groups]
         got = [len(group["params"]) for group in groups]

@@ -213,7 +213,12 @@ impl Step {
     }
 
     fn outcome(&self, tables: usize) -> Result<Outcome> {
-        let loss = if self.has_loss { Tensor::constant(self.plan.outputs()[1].clone()).item()? } else { 0.0 };
+        let loss = if self.has_loss {
+            let loss = &self.plan.outputs()[1];
+            for_float!("loss", loss.dtype(), T => Ok(loss.read::<T>()[0].to_f64()))?
+        } else {
+            0.0
+        };
         let weight = match self.plan.input(2) {
             Some(weights) if tables > 2 => {
                 for_float!("sample_weight", weights.dtype(), T => Ok(weights.read::<T>().iter().map(|w| w.to_f64()).sum()))?

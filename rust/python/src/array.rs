@@ -119,7 +119,7 @@ fn read_through_numpy(object: &Bound<'_, PyAny>, dtype: Option<DType>) -> Result
         ("b", _) => DType::Bool,
         ("u", 1) => DType::U8,
         ("u", 8) => {
-            if array.getattr("size")?.is_truthy()? && array.call_method0("max")?.ge(i64::MAX)? {
+            if array.getattr("size")?.is_truthy()? && array.call_method0("max")?.gt(i64::MAX)? {
                 let text = "array: expected integers below 2**63, got a larger uint64";
                 return Err(raise(Kind::Config, text).into());
             }

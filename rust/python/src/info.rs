@@ -6,15 +6,21 @@ use pyo3::types::PyDict;
 
 use crate::error::{Kind, Result, enter, raise};
 
-/// Sets the number of threads of later operations. Results do not depend on it.
+/// More than any machine of this kind has; each thread costs a stack.
+const MAX_THREADS: usize = 1024;
+
+/// Sets the number of threads of later operations, from 1 to 1024. Results do not depend on it.
 #[pyfunction]
 pub fn set_num_threads(threads: isize) -> Result<()> {
     enter(|| match usize::try_from(threads) {
-        Ok(count) if count > 0 => {
+        Ok(count @ 1..=MAX_THREADS) => {
             pool::set_num_threads(count);
             Ok(())
         }
-        _ => Err(raise(Kind::Config, format!("threads: expected at least 1, got {threads}")).into()),
+        _ => {
+            let text = format!("threads: expected 1 to {MAX_THREADS}, got {threads}");
+            Err(raise(Kind::Config, text).into())
+        }
     })
 }
 

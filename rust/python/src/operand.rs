@@ -61,13 +61,18 @@ impl Operand {
     /// As a tensor beside one of `dtype`: a number of rank 0 that promotion then gives way to it.
     ///
     /// # Errors
-    /// `Memory`.
+    /// `ConfigError` where an int does not fit uint8; `Memory`.
     pub fn beside(self, dtype: DType) -> Result<Tensor> {
         let array = match self {
             Operand::Tensor(tensor) => return Ok(tensor),
             Operand::Float(value) if dtype.is_float() => Array::scalar(dtype, value)?,
             Operand::Float(value) => Array::scalar(DType::F32, value)?,
             Operand::Int(value) if dtype.is_float() => Array::scalar(dtype, value as f64)?,
+            // Promotion would squeeze it into uint8: 0 would equal -100.
+            Operand::Int(value) if dtype == DType::U8 && u8::try_from(value).is_err() => {
+                let text = format!("operand: {value} does not fit uint8, convert the tensor with .long()");
+                return Err(raise(Kind::Config, text).into());
+            }
             Operand::Int(value) => Array::from_slice(DType::I64, Dims::scalar(), &[value])?,
             Operand::Bool(value) => Array::scalar(DType::Bool, value.into())?,
         };
