@@ -1,4 +1,4 @@
-"""Checks at the boundary of a training run: arrays that the native side can read in place, options in range."""
+"""Checks at the boundary of a training run: arrays that the native side reads in place, options in range."""
 
 import math
 from typing import Any, TypeAlias
@@ -15,7 +15,7 @@ TableLike: TypeAlias = Tensor | npt.ArrayLike
 
 
 def as_table(name: str, data: TableLike | None) -> Array:
-    """Return data as an array of a real dtype whose rows the native side can read; a copy only if it must be."""
+    """Return data as an array of a real dtype that the native side can read; a copy only if it must be."""
     if data is None:
         raise DTypeError(f"{name}: expected an array, got None")
     if isinstance(data, Tensor):

@@ -66,7 +66,7 @@ class Trainer:
     clip_grad_norm : float, optional
         Largest Euclidean norm of the whole gradient: a longer one is scaled down, as in PyTorch.
     n_threads : int, optional
-        Threads of this trainer's runs, by default those of `ferrograd.set_num_threads`; they never change a result.
+        Threads of this trainer's runs, by default those of `ferrograd.set_num_threads`; no result changes.
 
     Raises
     ------

@@ -313,15 +313,21 @@ pub struct Engine {
 /// A step longer than this is interrupted between its instructions, not only between steps.
 const SLOW_STEP: Duration = Duration::from_millis(10);
 
+/// Compiled batch sizes that are kept: an epoch needs two.
+const MAX_STEPS: usize = 16;
+
 impl Engine {
     /// Without steps.
     pub fn new(rules: Vec<Rule>, key: u64) -> Engine {
         Engine { steps: Vec::new(), rules, key, steps_made: 0 }
     }
 
-    /// Adds the step for a batch size.
+    /// Adds the step for a batch size; of many sizes the oldest is forgotten.
     pub fn add(&mut self, step: Step) {
         self.steps.retain(|s| s.batch != step.batch);
+        if self.steps.len() == MAX_STEPS {
+            self.steps.remove(0);
+        }
         self.steps.push(step);
     }
 
