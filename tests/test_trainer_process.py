@@ -36,6 +36,8 @@ def weights(trainer: fg.Trainer) -> list[bytes]:
 
 INTERRUPTED = """
 import os, signal, sys, threading, time
+# A process that was started in the background ignores it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 import numpy as np
 import ferrograd as fg
 from ferrograd import nn, optim
