@@ -358,3 +358,13 @@ def test_sparse_matrices_are_refused_by_name() -> None:
     for form in (sparse.csr_matrix, sparse.csc_matrix, sparse.coo_matrix, sparse.csr_array):
         with pytest.raises(fg.DTypeError, match="sparse matrix"):
             Bench().trainer.predict(form(X))
+
+
+@pytest.mark.parametrize("watcher", [lambda epoch, logs: None, fg.EarlyStopping], ids=["function", "class"])
+def test_what_is_no_callback_is_refused_before_training(watcher: object) -> None:
+    model = fg.nn.Linear(2, 2)
+    before = model.weight.tolist()
+    trainer = fg.Trainer(model, fg.nn.CrossEntropyLoss(), fg.optim.SGD(model.parameters(), lr=0.1))
+    with pytest.raises(fg.ConfigError, match=r"callbacks: expected objects of ferrograd\.Callback"):
+        trainer.fit(np.ones((2, 2)), [0, 1], callbacks=[watcher], progress=False)  # type: ignore[list-item]
+    assert model.weight.tolist() == before

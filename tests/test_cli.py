@@ -272,3 +272,16 @@ def test_import_stays_light() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_a_reader_that_leaves_the_pipe_ends_the_program_quietly(flowers: Path, tmp_path: Path) -> None:
+    model = tmp_path / "m.safetensors"
+    table = ["--data", str(flowers)]
+    assert main(["train", *table, "--target", "kind", "--epochs", "1", "--out", str(model)]) == 0
+    command = [sys.executable, "-m", "ferrograd", "predict", str(model), *table]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as program:
+        assert program.stdout is not None
+        assert program.stderr is not None
+        program.stdout.close()
+        assert program.stderr.read() == b""
+    assert program.returncode == 1

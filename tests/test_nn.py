@@ -449,3 +449,12 @@ def test_manual_seed_repeats_a_model() -> None:
         fg.manual_seed(5)
         models.append(state_bytes(nn.Linear(3, 2)))
     assert models[0] == models[1]
+
+
+def test_what_could_not_be_loaded_is_not_saved(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    nn.Linear(1, 1).save(path)
+    before = path.read_bytes()
+    with pytest.raises(fg.ConfigError, match="at most 4096 tensors"):
+        nn.ModuleList([nn.Linear(1, 1) for _ in range(2049)]).save(path)
+    assert path.read_bytes() == before

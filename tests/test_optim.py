@@ -252,3 +252,33 @@ def test_repr_lists_the_options() -> None:
         "    weight_decay: 0",
         ")",
     ]
+
+
+def test_state_of_another_kind_is_refused_and_nothing_changes() -> None:
+    p = parameter(1.0)
+    adam, sgd = optim.Adam([p]), optim.SGD([p], lr=0.1, momentum=0.9)
+    step(adam, p)
+    with pytest.raises(fg.ConfigError, match="momentum_buffer, got 'exp_avg'"):
+        sgd.load_state_dict(adam.state_dict())
+    assert sgd.state == {}
+
+
+def test_a_momentum_buffer_without_a_count_is_that_of_a_later_step() -> None:
+    p, q = parameter(1.0), parameter(1.0)
+    first, second = (optim.SGD([leaf], lr=0.1, momentum=0.9, dampening=0.5) for leaf in (p, q))
+    step(first, p)
+    step(second, q)
+    loaded = first.state_dict()
+    del loaded["state"][0]["step"]
+    first.load_state_dict(loaded)
+    step(first, p)
+    step(second, q)
+    assert p.tolist() == q.tolist()
+
+
+def test_a_missing_momentum_buffer_is_no_state() -> None:
+    p = parameter(1.0)
+    sgd = optim.SGD([p], lr=0.1)
+    sgd.load_state_dict({**sgd.state_dict(), "state": {0: {"momentum_buffer": None}}})
+    step(sgd, p)
+    assert p.tolist() == [0.8]

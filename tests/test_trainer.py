@@ -626,3 +626,12 @@ def test_results_of_other_shapes_and_dtypes_do_not_mix() -> None:
     double = fg.Trainer(lambda x: layer(x).double(), nn.MSELoss(), optim.SGD(layer.parameters(), lr=0.1))
     assert double.predict(wide).dtype == np.float64
     np.testing.assert_array_equal(double.predict(wide), np.full((4, 5), -0.25))
+
+
+def test_weights_that_overflowed_in_a_finite_epoch_are_not_kept() -> None:
+    trainer = make(lambda: [nn.Linear(6, 1)], optimizer="sgd", loss=nn.MSELoss(), dtype=fg.float32)
+    trainer.optimizer.param_groups[0]["lr"] = 1e38
+    before = weights(trainer)
+    with pytest.warns(fg.ConvergenceWarning, match="in epoch 1, batch 0; .* are the initial ones"):
+        trainer.fit(100 * X, X[:, :1], batch_size=30, epochs=3, **QUIET)
+    assert weights(trainer) == before

@@ -364,3 +364,86 @@ def test_a_changed_model_or_option_is_compiled_anew() -> None:
     expected = trainer.loss(model(fg.tensor(X, dtype=fg.float32)), fg.tensor(LABELS)).item()
     trainer.l2 = 0.0
     np.testing.assert_allclose(trainer.train_step(X, LABELS), expected, rtol=1e-6)
+
+
+class _Scaled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(2, 1)
+        self.register_buffer("scale", fg.ones(1))
+        self.factor = 1.0
+
+    def forward(self, x: fg.Tensor) -> fg.Tensor:
+        return self.inner(x) * self.scale * self.factor
+
+
+def test_a_replaced_buffer_or_attribute_is_seen_by_the_next_prediction() -> None:
+    model = _Scaled()
+    trainer = fg.Trainer(model, nn.MSELoss(), optim.SGD(model.parameters(), lr=0.1))
+    rows = np.ones((3, 2), np.float32)
+    once = trainer.predict(rows)
+    model.scale = fg.full((1,), 2.0)
+    assert trainer.predict(rows).tolist() == (2 * once).tolist()
+    model.factor = 2.0
+    assert trainer.predict(rows).tolist() == (4 * once).tolist()
+
+
+def test_a_replaced_loss_of_the_same_name_is_seen_by_the_next_evaluation() -> None:
+    fg.manual_seed(0)
+    model = nn.Linear(2, 2)
+    trainer = fg.Trainer(model, nn.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=0.1))
+    rows, labels = np.array([[1.0, 2.0], [3.0, 1.0]]), np.array([0, 1])
+    for weight in ([1.0, 1.0], [5.0, 1.0]):
+        trainer.loss = nn.CrossEntropyLoss(weight=fg.tensor(weight))
+        expected = trainer.loss(model(rows.astype(np.float32)), labels).item()
+        assert trainer.evaluate(rows, labels)["loss"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_clipping_of_a_plain_function_may_be_changed_between_steps() -> None:
+    weight = fg.tensor([[3.0]], requires_grad=True)
+    trainer = fg.Trainer(lambda x: x @ weight, nn.MSELoss(), optim.SGD([weight], lr=1.0))
+    rows, targets = np.ones((1, 1), np.float32), np.zeros((1, 1), np.float32)
+    trainer.train_step(rows, targets)
+    assert weight.item() == -3.0
+    trainer.clip_grad_norm = 0.5
+    trainer.train_step(rows, targets)
+    assert weight.item() == pytest.approx(-2.5, abs=1e-5)
+
+
+def test_amsgrad_that_is_turned_off_is_off_in_the_plan_too() -> None:
+    found = []
+    for compiled in (True, False):
+        p = nn.Parameter(np.array([[1.0]]))
+        adam = optim.Adam([p], lr=0.1, amsgrad=True)
+        trainer = fg.Trainer(lambda x, p=p: x @ p, nn.MSELoss(), adam)
+        for scale in (10.0, 1.0, 1.0):
+            rows, targets = np.array([[scale]]), np.array([[0.0]])
+            if compiled:
+                trainer.train_step(rows, targets)
+            else:
+                adam.zero_grad()
+                nn.MSELoss()(fg.tensor(rows) @ p, targets).backward()
+                adam.step()
+            adam.param_groups[0]["amsgrad"] = False
+        found.append(p.item())
+    assert found[0] == pytest.approx(found[1], rel=1e-12)
+
+
+def test_a_loss_without_the_optimizers_parameters_is_refused() -> None:
+    model, other = nn.Linear(2, 2), nn.Linear(2, 2)
+    trainer = fg.Trainer(model, nn.CrossEntropyLoss(), optim.SGD(other.parameters(), lr=0.1))
+    with pytest.raises(fg.GraphError, match="none of the optimizer's parameters"):
+        trainer.train_step(np.ones((2, 2)), [0, 1])
+
+
+def test_momentum_that_is_turned_on_between_steps_is_followed() -> None:
+    weight = fg.tensor([[1.0]], requires_grad=True)
+    sgd = optim.SGD([weight], lr=0.1)
+    trainer = fg.Trainer(lambda x: x @ weight, nn.MSELoss(), sgd)
+    rows, targets = np.ones((1, 1), np.float32), np.zeros((1, 1), np.float32)
+    trainer.train_step(rows, targets)
+    sgd.param_groups[0]["momentum"] = 0.5
+    trainer.train_step(rows, targets)
+    trainer.train_step(rows, targets)
+    # 1 -> 0.8; v = 1.6 -> 0.64; v = 0.8 + 1.28 -> 0.432
+    assert weight.item() == pytest.approx(0.432, abs=1e-6)

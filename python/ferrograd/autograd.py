@@ -165,7 +165,7 @@ def gradcheck(
         and numeric value; and the step that was used and what it cost.
     DTypeError
         If a checked input is not float64: in float32 the rounding of the quotient is larger than `atol`.
-    ValueError
+    ConfigError
         If no input requires a gradient.
 
     See Also
@@ -272,13 +272,11 @@ def numeric_gradient(
     Raises
     ------
     ConfigError
-        If `eps` is not above 0 or `method` is something else.
+        If `eps` is not above 0, `method` is something else, or no input requires a gradient.
     ShapeError
         If `func` returns more than one element.
     DTypeError
         If an input is not float64, or `func` returns no tensor.
-    ValueError
-        If no input requires a gradient.
 
     Examples
     --------
@@ -333,7 +331,7 @@ def _checked_inputs(
         if isinstance(argument, Tensor) and argument.requires_grad
     ]
     if not checked:
-        raise ValueError(f"{owner}: no input requires a gradient")
+        raise ConfigError(f"{owner}: no input requires a gradient")
     for position, argument in checked:
         if argument.dtype != _core.float64:
             raise DTypeError(f"{owner}: input {position} must be float64, got {argument.dtype.name}")

@@ -84,10 +84,10 @@ class EarlyStopping(Callback):
         What counts as an improvement.
     patience : int, default 0
         Epochs without improvement after which training stops.
-    mode : {"auto", "min", "max"}, default "auto"
-        Whether less or more is better; "auto" takes more for names with ``acc``.
     restore_best_weights : bool, default False
         Whether to end with the weights of the best epoch.
+    mode : {"auto", "min", "max"}, default "auto"
+        Whether less or more is better; "auto" takes more for names with ``acc``.
 
     Attributes
     ----------
@@ -102,8 +102,8 @@ class EarlyStopping(Callback):
         monitor: str = "val_loss",
         min_delta: float = 0.0,
         patience: int = 0,
-        mode: str = "auto",
         restore_best_weights: bool = False,
+        mode: str = "auto",
     ) -> None:
         if mode not in ("auto", "min", "max"):
             raise ConfigError(f"mode: expected 'auto', 'min' or 'max', got {mode!r}")

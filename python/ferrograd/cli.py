@@ -3,6 +3,7 @@
 import argparse
 import csv
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -65,7 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit code: 0, or 2 after one line on stderr that says what was wrong, or 130 after Ctrl-C.
+        Exit code: 0, or 2 after one line on stderr that says what was wrong, or 130 after Ctrl-C,
+        or 1 where the reader of a pipe is gone.
     """
     try:
         arguments = _parser().parse_args(argv)
@@ -75,6 +77,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         message = " ".join(str(error).split())
         print(f"ferrograd: error: {message}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # The reader of the pipe is gone, as after `| head`. Python flushes once more at exit: to nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         print("ferrograd: interrupted", file=sys.stderr)
         return 130

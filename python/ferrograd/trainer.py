@@ -12,6 +12,7 @@ import numpy as np
 
 from ferrograd import _core, checkpoint
 from ferrograd._core import ConfigError, GraphError, ShapeError, Tensor
+from ferrograd.autograd import no_grad
 from ferrograd.callbacks import Callback, ConvergenceWarning, EarlyStopping, History, progress_bar
 from ferrograd.checks import Array, TableLike, check_bool, check_int, check_number
 from ferrograd.nn.losses import CrossEntropyLoss, Loss, MulticlassHingeLoss, MultiMarginLoss
@@ -23,8 +24,6 @@ __all__ = ["Callback", "ConvergenceWarning", "EarlyStopping", "History", "Traine
 
 # Rows that are predicted at a time: enough for the matrix products, little enough for the caches.
 _PREDICT_ROWS = 1024
-
-# The native side counts rows in 32 bits.
 
 # Losses whose integer targets are class numbers.
 _LABEL_LOSSES = (CrossEntropyLoss, MultiMarginLoss, MulticlassHingeLoss)
@@ -44,6 +43,11 @@ class _Compiled(NamedTuple):
     engine: _core.Engine
     score_shape: tuple[int, ...]
     score_dtype: _core.DType
+
+
+def _options(module: Module) -> dict[str, Any]:
+    """Return the plain attributes of a module, which its forward may read."""
+    return {name: value for name, value in vars(module).items() if isinstance(value, int | float | str)}
 
 
 class Trainer:
@@ -208,6 +212,9 @@ class Trainer:
             raise ConfigError(f"progress: expected True, False or 'auto', got {progress!r}")
         data = self._data(X, y, sample_weight)
         validation = self._validation(validation_data)
+        for watcher in callbacks:
+            if not isinstance(watcher, Callback):
+                raise ConfigError(f"callbacks: expected objects of ferrograd.Callback, got {watcher!r}")
         batch = min(batch_size, data.rows)
         with self._alone(), self._threads():
             if validation is not None:
@@ -241,7 +248,7 @@ class Trainer:
                     logs: dict[str, float] = {"loss": loss / weight if weight else math.nan}
                     if counts_classes(data, score_shape):
                         logs["accuracy"] = correct / rows if rows else math.nan
-                    if logs["loss"] < lowest:
+                    if logs["loss"] < lowest and self._is_finite():
                         lowest = logs["loss"]
                         best.take()
                     if validation is not None:
@@ -298,6 +305,11 @@ class Trainer:
             made = engine.steps_made - before
             for param in self._trained():
                 self.optimizer.count_steps(param, made)
+
+    def _is_finite(self) -> bool:
+        """Whether no weight is NaN or infinite: the last update of a finite epoch may overflow."""
+        with no_grad():
+            return all((param * 0).sum().item() == 0 for param in self._trained())
 
     def _warn_diverged(self, epoch: int, batch: int, loss: float, *, kept: bool) -> None:
         weights = "those of the epoch with the lowest loss" if kept else "the initial ones"
@@ -416,7 +428,8 @@ class Trainer:
             key = (self._signature(), tables, self._places() if trains else None)
             modules = list(self.model.modules()) if isinstance(self.model, Module) else [self.model]
             params = list(self.model.parameters()) if isinstance(self.model, Module) else []
-            kept = [*modules, *params, *self._trained(), *self._state_tensors()]
+            buffers = list(self.model.buffers()) if isinstance(self.model, Module) else []
+            kept = [self.loss, *modules, *params, *buffers, *self._trained(), *self._state_tensors()]
             cached = _Compiled(key, kept, engine, self._score_shape, self._score_dtype)
             self._engines[kind] = cached
         return cached
@@ -429,16 +442,19 @@ class Trainer:
         """Return what a step keeps of the optimizer: the number of each parameter's rule, the buffers."""
         rules = self._rules()
         numbers = [rules.index(self._rule_key(param)) for param in self._trained()]
-        return numbers, [id(value) for value in self._state_tensors()]
+        buffers = [self.optimizer.buffer_names(group) for group in self.optimizer.param_groups]
+        return numbers, buffers, [id(value) for value in self._state_tensors()]
 
     def _signature(self) -> Any:
         """Return what a compiled step depends on."""
-        if not isinstance(self.model, Module):
-            return (id(self.model), [id(param) for param in self._trained()], repr(self.loss), self.l2)
-        modules = [(id(module), module.training) for module in self.model.modules()]
-        params = [(id(param), param.requires_grad, param.dtype) for param in self.model.parameters()]
         trained = [id(param) for param in self._trained()]
-        return (modules, params, trained, repr(self.model), repr(self.loss), self.l2, self.clip_grad_norm)
+        own = (trained, id(self.loss), repr(self.loss), self.l2, self.clip_grad_norm)
+        if not isinstance(self.model, Module):
+            return (id(self.model), own)
+        modules = [(id(module), _options(module)) for module in self.model.modules()]
+        params = [(id(param), param.requires_grad, param.dtype) for param in self.model.parameters()]
+        buffers = [id(buffer) for buffer in self.model.buffers()]
+        return (modules, params, buffers, repr(self.model), own)
 
     def _compile(self, engine: _core.Engine, data: Samples, rows: int, *, trains: bool) -> None:
         # What does not fit float32 becomes infinite here as in the gather, which does not warn either.

@@ -60,6 +60,8 @@ class Adam(Optimizer):
         }
         super().__init__(params, defaults)
 
+    state_names = ("step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+
     def check_group(self, group: Mapping[str, Any]) -> None:
         """Raise `ConfigError` if an option is out of range."""
         name = self._name()
@@ -112,11 +114,10 @@ class Adam(Optimizer):
                 step=step,
             )
 
-    def state_tensors(self, param: Tensor) -> list[Tensor]:
+    def buffer_names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the moments and, with amsgrad, the largest second moment."""
-        state = self.init_state(param)
-        names = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
-        return [state[name] for name in names if name in state]
+        # The state may hold more: the maximum of an earlier time with amsgrad.
+        return ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")[: 3 if group["amsgrad"] else 2]
 
     def rule(self, group: Mapping[str, Any], steps: int) -> dict[str, Any]:
         """Return a compiled step's form of a group's options."""

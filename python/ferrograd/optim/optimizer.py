@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from ferrograd import _core
 from ferrograd._core import ConfigError, ShapeError, Tensor
@@ -50,6 +50,9 @@ class Optimizer:
 
     # What a subclass defines
 
+    state_names: ClassVar[tuple[str, ...]]
+    """Names that the state of a parameter may have."""
+
     def check_group(self, group: Mapping[str, Any]) -> None:
         """Raise `ConfigError` if an option of the group is out of range; the message names it."""
         raise NotImplementedError
@@ -62,8 +65,8 @@ class Optimizer:
         """Update the parameters of a group that have a gradient."""
         raise NotImplementedError
 
-    def state_tensors(self, param: Tensor) -> list[Tensor]:
-        """Return the buffers of a parameter in the order in which a compiled step takes them."""
+    def buffer_names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the names of the buffers that an update uses, in the order a compiled step takes them."""
         raise NotImplementedError
 
     def rule(self, group: Mapping[str, Any], steps: int) -> dict[str, Any]:
@@ -71,6 +74,12 @@ class Optimizer:
         raise NotImplementedError
 
     # What is common
+
+    def state_tensors(self, param: Tensor) -> list[Tensor]:
+        """Return the buffers of a parameter that its updates use, created if there are none."""
+        names = self.buffer_names(self._group_of(param))
+        state = self.init_state(param) if names else {}
+        return [state[name] for name in names]
 
     def steps_of(self, param: Tensor) -> int:
         """Return how often a parameter was updated, where the state counts it; else 0."""
@@ -218,6 +227,12 @@ class Optimizer:
             param = params[number]
             state: dict[str, Any] = {}
             for key, value in entries.items():
+                if key not in self.state_names:
+                    raise ConfigError(
+                        f"{name}: expected state of names {', '.join(self.state_names)}, got {key!r}"
+                    )
+                if value is None:  # PyTorch's momentum buffer without momentum
+                    continue
                 if isinstance(value, int):
                     state[key] = value
                     continue
@@ -230,7 +245,9 @@ class Optimizer:
                         f"{name}: {key} of parameter {number}: expected {param.shape}, got {tensor.shape}"
                     )
                 state[key] = tensor.to(param.dtype).clone()
-            loaded_state[param] = state
+            if state:
+                # PyTorch's SGD counts no steps: where there is a buffer the first one was made.
+                loaded_state[param] = {"step": 1, **state}
         for group, loaded in zip(self.param_groups, loaded_groups, strict=True):
             group.update(loaded)
         self.state = loaded_state

@@ -66,6 +66,8 @@ class SGD(Optimizer):
         }
         super().__init__(params, defaults)
 
+    state_names = ("step", "momentum_buffer")
+
     def check_group(self, group: Mapping[str, Any]) -> None:
         """Raise `ConfigError` if an option is out of range."""
         for name in ("lr", "momentum", "weight_decay"):
@@ -108,10 +110,9 @@ class SGD(Optimizer):
         for state in states:
             state["step"] += 1
 
-    def state_tensors(self, param: Tensor) -> list[Tensor]:
+    def buffer_names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the momentum buffer, where there is momentum."""
-        has_momentum = self._group_of(param)["momentum"] != 0
-        return [self.init_state(param)["momentum_buffer"]] if has_momentum else []
+        return ("momentum_buffer",) if group["momentum"] != 0 else ()
 
     def rule(self, group: Mapping[str, Any], steps: int) -> dict[str, Any]:
         """Return a compiled step's form of a group's options."""

@@ -49,12 +49,20 @@ fn bytes(array: &Array) -> Vec<u8> {
 /// Writes tensors and metadata to `path`, through a temporary file beside it that is synced and renamed.
 ///
 /// # Errors
-/// `Checkpoint` when the system refuses; the old file is then as it was.
+/// `Checkpoint` when the system refuses, `Config` when `load` would not read so much; an old file is then
+/// as it was.
 pub fn save(
     path: &Path,
     tensors: &BTreeMap<String, Array>,
     metadata: &BTreeMap<String, String>,
 ) -> Result<()> {
+    if tensors.len() > MAX_TENSORS {
+        return Err(Error::Config {
+            argument: "save",
+            expected: format!("at most {MAX_TENSORS} tensors in a file"),
+            got: tensors.len().to_string(),
+        });
+    }
     let data: Vec<(String, Array, Vec<u8>)> =
         tensors.iter().map(|(name, array)| (name.clone(), array.clone(), bytes(array))).collect();
     let mut views = Vec::with_capacity(data.len());
@@ -65,6 +73,15 @@ pub fn save(
     }
     let metadata: HashMap<String, String> = metadata.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
     let serialized = safetensors::serialize(views, Some(metadata)).map_err(|error| corrupt(path, &error))?;
+    // What `load` would refuse must not take the place of a good file.
+    let header = serialized.first_chunk::<8>().map_or(0, |start| u64::from_le_bytes(*start));
+    if header > MAX_HEADER {
+        return Err(Error::Config {
+            argument: "save",
+            expected: format!("at most {MAX_HEADER} bytes of names and metadata"),
+            got: header.to_string(),
+        });
+    }
     write_atomically(path, &serialized).map_err(|source| Error::Checkpoint { path: path.to_owned(), source })
 }
 

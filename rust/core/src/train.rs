@@ -164,6 +164,11 @@ impl Step {
                 trained.push(parameter);
                 found.push(gradient);
             }
+            if trained.is_empty() {
+                return Err(Error::Graph(
+                    "trainer: the loss depends on none of the optimizer's parameters".into(),
+                ));
+            }
             if let Some(limit) = spec.clip_grad_norm {
                 found = clip(&found, limit)?;
             }

@@ -1,6 +1,6 @@
 //! From recorded nodes to a program: leaves are told apart, constants folded, dead nodes left out.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::buffer::Array;
@@ -149,13 +149,13 @@ impl Program {
         uses
     }
 
-    /// Values that nobody reads become constants without a reader; folding leaves them behind.
+    /// Leaves out what no output needs, such as the operands of a folded constant. Before fusion only.
     fn remove_dead(&mut self) {
         let mut live = vec![false; self.metas.len()];
         self.outputs.iter().for_each(|&o| live[o] = true);
         for value in (0..self.metas.len()).rev() {
             if live[value] {
-                for &operand in self.operands(value).to_vec().iter() {
+                for &operand in self.operands(value) {
                     live[operand] = true;
                 }
             }
@@ -181,11 +181,11 @@ impl Program {
 
 /// All ancestors of `outputs`, oldest first.
 fn reachable(outputs: &[Tensor]) -> Vec<Arc<Node>> {
-    let mut seen: HashMap<u64, ()> = HashMap::new();
+    let mut seen = HashSet::new();
     let mut stack: Vec<Arc<Node>> = outputs.iter().map(|t| t.node().clone()).collect();
     let mut nodes = Vec::new();
     while let Some(node) = stack.pop() {
-        if seen.insert(node.id(), ()).is_none() {
+        if seen.insert(node.id()) {
             stack.extend(node.parents().iter().cloned());
             nodes.push(node);
         }
