@@ -43,6 +43,7 @@ class _Compiled(NamedTuple):
     engine: _core.Engine
     score_shape: tuple[int, ...]
     score_dtype: _core.DType
+    updated: list[int]
 
 
 def _options(module: Module) -> dict[str, Any]:
@@ -126,10 +127,12 @@ class Trainer:
         # Predictions of several threads take turns; a callback of a fit may predict too.
         self._reading = threading.RLock()
         self._engines: dict[str, _Compiled] = {}
+        # Numbers of the trained parameters that the present step updates.
+        self._updated: list[int] = []
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave compiled plans behind: they are made anew."""
-        made_anew = ("_lock", "_reading", "_engines")
+        made_anew = ("_lock", "_reading", "_engines", "_updated")
         return {key: value for key, value in self.__dict__.items() if key not in made_anew}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -294,17 +297,19 @@ class Trainer:
         self, engine: _core.Engine, data: Samples, batch: int, order: tuple[int, int] | None, drop_last: bool
     ) -> tuple[float, float, int, int, tuple[int, float] | None]:
         """Run an epoch with the optimizer's present options, and count its steps in the optimizer's state."""
-        groups = self.optimizer.param_groups
-        for group in groups:
+        for group in self.optimizer.param_groups:
             self.optimizer.check_group(group)
-        engine.set_rules([self.optimizer.rule(groups[group], step) for group, step in self._rules()])
+        # A rule for each parameter: their step counts differ where one joined later.
+        members = self._members()
+        steps_of = self.optimizer.steps_of
+        engine.set_rules([self.optimizer.rule(group, steps_of(param)) for group, param in members])
         before = engine.steps_made
         try:
             return engine.epoch(data.tables, batch, 0, data.rows, order, None, drop_last)
         finally:
             made = engine.steps_made - before
-            for param in self._trained():
-                self.optimizer.count_steps(param, made)
+            for number in self._updated:
+                self.optimizer.count_steps(members[number][1], made)
 
     def _is_finite(self) -> bool:
         """Whether no weight is NaN or infinite: the last update of a finite epoch may overflow."""
@@ -430,8 +435,10 @@ class Trainer:
             params = list(self.model.parameters()) if isinstance(self.model, Module) else []
             buffers = list(self.model.buffers()) if isinstance(self.model, Module) else []
             kept = [self.loss, *modules, *params, *buffers, *self._trained(), *self._state_tensors()]
-            cached = _Compiled(key, kept, engine, self._score_shape, self._score_dtype)
+            cached = _Compiled(key, kept, engine, self._score_shape, self._score_dtype, self._updated)
             self._engines[kind] = cached
+        if trains:
+            self._updated = cached.updated
         return cached
 
     def _state_tensors(self) -> list[Tensor]:
@@ -439,11 +446,9 @@ class Trainer:
         return [value for state in states for value in state.values() if isinstance(value, Tensor)]
 
     def _places(self) -> Any:
-        """Return what a step keeps of the optimizer: the number of each parameter's rule, the buffers."""
-        rules = self._rules()
-        numbers = [rules.index(self._rule_key(param)) for param in self._trained()]
+        """Return what a step keeps of the optimizer: its buffers."""
         buffers = [self.optimizer.buffer_names(group) for group in self.optimizer.param_groups]
-        return numbers, buffers, [id(value) for value in self._state_tensors()]
+        return buffers, [id(value) for value in self._state_tensors()]
 
     def _signature(self) -> Any:
         """Return what a compiled step depends on."""
@@ -470,9 +475,7 @@ class Trainer:
                 self.optimizer.check_group(options)
             if not self._trained():
                 raise GraphError("trainer: none of the optimizer's parameters requires a gradient")
-            rules = self._rules()
-            for param in self._trained():
-                number = rules.index(self._rule_key(param))
+            for number, param in enumerate(self._trained()):
                 parameters.append((param, number, self.optimizer.state_tensors(param)))
 
         def step(batch: Tensor, target: Tensor | None = None, weight: Tensor | None = None) -> Any:
@@ -489,7 +492,11 @@ class Trainer:
 
         try:
             with self._mode(training=trains):
-                engine.compile(step, placeholders, parameters, self.clip_grad_norm if trains else None)
+                updated = engine.compile(
+                    step, placeholders, parameters, self.clip_grad_norm if trains else None
+                )
+                if trains:
+                    self._updated = updated
         except BaseException:
             for param in set(self.optimizer.state) - had_state:
                 del self.optimizer.state[param]
@@ -530,19 +537,13 @@ class Trainer:
 
     # Parameters and their rules
 
-    def _trained(self) -> list[Tensor]:
+    def _members(self) -> list[tuple[dict[str, Any], Tensor]]:
+        """Return the parameters that are trained, each with its group."""
         groups = self.optimizer.param_groups
-        return [param for group in groups for param in group["params"] if param.requires_grad]
+        return [(group, param) for group in groups for param in group["params"] if param.requires_grad]
 
-    def _rule_key(self, param: Tensor) -> tuple[int, int]:
-        for number, group in enumerate(self.optimizer.param_groups):
-            if any(param is member for member in group["params"]):
-                return number, self.optimizer.steps_of(param)
-        raise ConfigError("optimizer: the parameter is in no group")
-
-    def _rules(self) -> list[tuple[int, int]]:
-        """Return (group, steps made) of the trained parameters, each once: a rule of the engine each."""
-        return sorted({self._rule_key(param) for param in self._trained()})
+    def _trained(self) -> list[Tensor]:
+        return [param for _, param in self._members()]
 
     def _dtype(self) -> _core.DType:
         params = [param for group in self.optimizer.param_groups for param in group["params"]]

@@ -109,6 +109,7 @@ pub struct Step {
     plan: Plan,
     batch: usize,
     updates: Vec<Update>,
+    updated: Vec<usize>,
     has_loss: bool,
     counts_classes: bool,
 }
@@ -147,13 +148,14 @@ impl Step {
             }
             outputs.push(loss.clone());
         }
-        let mut trained = Vec::new();
+        let (mut trained, mut updated) = (Vec::new(), Vec::new());
         if let (Some(loss), false) = (spec.loss, spec.parameters.is_empty()) {
             let tensors: Vec<Tensor> = spec.parameters.iter().map(|p| p.tensor.clone()).collect();
             let gradients = backward::grad(std::slice::from_ref(loss), &tensors, &[], true, true)?;
             let mut found: Vec<Tensor> = Vec::new();
-            for (parameter, gradient) in spec.parameters.into_iter().zip(gradients) {
+            for (i, (parameter, gradient)) in spec.parameters.into_iter().zip(gradients).enumerate() {
                 let Some(gradient) = gradient else { continue };
+                updated.push(i);
                 if !parameter.tensor.array().is_contiguous() {
                     return Err(Error::Config {
                         argument: "parameters",
@@ -195,12 +197,17 @@ impl Step {
             && labels
                 .is_some_and(|y| y.dtype() == DType::I64 && *y.shape() == Dims::from_slice(&scores[..1]));
         let batch = spec.inputs[0].shape().first().copied().unwrap_or(0);
-        Ok(Step { plan, batch, updates, has_loss: spec.loss.is_some(), counts_classes })
+        Ok(Step { plan, batch, updates, updated, has_loss: spec.loss.is_some(), counts_classes })
     }
 
     /// Names of the compiled instructions.
     pub fn instruction_names(&self) -> Vec<String> {
         self.plan.instruction_names()
+    }
+
+    /// Which of the given parameters are updated: the loss depends on them.
+    pub fn updated(&self) -> &[usize] {
+        &self.updated
     }
 
     /// Rows in a batch.

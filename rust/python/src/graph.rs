@@ -6,6 +6,7 @@ use ferrograd_core::dtype::DType;
 use ferrograd_core::error::{Error, Result as CoreResult};
 use ferrograd_core::graph::{Action, Builtin, Graph, NodeId, Port};
 use ferrograd_core::tensor::Tensor;
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFloat, PyInt, PyList, PyMapping, PyString, PyTuple};
 
@@ -442,6 +443,11 @@ impl PyNode {
     /// Output `index` of a gate with several.
     fn __getitem__(&self, py: Python<'_>, index: usize) -> Result<PyNode> {
         Ok(PyNode { graph: self.graph.clone_ref(py), id: self.id, output: Some(index) })
+    }
+
+    /// How many outputs a gate has is known once it has run: `for part in node` would never end.
+    fn __iter__(&self) -> PyResult<()> {
+        Err(PyTypeError::new_err("a Node is not iterable; pick outputs as node[i]"))
     }
 
     /// A node is one thing however often it was looked up.

@@ -91,7 +91,8 @@ impl PyEngine {
     /// Traces `function(*inputs) -> (scores, loss or None)` and compiles the step for this batch size.
     ///
     /// `parameters` has a tuple (tensor, number of its rule, list of state tensors) for each parameter that is
-    /// updated; none for evaluation.
+    /// updated; none for evaluation. Returns the positions of those that the loss depends on: the others are
+    /// left alone.
     #[pyo3(signature = (function, inputs, parameters, clip_grad_norm = None, fused = true))]
     fn compile(
         &self,
@@ -100,7 +101,7 @@ impl PyEngine {
         parameters: Vec<(Bound<'_, PyTensor>, usize, Vec<Bound<'_, PyTensor>>)>,
         clip_grad_norm: Option<f64>,
         fused: bool,
-    ) -> Result<()> {
+    ) -> Result<Vec<usize>> {
         enter(|| {
             let py = function.py();
             let placeholders: Vec<Tensor> =
@@ -128,9 +129,10 @@ impl PyEngine {
                 };
                 Ok::<_, Failure>(Step::build(&tracing, spec)?)
             })?;
+            let updated = step.updated().to_vec();
             self.with(|state| {
                 state.engine.add(step);
-                Ok(())
+                Ok(updated)
             })
         })
     }

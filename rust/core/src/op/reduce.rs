@@ -98,6 +98,16 @@ impl Reduce {
                 }
                 _ => for_float!("sum", x.dtype(), T => form.fold::<T>(Reduction::Sum, out)),
             },
+            Kind::Max | Kind::Min if x.dtype() == DType::I64 => {
+                let x = form.rows_last()?;
+                let (x, mut out) = (x.read::<i64>(), out.write::<i64>());
+                let mut at = vec![0; out.len()];
+                kernel::arg_rows(self.kind == Kind::Max, out.len(), form.rows, &x, &mut at);
+                for (row, (out, at)) in out.iter_mut().zip(at).enumerate() {
+                    *out = x[row * form.rows + at as usize];
+                }
+                Ok(())
+            }
             Kind::Max => for_float!("amax", x.dtype(), T => form.fold::<T>(Reduction::Max, out)),
             Kind::Min => for_float!("amin", x.dtype(), T => form.fold::<T>(Reduction::Min, out)),
             Kind::LogSumExp => for_float!("logsumexp", x.dtype(), T => {
@@ -354,8 +364,7 @@ impl Tensor {
         if self.dtype().is_float() {
             return self.reduced(kind, op, dims, keepdim);
         }
-        // Exact below 2^53; larger integers are class labels or indices nowhere.
-        self.cast(DType::F64)?.reduced(kind, op, dims, keepdim)?.cast(self.dtype())
+        self.cast(DType::I64)?.reduced(kind, op, dims, keepdim)?.cast(self.dtype())
     }
 
     /// Largest element; the gradient is shared evenly by the winners.
