@@ -1,20 +1,17 @@
 """Checks at the boundary of a training run: arrays that the native side reads in place, options in range."""
 
 import math
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ferrograd._core import ConfigError, DTypeError, ShapeError, Tensor
+from ferrograd._typing import Array, TensorLike
 
-__all__ = ["Array", "TableLike", "as_table", "check_bool", "check_int", "check_number"]
-
-Array: TypeAlias = npt.NDArray[Any]
-TableLike: TypeAlias = Tensor | npt.ArrayLike
+__all__ = ["as_table", "check_bool", "check_int", "check_number"]
 
 
-def as_table(name: str, data: TableLike | None) -> Array:
+def as_table(name: str, data: TensorLike | None) -> Array:
     """Return data as an array of a real dtype that the native side can read; a copy only if it must be."""
     if data is None:
         raise DTypeError(f"{name}: expected an array, got None")

@@ -6,7 +6,8 @@ import numpy as np
 
 from ferrograd import _core
 from ferrograd._core import ConfigError, LabelError, ShapeError
-from ferrograd.checks import Array, TableLike, as_table
+from ferrograd._typing import Array, TensorLike
+from ferrograd.checks import as_table
 
 __all__ = ["Samples", "check_labels", "counts_classes", "inputs", "with_targets", "with_weights"]
 
@@ -30,7 +31,7 @@ class Samples(NamedTuple):
         return len(self.tables) > 1 and self.dtypes[1] == _core.int64 and self.tables[1].ndim == 1
 
 
-def inputs(X: TableLike, dtype: _core.DType, *, allow_empty: bool) -> Samples:
+def inputs(X: TensorLike, dtype: _core.DType, *, allow_empty: bool) -> Samples:
     """Check the inputs; they are converted to `dtype` batch by batch."""
     table = as_table("X", X)
     if table.ndim < 2:
@@ -46,7 +47,7 @@ def inputs(X: TableLike, dtype: _core.DType, *, allow_empty: bool) -> Samples:
     return Samples([table], [dtype])
 
 
-def with_targets(samples: Samples, y: TableLike | None) -> Samples:
+def with_targets(samples: Samples, y: TensorLike | None) -> Samples:
     """Add targets: integers are class numbers, floats take the dtype of the inputs."""
     table = as_table("y", y)
     if table.ndim == 0 or len(table) != samples.rows:
@@ -59,7 +60,7 @@ def with_targets(samples: Samples, y: TableLike | None) -> Samples:
     return Samples([*samples.tables, table], [*samples.dtypes, dtype])
 
 
-def with_weights(samples: Samples, sample_weight: TableLike) -> Samples:
+def with_weights(samples: Samples, sample_weight: TensorLike) -> Samples:
     """Add sample weights."""
     table = as_table("sample_weight", sample_weight)
     if table.shape != (samples.rows,):

@@ -12,9 +12,10 @@ import numpy as np
 
 from ferrograd import _core, checkpoint
 from ferrograd._core import ConfigError, GraphError, ShapeError, Tensor
+from ferrograd._typing import Array, TensorLike
 from ferrograd.autograd import no_grad
 from ferrograd.callbacks import Callback, ConvergenceWarning, EarlyStopping, History, progress_bar
-from ferrograd.checks import Array, TableLike, check_bool, check_int, check_number
+from ferrograd.checks import check_bool, check_int, check_number
 from ferrograd.nn.losses import CrossEntropyLoss, Loss, MulticlassHingeLoss, MultiMarginLoss
 from ferrograd.nn.module import Module
 from ferrograd.optim import Optimizer
@@ -144,15 +145,15 @@ class Trainer:
 
     def fit(
         self,
-        X: TableLike,
-        y: TableLike,
+        X: TensorLike,
+        y: TensorLike,
         *,
         epochs: int = 10,
         batch_size: int = 64,
         shuffle: bool = True,
         seed: int | None = None,
-        sample_weight: TableLike | None = None,
-        validation_data: tuple[TableLike, TableLike] | None = None,
+        sample_weight: TensorLike | None = None,
+        validation_data: tuple[TensorLike, TensorLike] | None = None,
         callbacks: Sequence[Callback] = (),
         progress: bool | str = "auto",
         drop_last: bool = False,
@@ -266,7 +267,7 @@ class Trainer:
                 bar.close()
         return history
 
-    def train_step(self, X: TableLike, y: TableLike) -> float:
+    def train_step(self, X: TensorLike, y: TensorLike) -> float:
         """Make one update with the whole of `X` as a batch.
 
         Parameters
@@ -333,7 +334,7 @@ class Trainer:
 
     # Prediction and evaluation
 
-    def predict(self, X: TableLike, batch_size: int | None = None) -> Array:
+    def predict(self, X: TensorLike, batch_size: int | None = None) -> Array:
         """Return the model's scores in evaluation mode.
 
         Parameters
@@ -362,9 +363,9 @@ class Trainer:
 
     def evaluate(
         self,
-        X: TableLike,
-        y: TableLike,
-        sample_weight: TableLike | None = None,
+        X: TensorLike,
+        y: TensorLike,
+        sample_weight: TensorLike | None = None,
         batch_size: int | None = None,
     ) -> dict[str, float]:
         """Return the loss and, where targets are classes, the accuracy, in evaluation mode.
@@ -558,9 +559,9 @@ class Trainer:
 
     def _data(
         self,
-        X: TableLike,
-        y: TableLike | None,
-        sample_weight: TableLike | None,
+        X: TensorLike,
+        y: TensorLike | None,
+        sample_weight: TensorLike | None,
         *,
         has_targets: bool = True,
         allow_empty: bool = False,
