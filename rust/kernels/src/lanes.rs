@@ -37,6 +37,8 @@ pub trait Real:
     const INFINITY: Self;
     /// The distance from 1 to the next larger value.
     const EPSILON: Self;
+    /// The smallest positive normal value.
+    const MIN_POSITIVE: Self;
     /// Rounds to this type.
     fn from_f64(value: f64) -> Self;
     /// Exact.
@@ -83,6 +85,7 @@ macro_rules! real {
             const NAN: Self = $type::NAN;
             const INFINITY: Self = $type::INFINITY;
             const EPSILON: Self = $type::EPSILON;
+            const MIN_POSITIVE: Self = $type::MIN_POSITIVE;
             #[inline(always)]
             fn from_f64(value: f64) -> Self {
                 value as $type
