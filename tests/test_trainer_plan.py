@@ -447,3 +447,37 @@ def test_momentum_that_is_turned_on_between_steps_is_followed() -> None:
     trainer.train_step(rows, targets)
     # 1 -> 0.8; v = 1.6 -> 0.64; v = 0.8 + 1.28 -> 0.432
     assert weight.item() == pytest.approx(0.432, abs=1e-6)
+
+
+def test_a_parameter_that_the_loss_does_not_reach_is_left_alone_and_joins_later() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 3), nn.Linear(4, 3)
+            self.joined = False
+
+        def forward(self, x: fg.Tensor) -> fg.Tensor:
+            return self.first(x) + self.second(x) if self.joined else self.first(x)
+
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(12, 4)), rng.integers(0, 3, 12)
+    results = []
+    for native in (True, False):
+        fg.manual_seed(0)
+        model = Two().double()
+        optimizer = optim.Adam(model.parameters(), lr=0.1)
+        loss = nn.CrossEntropyLoss()
+        trainer = fg.Trainer(model, loss, optimizer)
+        for step in range(6):
+            model.joined = step >= 3
+            if native:
+                trainer.train_step(x, y)
+            else:
+                optimizer.zero_grad()
+                loss(model(x), y).backward()
+                optimizer.step()
+        results.append([param.numpy() for param in model.parameters()])
+        assert optimizer.steps_of(model.first.weight) == 6
+        assert optimizer.steps_of(model.second.weight) == 3
+    for ours, eager in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, eager, rtol=1e-12, atol=1e-14)
