@@ -18,9 +18,15 @@ use crate::shape::Dims;
 /// One cache line: the start of every storage, so that lane arrays never straddle two.
 pub const ALIGNMENT: usize = 64;
 
+/// Blocks from this size on begin on a page of it and ask for such pages: walking a weight of many megabytes then
+/// misses the table of pages far less often.
+const HUGE_PAGE: usize = 2 << 20;
+
 /// An aligned, zeroed block.
 struct Block {
     start: NonNull<u8>,
+    bytes: usize,
+    allocated: NonNull<u8>,
     layout: Layout,
 }
 
@@ -32,17 +38,29 @@ unsafe impl Sync for Block {}
 impl Block {
     fn new(bytes: usize, shape: &Dims) -> Result<Block> {
         let error = || Error::Memory { bytes, shape: *shape };
-        let layout = Layout::from_size_align(bytes.max(1), ALIGNMENT).map_err(|_| error())?;
+        let alignment = if bytes >= HUGE_PAGE { HUGE_PAGE } else { ALIGNMENT };
+        // Aligned here, because allocators clear memory of a large alignment by hand, while plain zeroed memory
+        // comes from the system untouched.
+        let size = bytes.checked_add(alignment).ok_or_else(error)?;
+        let layout = Layout::from_size_align(size, align_of::<u128>()).map_err(|_| error())?;
         // SAFETY: the layout's size is not zero.
-        let start = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(error)?;
-        Ok(Block { start, layout })
+        let allocated = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(error)?;
+        let offset = allocated.as_ptr().align_offset(alignment);
+        // SAFETY: the layout has room for the offset.
+        let start = unsafe { allocated.add(offset) };
+        #[cfg(target_os = "linux")]
+        if bytes >= HUGE_PAGE {
+            // SAFETY: the range is ours, and the advice changes no contents. Where it is refused, pages are small.
+            unsafe { libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_HUGEPAGE) };
+        }
+        Ok(Block { start, bytes, allocated, layout })
     }
 }
 
 impl Drop for Block {
     fn drop(&mut self) {
         // SAFETY: allocated in `new` with this layout.
-        unsafe { dealloc(self.start.as_ptr(), self.layout) }
+        unsafe { dealloc(self.allocated.as_ptr(), self.layout) }
     }
 }
 
@@ -124,7 +142,7 @@ impl Arena {
     /// the plan sees to it that nothing uses one while another is written.
     pub fn array(&self, offset: usize, dtype: DType, shape: Dims) -> Array {
         let bytes = shape.elements() * dtype.size();
-        assert!(offset.is_multiple_of(dtype.size()) && offset + bytes <= self.block.layout.size());
+        assert!(offset.is_multiple_of(dtype.size()) && offset + bytes <= self.block.bytes);
         Array::over(Storage::new(self.block.clone(), offset, bytes), dtype, shape)
     }
 }

@@ -167,13 +167,16 @@ impl Step {
         for_float!("accuracy", scores.dtype(), T => {
             let scores = scores.read::<T>();
             let rows = scores.chunks_exact(classes).zip(labels.iter());
-            Ok(rows.filter(|(row, label)| first_largest(row) as i64 == **label).count())
+            Ok(rows.filter(|(row, label)| is_first_largest(row, **label)).count())
         })
     }
 }
 
-fn first_largest<T: PartialOrd>(row: &[T]) -> usize {
-    (1..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best })
+/// Whether the label's score is the largest, and the first of those. All are compared, without a branch.
+fn is_first_largest<T: PartialOrd + Copy>(row: &[T], label: i64) -> bool {
+    let Some(&own) = usize::try_from(label).ok().and_then(|label| row.get(label)) else { return false };
+    let (before, after) = row.split_at(label as usize);
+    before.iter().fold(true, |all, &v| all & (v < own)) & !after.iter().fold(false, |any, &v| any | (v > own))
 }
 
 /// The gradient as updates walk it: row-major. A transposed product, which is what a weight of shape
@@ -301,7 +304,8 @@ impl Engine {
         let mut current = None;
         for (number, rows) in order.chunks(batch.max(1)).enumerate() {
             let found = self.steps.iter().position(|s| s.batch == rows.len());
-            let index = found.ok_or_else(|| Error::Graph(format!("plan: no step for {} rows", rows.len())))?;
+            let index =
+                found.ok_or_else(|| Error::Graph(format!("plan: no step for {} rows", rows.len())))?;
             // Each step has the parameters packed for itself.
             if let Some(other) = current.replace(index).filter(|&other| other != index) {
                 self.steps[other].plan.store()?;

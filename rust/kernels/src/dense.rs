@@ -4,7 +4,7 @@ use crate::elementwise::function as f;
 use crate::elementwise::walk::{Map, Zip};
 use crate::elementwise::{Binary, Unary, activate_inline};
 use crate::gemm::Epilogue;
-use crate::gemm::panels::{Finish, Tile};
+use crate::gemm::panels::{Finish, Tile, TileMap};
 use crate::lanes::Lanes;
 use crate::math::Math;
 
@@ -110,14 +110,71 @@ fn load_padded<T: Math>(x: &[T], at: usize) -> T::Lanes {
     T::Lanes::load(&padded)
 }
 
+/// `f(x + bias)`
+#[derive(Clone, Copy)]
+struct AddThen<'a, T, F>(&'a [T], F);
+
+impl<T: Math, F: Map<T, T>> TileMap<T> for AddThen<'_, T, F> {
+    type Common = T::Lanes;
+    #[inline(always)]
+    fn common(self, column: usize) -> T::Lanes {
+        load_padded(self.0, column)
+    }
+    #[inline(always)]
+    fn apply(self, _row: usize, _column: usize, bias: T::Lanes, x: T::Lanes) -> T::Lanes {
+        x.add(bias).map(|x| self.1.apply(x))
+    }
+}
+
+/// `f(x)`
+#[derive(Clone, Copy)]
+struct Only<F>(F);
+
+impl<T: Math, F: Map<T, T>> TileMap<T> for Only<F> {
+    type Common = ();
+    #[inline(always)]
+    fn common(self, _column: usize) {}
+    #[inline(always)]
+    fn apply(self, _row: usize, _column: usize, (): (), x: T::Lanes) -> T::Lanes {
+        x.map(|x| self.0.apply(x))
+    }
+}
+
+/// `f(x, y)` for the element of y at the same place.
+#[derive(Clone, Copy)]
+struct With<'a, T, F> {
+    y: &'a [T],
+    stride: usize,
+    f: F,
+}
+
+impl<T: Math, F: Zip<T, T, T>> TileMap<T> for With<'_, T, F> {
+    type Common = ();
+    #[inline(always)]
+    fn common(self, _column: usize) {}
+    #[inline(always)]
+    fn apply(self, row: usize, column: usize, (): (), x: T::Lanes) -> T::Lanes {
+        x.zip(load_padded(self.y, row * self.stride + column), |x, y| self.f.apply(x, y))
+    }
+}
+
+/// `x`
+#[derive(Clone, Copy)]
+struct Same;
+
+impl<T> Map<T, T> for Same {
+    #[inline(always)]
+    fn apply(self, x: T) -> T {
+        x
+    }
+}
+
 impl<T: Math> Layer<'_, T> {
     #[inline(always)]
     fn activate(&self, mut tile: Tile<'_, T>, f: impl Map<T, T>) {
         match self.bias {
-            Some(bias) => {
-                tile.map(|column| load_padded(bias, column), |_, _, b, x| x.add(b).map(|x| f.apply(x)));
-            }
-            None => tile.map(|_| (), |_, _, (), x| x.map(|x| f.apply(x))),
+            Some(bias) => tile.map(AddThen(bias, f)),
+            None => tile.map(Only(f)),
         }
     }
 }
@@ -128,8 +185,8 @@ impl<T: Math> Finish<T> for Layer<'_, T> {
         let t = T::from_f64;
         match self.then {
             Then::Nothing => {
-                if let Some(bias) = self.bias {
-                    tile.map(|column| load_padded(bias, column), |_, _, b, x| x.add(b));
+                if self.bias.is_some() {
+                    self.activate(tile, Same);
                 }
             }
             Then::Activate(op) => match op {
@@ -144,12 +201,7 @@ impl<T: Math> Finish<T> for Layer<'_, T> {
                 other => unreachable!("{other:?} is no activation"),
             },
             Then::Derivative(op, y, stride) => {
-                with_derivative!(op, T, f => tile.map(
-                    |_| (),
-                    |row, column, (), g| {
-                        g.zip(load_padded(y, row * stride + column), |g, y| f.apply(g, y))
-                    },
-                ));
+                with_derivative!(op, T, f => tile.map(With { y, stride, f }));
             }
         }
     }
@@ -179,7 +231,17 @@ mod tests {
                 }
                 activate(op, &mut plain);
                 let mut fused = vec![0.0; m * n];
-                gemm(m, n, k, a, b, &mut fused, n, false, &Dense { bias: Some(&bias), activation: Some(op), derivative: None });
+                gemm(
+                    m,
+                    n,
+                    k,
+                    a,
+                    b,
+                    &mut fused,
+                    n,
+                    false,
+                    &Dense { bias: Some(&bias), activation: Some(op), derivative: None },
+                );
                 assert_eq!(fused, plain, "{level} {op:?}");
             }
         }

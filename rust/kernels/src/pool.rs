@@ -1,11 +1,13 @@
 //! The one place that knows threads: a persistent pool that runs the tasks of one region at a time.
 //!
-//! A region is `parallel(tasks, body)`. The caller and the workers claim task numbers from one cursor;
-//! who runs a task is not fixed, so a body must not let results depend on it. Nothing is allocated per
-//! region. A caller that finds the pool in use (nested or by another thread) runs its tasks itself.
+//! A region is `parallel(tasks, body)`. Each thread begins with its own share of the task numbers, the same in
+//! every region of as many tasks, so that what it wrote is still in its caches; then it helps the others. Who runs
+//! a task is not fixed, so a body must not let results depend on it. Nothing is allocated per region. A caller
+//! that finds the pool in use (nested or by another thread) runs its tasks itself.
 
 use std::any::Any;
 use std::cell::UnsafeCell;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +16,7 @@ use std::time::{Duration, Instant};
 
 /// How long a thread waits actively: longer than the gaps between the regions of a training step,
 /// shorter than a time slice that another process could use.
-const SPIN: Duration = Duration::from_micros(30);
+const SPIN: Duration = Duration::from_micros(100);
 
 /// 0 until it is asked for or set.
 static THREADS: AtomicUsize = AtomicUsize::new(0);
@@ -140,10 +142,11 @@ struct Pool {
     workers: Vec<(JoinHandle<()>, Arc<AtomicBool>)>,
 }
 
-/// What the caller and the workers of a pool share. The cursor, the gate and the rest are on cache
+/// What the caller and the workers of a pool share. The cursors, the gate and the rest are on cache
 /// lines of their own.
 struct Shared {
-    cursor: Aligned<AtomicUsize>,
+    /// The next task of each thread's share.
+    cursors: Box<[Aligned<AtomicUsize>]>,
     /// Epoch in the upper half, `OPEN`, and the number of workers inside.
     gate: Aligned<AtomicU64>,
     region: UnsafeCell<Work>,
@@ -174,7 +177,7 @@ impl Pool {
     fn new(process: u32, threads: usize) -> Pool {
         let idle: &'static (dyn Fn(usize) + Sync) = &|_| {};
         let shared = Arc::new(Shared {
-            cursor: Aligned(AtomicUsize::new(0)),
+            cursors: (0..threads).map(|_| Aligned(AtomicUsize::new(0))).collect(),
             gate: Aligned(AtomicU64::new(0)),
             region: UnsafeCell::new(Work { tasks: 0, body: idle, caller: None }),
             caller_waits: AtomicBool::new(false),
@@ -189,7 +192,7 @@ impl Pool {
                 let its_sleeps = sleeps.clone();
                 thread::Builder::new()
                     .name(format!("ferrograd-{i}"))
-                    .spawn(move || work(&shared, &its_sleeps, spin))
+                    .spawn(move || work(&shared, i, &its_sleeps, spin))
                     .ok()
                     .map(|handle| (handle, sleeps))
             })
@@ -208,7 +211,9 @@ impl Pool {
                 std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(body);
             (*region).caller = Some(thread::current());
         }
-        shared.cursor.0.store(0, Ordering::Relaxed);
+        for (thread, cursor) in shared.cursors.iter().enumerate() {
+            cursor.0.store(shared.share(thread, tasks).start, Ordering::Relaxed);
+        }
         let epoch = shared.gate.0.load(Ordering::Relaxed) & !(EPOCH - 1);
         shared.gate.0.store(epoch.wrapping_add(EPOCH) | OPEN, Ordering::SeqCst);
         // Pairs with the fence before a worker's last look: it sees the gate or we see it sleep.
@@ -218,7 +223,7 @@ impl Pool {
                 handle.thread().unpark();
             }
         }
-        shared.claim(tasks, body);
+        shared.claim(0, tasks, body);
         // Workers that have not come by now stay out, so a parked one delays nobody.
         let inside = shared.gate.0.fetch_and(!OPEN, Ordering::AcqRel) & (OPEN - 1);
         if inside > 0 {
@@ -259,19 +264,30 @@ impl Drop for Pool {
 }
 
 impl Shared {
+    /// The tasks that a thread begins with.
+    fn share(&self, thread: usize, tasks: usize) -> Range<usize> {
+        let threads = self.cursors.len();
+        tasks * thread / threads..tasks * (thread + 1) / threads
+    }
+
     /// Runs tasks until none is left, and keeps the first panic for the caller.
-    fn claim(&self, tasks: usize, body: &(dyn Fn(usize) + Sync)) {
+    fn claim(&self, thread: usize, tasks: usize, body: &(dyn Fn(usize) + Sync)) {
+        let threads = self.cursors.len();
         let result = catch_unwind(AssertUnwindSafe(|| {
-            loop {
-                let task = self.cursor.0.fetch_add(1, Ordering::Relaxed);
-                if task >= tasks {
-                    break;
+            for other in (thread..threads).chain(0..thread) {
+                let (cursor, end) = (&self.cursors[other].0, self.share(other, tasks).end);
+                // Looked at first: a counter that is only read stays in every cache.
+                while cursor.load(Ordering::Relaxed) < end {
+                    let task = cursor.fetch_add(1, Ordering::Relaxed);
+                    if task >= end {
+                        break;
+                    }
+                    body(task);
                 }
-                body(task);
             }
         }));
         if let Err(payload) = result {
-            self.cursor.0.store(tasks, Ordering::Relaxed);
+            self.cursors.iter().for_each(|cursor| cursor.0.store(tasks, Ordering::Relaxed));
             self.panic.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(payload);
         }
     }
@@ -301,7 +317,7 @@ impl Shared {
 }
 
 /// A worker's life.
-fn work(shared: &Shared, sleeps: &AtomicBool, spin: Duration) {
+fn work(shared: &Shared, thread: usize, sleeps: &AtomicBool, spin: Duration) {
     let mut epoch = 0;
     loop {
         let is_called = || shared.is_open_after(epoch) || shared.is_over.load(Ordering::Relaxed);
@@ -326,7 +342,7 @@ fn work(shared: &Shared, sleeps: &AtomicBool, spin: Duration) {
                 let region = &*shared.region.get();
                 (region.tasks, &*region.body, region.caller.clone())
             };
-            shared.claim(tasks, body);
+            shared.claim(thread, tasks, body);
             shared.leave(caller);
         }
     }

@@ -28,8 +28,8 @@ pub struct Dense {
 impl Dense {
     pub(crate) fn name(&self) -> String {
         let mut name = "matmul".to_owned();
-        let activation = self.activation.map(|op| elementwise::unary_name(op));
-        let derivative = self.derivative.map(|op| elementwise::binary_name(op));
+        let activation = self.activation.map(elementwise::unary_name);
+        let derivative = self.derivative.map(elementwise::binary_name);
         for part in self.bias.then_some("bias").into_iter().chain(activation).chain(derivative) {
             name += "+";
             name += part;
@@ -112,7 +112,14 @@ pub(super) fn run_dense(dense: &Dense, inputs: &[&Array], out: &Array) -> Result
 }
 
 /// As [`run_dense`] or [`run`], for a right operand that is packed. Rows of the result may be padded.
-pub(crate) fn run_packed(dense: &Dense, inputs: &[&Array], layout: &Panels, packed: &Array, out: &Array) -> Result<()> {
+pub(crate) fn run_packed(
+    dense: &Dense,
+    inputs: &[&Array],
+    layout: &Panels,
+    packed: &Array,
+    out: &Array,
+    threads: usize,
+) -> Result<()> {
     for_float!("dense", out.dtype(), T => {
         let x = inputs[0];
         let (rows, a) = (x.shape()[0], x.read::<T>());
@@ -127,8 +134,8 @@ pub(crate) fn run_packed(dense: &Dense, inputs: &[&Array], layout: &Panels, pack
         };
         let layer = kernel::Layer { bias: bias.as_deref(), then };
         let stride = out.row_stride();
-        let panels = 0..layout.count();
-        panels::multiply_panels(rows, a, &packed.read::<T>(), layout, panels, &mut out.write::<T>(), stride, &layer);
+        let (packed, mut c) = (packed.read::<T>(), out.write::<T>());
+        panels::multiply_panels(rows, a, &packed, layout, &mut c, stride, &layer, threads);
         Ok(())
     })
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use ferrograd_kernels::gemm::panels::GRADIENT_ROWS;
+use ferrograd_kernels::gemm::panels::{GRADIENT_ROWS, cut};
 use ferrograd_kernels::pool;
 
 use super::fuse;
@@ -64,10 +64,11 @@ pub(super) fn compile(mut program: Program, trained: Vec<Trained>, fused: bool) 
         fuse::fuse(&mut program);
     }
     let views = Views::new(&program, &none)?;
-    let rows = program.definitions.iter().zip(&program.metas).find_map(|(definition, meta)| match definition {
-        Definition::Leaf(Leaf::Input(_)) => meta.shape.first().copied(),
-        _ => None,
-    });
+    let rows =
+        program.definitions.iter().zip(&program.metas).find_map(|(definition, meta)| match definition {
+            Definition::Leaf(Leaf::Input(_)) => meta.shape.first().copied(),
+            _ => None,
+        });
     let schedule = |program: &Program, views: &Views| match rows {
         Some(rows) if fused => Schedule::by_rows(program, views, rows),
         _ => Schedule::sequential(program, views),
@@ -83,7 +84,8 @@ pub(super) fn compile(mut program: Program, trained: Vec<Trained>, fused: bool) 
     // Without the absorbed gradients fewer values are outputs.
     let shown = program.outputs.len() - trained.len();
     let mut kept: Vec<ValueId> = gradients.iter().flatten().flat_map(|&(_, a, d)| [a, d]).collect();
-    let left = trained.iter().zip(&gradients).filter(|(_, g)| g.is_none()).map(|(t, _)| program.outputs[t.output]);
+    let left =
+        trained.iter().zip(&gradients).filter(|(_, g)| g.is_none()).map(|(t, _)| program.outputs[t.output]);
     let left: Vec<ValueId> = left.collect();
     let all = std::mem::take(&mut program.outputs);
     program.outputs = all[..shown].iter().copied().chain(left).collect();
@@ -95,7 +97,10 @@ pub(super) fn compile(mut program: Program, trained: Vec<Trained>, fused: bool) 
         // Perhaps seen through a reshape.
         let value = views.owner[all[trained.output]];
         let is_reduction = matches!(program.definitions[value], Definition::Op { op: Op::Reduce(_), .. });
-        if is_reduction && uses[value] == 1 && schedule.phase[value].is_some_and(|phase| phase % 2 == 0) {
+        if is_reduction
+            && uses[value] == 1
+            && schedule.phase[value].is_some_and(|phase| phase.is_multiple_of(2))
+        {
             is_moved[value] = true;
             kept.extend(program.operands(value));
         }
@@ -106,14 +111,16 @@ pub(super) fn compile(mut program: Program, trained: Vec<Trained>, fused: bool) 
     let owner = views.owner.clone();
     let placement = memory::place(&program, views, &schedule, &kept)?;
 
-    let cost = products.cost(&program) + gradients.iter().flatten().map(|g| products.size(g.0) * rows.unwrap_or(1)).sum::<usize>();
+    let cost = products.cost(&program)
+        + gradients.iter().flatten().map(|g| products.size(g.0) * rows.unwrap_or(1)).sum::<usize>();
     let threads = if cost < PARALLEL_COST { 1 } else { pool::num_threads() };
     let mut builder = Builder { program, schedule, placement, padded, products, names: Vec::new() };
-    let (mut tasks, mut updates) = (Vec::new(), Vec::new());
+    let mut shares: Vec<Vec<(usize, Task)>> = (0..threads).map(|_| Vec::new()).collect();
+    let mut updates = Vec::new();
     for (trained, gradient) in trained.into_iter().zip(&gradients) {
         let value = all[trained.output];
         match *gradient {
-            Some((weight, a, d)) => builder.add_blocks((weight, a, d), trained.rule, threads, cost, &mut tasks),
+            Some((weight, a, d)) => builder.add_blocks((weight, a, d), trained.rule, cost, &mut shares),
             None => {
                 let update = Update {
                     weight: trained.weight,
@@ -123,21 +130,27 @@ pub(super) fn compile(mut program: Program, trained: Vec<Trained>, fused: bool) 
                 };
                 let source = owner[value];
                 if is_moved[source] {
-                    let instruction = builder.instruction(source, None);
+                    let instruction = builder.instruction(source, None, 1);
                     builder.names.push(format!("{}+update", builder.name(source)));
-                    tasks.push((0, Task::Small(Box::new((instruction, update)))));
+                    let least = shares.iter_mut().min_by_key(|share| share.len()).expect("a thread");
+                    least.push((0, Task::Small(Box::new((instruction, update)))));
                 } else {
                     updates.push(update);
                 }
             }
         }
     }
-    // The longest first.
-    tasks.sort_by_key(|(cost, _)| std::cmp::Reverse(*cost));
-    let tasks = tasks.into_iter().map(|(_, task)| task).collect();
+    let length = shares.iter().map(Vec::len).max().unwrap_or(0);
+    let tasks = shares.into_iter().flat_map(|mut share| {
+        // The longest first.
+        share.sort_by_key(|(cost, _)| std::cmp::Reverse(*cost));
+        let fill = length - share.len();
+        share.into_iter().map(|(_, task)| task).chain((0..fill).map(|_| Task::Nothing))
+    });
+    let tasks = tasks.collect();
     let update_names = std::mem::take(&mut builder.names);
     let phases = (0..builder.schedule.count)
-        .filter_map(|number| builder.phase(number, &is_moved, rows.unwrap_or(1), threads))
+        .flat_map(|number| builder.phases(number, &is_moved, rows.unwrap_or(1), threads))
         .collect();
     let mut names = builder.names;
     names.extend(update_names);
@@ -145,7 +158,17 @@ pub(super) fn compile(mut program: Program, trained: Vec<Trained>, fused: bool) 
     let outputs = all[..shown].iter().map(|&o| builder.placement.array(o).clone()).collect();
     let gradients = all[shown..].iter().map(|&o| builder.placement.arrays[o].clone()).collect();
     let inputs = builder.placement.inputs;
-    Ok(Plan { phases, tasks, updates, weights: builder.products.weights, inputs, outputs, gradients, names, threads })
+    Ok(Plan {
+        phases,
+        tasks,
+        updates,
+        weights: builder.products.weights,
+        inputs,
+        outputs,
+        gradients,
+        names,
+        threads,
+    })
 }
 
 /// The products of by-row phases whose right operand is a leaf.
@@ -159,7 +182,8 @@ fn find_products(program: &Program, views: &Views, schedule: &Schedule) -> Resul
             continue;
         };
         let (leaf, view) = (views.owner[operands[1]], &views.stand_ins[operands[1]]);
-        let Definition::Leaf(Leaf::External(array) | Leaf::Constant(array)) = &program.definitions[leaf] else {
+        let Definition::Leaf(Leaf::External(array) | Leaf::Constant(array)) = &program.definitions[leaf]
+        else {
             continue;
         };
         if array.shape().rank() != 2 || view.shape().elements() != array.shape().elements() {
@@ -220,7 +244,9 @@ impl Products {
             Definition::Op { op: Op::Permute(_), operands } => (operands[0], true),
             _ => (output, false),
         };
-        let Definition::Op { op: Op::MatMul, operands } = &program.definitions[gradient] else { return Ok(None) };
+        let Definition::Op { op: Op::MatMul, operands } = &program.definitions[gradient] else {
+            return Ok(None);
+        };
         let &[left, right] = &operands[..] else { return Ok(None) };
         let is_ours = |leaf: &ValueId| match &program.definitions[*leaf] {
             Definition::Leaf(Leaf::External(array)) => {
@@ -239,13 +265,14 @@ impl Products {
             program.metas[value].shape.rank() == 2 && schedule.is_by_rows(views.owner[value])
         };
         let reads = |value: ValueId| {
-            program.operands(value).iter().filter(|&&o| views.owner[o] == leaf && views.owner[value] == value).count()
+            program
+                .operands(value)
+                .iter()
+                .filter(|&&o| views.owner[o] == leaf && views.owner[value] == value)
+                .count()
         };
-        let only_products = (0..program.metas.len()).all(|value| match (reads(value), self.of[value]) {
-            (0, _) => true,
-            (1, Some(_)) => true,
-            _ => false,
-        });
+        let only_products = (0..program.metas.len())
+            .all(|value| reads(value) == 0 || reads(value) == 1 && self.of[value].is_some());
         let sharing = (0..program.metas.len()).filter(|&value| match &program.definitions[value] {
             Definition::Leaf(Leaf::External(array)) => array.shares_storage(&trained.weight),
             _ => false,
@@ -287,59 +314,83 @@ struct Builder {
 }
 
 impl Builder {
-    /// Updates of the blocks of a weight, in about as many tasks as its share of the step's cost asks for.
+    /// Updates of the blocks of a weight, in about as many tasks as its share of the step's cost asks for. A thread
+    /// gets the panels that it also takes in a product that is split by panels.
     fn add_blocks(
         &mut self,
         (weight, a, d): (usize, ValueId, ValueId),
         rule: usize,
-        threads: usize,
         total: usize,
-        tasks: &mut Vec<(usize, Task)>,
+        shares: &mut [Vec<(usize, Task)>],
     ) {
+        self.names.push("matmul+update".into());
+        let threads = shares.len();
         let layout = self.products.weights[weight].packed.layout;
         let (a, d) = (self.placement.array(a).clone(), self.placement.array(d).clone());
         let blocks = layout.k().div_ceil(GRADIENT_ROWS);
         let cost = layout.k() * layout.n() * a.shape()[0];
-        let wanted = if threads == 1 { 1 } else { (cost * threads * TASKS_PER_THREAD).div_ceil(total.max(1)) };
-        let by_rows = wanted.min(blocks);
-        let by_panels = wanted.div_ceil(by_rows).min(layout.count());
-        self.names.push("matmul+update".into());
-        for i in 0..by_rows {
-            let part = |blocks: usize, parts: usize, i: usize| blocks * i / parts;
-            let row = |i: usize| (part(blocks, by_rows, i) * GRADIENT_ROWS).min(layout.k());
-            for j in 0..by_panels {
-                let panels = part(layout.count(), by_panels, j)..part(layout.count(), by_panels, j + 1);
+        let by_panels = threads.min(layout.count());
+        let tasks = if threads == 1 { 1 } else { (cost * TASKS_PER_THREAD).div_ceil(total.max(1)) };
+        let by_rows =
+            if by_panels < threads { tasks * threads.div_ceil(by_panels) } else { tasks }.clamp(1, blocks);
+        let row = |i: usize| (blocks * i / by_rows * GRADIENT_ROWS).min(layout.k());
+        for i in 0..by_panels {
+            for j in 0..by_rows {
                 let source = (weight, &self.products.weights[weight]);
-                let block = BlockUpdate::new(source, rule, (&a, &d), panels, row(i)..row(i + 1));
-                tasks.push((block.cost(), Task::Block(block)));
+                let panels = cut(layout.count(), by_panels, i);
+                let block = BlockUpdate::new(source, rule, (&a, &d), panels, row(j)..row(j + 1));
+                let thread =
+                    if by_panels < threads { (i * by_rows + j) * threads / (by_panels * by_rows) } else { i };
+                shares[thread].push((block.cost(), Task::Block(block)));
             }
         }
     }
 
-    fn phase(&mut self, number: usize, moved: &[bool], rows: usize, threads: usize) -> Option<Phase> {
+    /// What runs in a phase: by rows, interrupted by products that are split by panels.
+    fn phases(&mut self, number: usize, is_moved: &[bool], rows: usize, threads: usize) -> Vec<Phase> {
         let values: Vec<ValueId> = (0..self.program.metas.len())
-            .filter(|&v| self.schedule.phase[v] == Some(number) && !moved[v])
+            .filter(|&v| self.schedule.phase[v] == Some(number) && !is_moved[v])
             .filter(|&v| !matches!(self.program.definitions[v], Definition::Written))
             .collect();
-        if values.is_empty() {
-            return None;
-        }
         for &value in &values {
             if !matches!(self.program.definitions[value], Definition::Leaf(_)) {
                 self.names.push(self.name(value));
             }
         }
-        if number % 2 == 0 {
-            return Some(Phase::Whole(values.iter().map(|&v| self.instruction(v, None)).collect()));
+        if number.is_multiple_of(2) {
+            let instructions: Vec<_> = values.iter().map(|&v| self.instruction(v, None, threads)).collect();
+            return if instructions.is_empty() { Vec::new() } else { vec![Phase::Whole(instructions)] };
         }
-        let least = rows.div_ceil(BLOCK_ROWS).next_multiple_of(threads);
-        let blocks = least.min((rows / LEAST_ROWS).max(1));
-        let block = |i: usize| rows * i / blocks..rows * (i + 1) / blocks;
-        Some(Phase::Rows(
-            (0..blocks)
-                .map(|i| values.iter().map(|&v| self.instruction(v, Some(block(i)))).collect())
-                .collect(),
-        ))
+        let mut phases = Vec::new();
+        for part in values.chunk_by(|&a, &b| !self.is_by_panels(a, threads) && !self.is_by_panels(b, threads))
+        {
+            if self.is_by_panels(part[0], threads) {
+                phases.push(Phase::Whole(vec![self.instruction(part[0], None, threads)]));
+                continue;
+            }
+            let least = rows.div_ceil(BLOCK_ROWS).next_multiple_of(threads);
+            let blocks = least.min((rows / LEAST_ROWS).max(1));
+            let block =
+                |i: usize| part.iter().map(|&v| self.instruction(v, Some(cut(rows, blocks, i)), 1)).collect();
+            phases.push(Phase::Rows((0..blocks).map(block).collect()));
+        }
+        phases
+    }
+
+    /// Whether threads split a product by the panels of its weight: where the weight has more elements than its
+    /// operand and result, it moves less between their caches.
+    fn is_by_panels(&self, value: ValueId, threads: usize) -> bool {
+        let Some(product) = self.products.of[value] else { return false };
+        let weight = &self.products.weights[product.weight];
+        let layout = match &weight.transposed {
+            Some(packed) if product.transposed => packed.layout,
+            _ => weight.packed.layout,
+        };
+        let rows = self.program.metas[value].shape[0];
+        threads > 1
+            && layout.count() >= threads
+            && rows * (layout.k() + layout.n()) < layout.k() * layout.n()
+            && rows * layout.k() * layout.n() >= PARALLEL_COST
     }
 
     fn name(&self, value: ValueId) -> String {
@@ -352,7 +403,7 @@ impl Builder {
     }
 
     /// The instruction of a value for all rows or a block of them.
-    fn instruction(&self, value: ValueId, rows: Option<Range<usize>>) -> Instruction {
+    fn instruction(&self, value: ValueId, rows: Option<Range<usize>>, threads: usize) -> Instruction {
         use super::rows::Use;
         let placement = &self.placement;
         let result = |value: ValueId| match &rows {
@@ -376,11 +427,12 @@ impl Builder {
         let action = match (&self.program.definitions[value], self.products.of[value]) {
             (Definition::Op { op, .. }, Some(Product { weight, transposed })) => {
                 operands.remove(1);
-                if let (true, Some(rows)) = (self.padded[value], &rows) {
-                    output = placement.frame(value, rows.clone());
+                if self.padded[value] {
+                    let all = 0..output.shape()[0];
+                    output = placement.frame(value, rows.clone().unwrap_or(all));
                 }
                 let dense = if let Op::Dense(dense) = op { *dense } else { Dense::default() };
-                Action::Product { dense, weight, transposed }
+                Action::Product { dense, weight, transposed, threads }
             }
             (Definition::Op { op, .. }, None) => Action::Op(op.clone()),
             (Definition::LossWithGradient { loss, gradient, .. }, _) => {

@@ -46,7 +46,9 @@ fn dense(program: &mut Program) {
                     continue;
                 }
                 let dense = match &program.definitions[operand] {
-                    Definition::Op { op: Op::MatMul, .. } => Dense { activation: Some(op), ..Dense::default() },
+                    Definition::Op { op: Op::MatMul, .. } => {
+                        Dense { activation: Some(op), ..Dense::default() }
+                    }
                     Definition::Op { op: Op::Dense(dense), .. } if dense.activation.is_none() => {
                         Dense { activation: Some(op), ..*dense }
                     }

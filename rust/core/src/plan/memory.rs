@@ -36,8 +36,7 @@ impl Placement {
             Some(offset) if self.is_by_rows[owner] => {
                 let pitch = self.array(owner).row_stride();
                 let start = offset + rows.start * pitch * full.dtype().size();
-                let block =
-                    self.arena.array(start, full.dtype(), Dims::from_slice(&[rows.len() * pitch]));
+                let block = self.arena.array(start, full.dtype(), Dims::from_slice(&[rows.len() * pitch]));
                 block.view(shape, *full.strides(), full.offset())
             }
             _ => full.view(shape, *full.strides(), full.offset() + rows.start * full.strides()[0]),
@@ -91,8 +90,11 @@ impl Views {
                 None if padded[value] => {
                     let (rows, width) = (meta.shape[0], meta.shape[1]);
                     let pitch = padded_width(width, meta.dtype.size());
-                    Array::zeros(meta.dtype, Dims::from_slice(&[rows * pitch]))?
-                        .view(meta.shape, Dims::from_slice(&[pitch, 1]), 0)
+                    Array::zeros(meta.dtype, Dims::from_slice(&[rows * pitch]))?.view(
+                        meta.shape,
+                        Dims::from_slice(&[pitch, 1]),
+                        0,
+                    )
                 }
                 None => Array::zeros(meta.dtype, meta.shape)?,
             });
@@ -108,12 +110,17 @@ fn padded_width(width: usize, size: usize) -> usize {
 
 /// Which values get padded rows: matrices that fused products write or that are gathered, and that are read by
 /// instructions which take any strides.
-pub(super) fn padded(program: &Program, views: &Views, schedule: &Schedule, is_product: &[bool]) -> Vec<bool> {
+pub(super) fn padded(
+    program: &Program,
+    views: &Views,
+    schedule: &Schedule,
+    is_product: &[bool],
+) -> Vec<bool> {
     let count = program.metas.len();
     let mut padded: Vec<bool> = (0..count)
         .map(|value| {
-            let is_source = is_product[value]
-                || matches!(program.definitions[value], Definition::Leaf(Leaf::Input(_)));
+            let is_source =
+                is_product[value] || matches!(program.definitions[value], Definition::Leaf(Leaf::Input(_)));
             let meta = &program.metas[value];
             is_source && schedule.is_by_rows(value) && meta.shape.rank() == 2 && meta.dtype.is_float()
         })
@@ -182,8 +189,9 @@ pub(super) fn place(
         let phase = schedule.phase[value].unwrap_or(0);
         // Inside an odd phase blocks are at different instructions: bytes are free when it is over.
         alive.retain(|&other| {
-            let is_free =
-                if last[other].0 == phase { phase % 2 == 0 && last[other].1 < writer[value] } else { last[other].0 < phase };
+            let (last_phase, reader) = last[other];
+            let is_free = last_phase < phase
+                || last_phase == phase && phase.is_multiple_of(2) && reader < writer[value];
             if let (true, Some(offset)) = (is_free, offsets[other]) {
                 free.give(offset, size(other));
             }

@@ -16,7 +16,7 @@ use crate::op::{Dense, Loss, Op, run_packed};
 /// A compiled program.
 pub struct Plan {
     pub(super) phases: Vec<Phase>,
-    /// Updates that one thread makes, the longest first.
+    /// Updates that one thread makes: the share of each thread, all of one length, one after the other.
     pub(super) tasks: Vec<Task>,
     /// Updates that are spread over the threads.
     pub(super) updates: Vec<Update>,
@@ -46,8 +46,13 @@ pub(super) struct Instruction {
 pub(super) enum Action {
     Op(Op),
     LossWithGradient(Loss, Array),
-    /// A product with a packed weight, which is not among the operands.
-    Product { dense: Dense, weight: usize, transposed: bool },
+    /// A product with a packed weight, which is not among the operands, on so many threads.
+    Product {
+        dense: Dense,
+        weight: usize,
+        transposed: bool,
+        threads: usize,
+    },
     /// These rows of the batch of an input.
     Gather(usize, Range<usize>),
 }
@@ -56,6 +61,8 @@ pub(super) enum Task {
     Block(BlockUpdate),
     /// A gradient and its update.
     Small(Box<(Instruction, Update)>),
+    /// Fills a thread's share.
+    Nothing,
 }
 
 /// A table of samples that lives outside: a numpy array of any dtype and strides.
@@ -182,6 +189,7 @@ impl Plan {
                 small.0.run(Batch { rows: &[], tables: &[] }, &self.weights)?;
                 small.1.run(rules)
             }
+            Task::Nothing => Ok(()),
         })?;
         self.updates.iter().try_for_each(|update| update.run(rules))?;
         self.weights.iter_mut().for_each(Weight::set_ahead);
@@ -224,13 +232,13 @@ impl Instruction {
             Action::LossWithGradient(loss, gradient) => {
                 loss.run(operands, Some(&self.output), Some(gradient))
             }
-            Action::Product { dense, weight, transposed } => {
+            Action::Product { dense, weight, transposed, threads } => {
                 let weight = &weights[*weight];
                 let packed = match &weight.transposed {
                     Some(packed) if *transposed => packed,
                     _ => &weight.packed,
                 };
-                run_packed(dense, operands, &packed.layout, &packed.whole, &self.output)
+                run_packed(dense, operands, &packed.layout, &packed.whole, &self.output, *threads)
             }
             Action::Gather(input, rows) => match batch.tables.get(*input) {
                 Some(table) => table.gather(&batch.rows[rows.clone()], &self.output),

@@ -5,8 +5,8 @@
 //! through all of them, with activations hot in cache and nothing to wait for. A dense network makes one odd
 //! phase of forward, loss and data gradients; the updates, which come last, are split by `update`.
 
-use super::rows::{self, Use};
 use super::memory::Views;
+use super::rows::{self, Use};
 use super::trace::{Definition, Leaf, Program, ValueId};
 use crate::buffer::Array;
 
@@ -43,9 +43,7 @@ impl Schedule {
         for value in 0..count {
             let phase = match &program.definitions[value] {
                 // Labels and weights come first, so that what counts them need not wait.
-                Definition::Leaf(Leaf::Input(_)) => {
-                    usize::from(program.metas[value].shape.rank() > 1)
-                }
+                Definition::Leaf(Leaf::Input(_)) => usize::from(program.metas[value].shape.rank() > 1),
                 Definition::Leaf(_) | Definition::Written => continue,
                 _ if views.owner[value] != value => continue,
                 _ => schedule.earliest(program, value, views, rows),
@@ -95,5 +93,7 @@ impl Schedule {
 /// Whether row i of a view lies in row i of its owner.
 fn is_aligned(owner: &Array, view: &Array) -> bool {
     let (rows, pitch) = (owner.shape().first(), owner.row_stride());
-    view.shape().first() == rows && (rows == Some(&1) || view.strides()[0] == pitch) && view.offset() < pitch.max(1)
+    view.shape().first() == rows
+        && (rows == Some(&1) || view.strides()[0] == pitch)
+        && view.offset() < pitch.max(1)
 }

@@ -82,7 +82,11 @@ impl Update {
             [&mut weight, first, second, third],
             UPDATE_CHUNK,
             |range, [weight, first, second, third]| {
-                let states = [(given > 0).then_some(first), (given > 1).then_some(second), (given > 2).then_some(third)];
+                let states = [
+                    (given > 0).then_some(first),
+                    (given > 1).then_some(second),
+                    (given > 2).then_some(third),
+                ];
                 rule.apply(weight, &gradient[range], states);
             },
         );

@@ -12,6 +12,7 @@ use super::tile::{self, Operands};
 use super::{MatRef, span};
 use crate::isa::{self, Isa, Job, dispatch};
 use crate::lanes::{Lanes, Real};
+use crate::pool;
 
 /// Where the elements of a packed `k x n` matrix lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,23 +196,29 @@ pub struct Tile<'a, T> {
 }
 
 impl<T: Real> Tile<'_, T> {
-    /// Replaces each lane array `x`, whose first element is at `(row, column)`, by
-    /// `f(row, column, common(column), x)`.
+    /// Replaces each lane array by what `f` makes of it.
     #[inline(always)]
-    pub fn map<S: Copy>(
-        &mut self,
-        common: impl Fn(usize) -> S,
-        f: impl Fn(usize, usize, S, T::Lanes) -> T::Lanes,
-    ) {
+    pub fn map(&mut self, f: impl TileMap<T>) {
         for v in 0..self.lanes {
             let column = self.column + v * T::LANES;
-            let common = common(column);
+            let common = f.common(column);
             for (i, values) in self.values.chunks_mut(self.stride).enumerate() {
                 let values = &mut values[v * T::LANES..];
-                f(self.row + i, column, common, T::Lanes::load(values)).store(values);
+                f.apply(self.row + i, column, common, T::Lanes::load(values)).store(values);
             }
         }
     }
+}
+
+/// A function of lane arrays and their place. A trait, because closures cannot be told to be inlined: a call would
+/// leave the code compiled for the instruction set.
+pub trait TileMap<T: Real>: Copy {
+    /// What lane arrays of the same columns share.
+    type Common: Copy;
+    /// For the columns from `column` on.
+    fn common(self, column: usize) -> Self::Common;
+    /// For the lane array whose first element is at `(row, column)`.
+    fn apply(self, row: usize, column: usize, common: Self::Common, x: T::Lanes) -> T::Lanes;
 }
 
 /// What is done to the elements of a product once their sums are complete.
@@ -229,9 +236,12 @@ impl<T> Finish<T> for Keep {
     fn finish(&self, _tile: Tile<'_, T>) {}
 }
 
-/// `C = A B` for packed B and the given panels of it, on this thread; then `finish`. A has `m` rows. Rows of C begin every
-/// `c_stride` elements; where that leaves room for the padding of the last panel, the padding is written
-/// too, and where it does not, `finish` sees it in a buffer. The sums are those of [`super::gemm`], to the bit.
+/// `C = A B` for packed B, then `finish`. A has `m` rows. Rows of C begin every `c_stride` elements; where that
+/// leaves room for the padding of the last panel, the padding is written too, and where it does not, `finish`
+/// sees it in a buffer. The sums are those of [`super::gemm`], to the bit.
+///
+/// With `threads` above 1 the panels, and where they are too few also the rows, are split over the threads of the
+/// pool: the same thread takes the same panels each time, as far as it comes in time.
 ///
 /// # Panics
 /// When a slice is too short for its shape, or rows of C overlap.
@@ -240,33 +250,57 @@ pub fn multiply_panels<T: Real>(
     a: MatRef<'_, T>,
     b: &[T],
     layout: &Panels,
-    panels: Range<usize>,
     c: &mut [T],
     c_stride: usize,
     finish: &impl Finish<T>,
+    threads: usize,
 ) {
     let Panels { k, n, .. } = *layout;
-    assert!(
-        a.holds(m, k) && b.len() >= layout.len() && panels.end <= layout.count(),
-        "operands of {layout:?}"
-    );
+    assert!(a.holds(m, k) && b.len() >= layout.len(), "operands of {layout:?}");
     assert!(span(m, c_stride, n, 1).is_some_and(|span| span <= c.len()) && (m <= 1 || c_stride >= n));
-    if m == 0 || panels.is_empty() {
+    if m == 0 || n == 0 {
         return;
     }
-    let mut scratch = SCRATCH.take();
-    dispatch(Multiply { m, a, b, layout: *layout, panels, c, c_stride, finish, scratch: &mut scratch });
-    SCRATCH.set(scratch);
+    let target = Target { start: c.as_mut_ptr(), len: c.len(), stride: c_stride };
+    let part = |panels: Range<usize>, rows: Range<usize>| {
+        let mut scratch = SCRATCH.take();
+        let layout = *layout;
+        dispatch(Multiply { rows, a, b, layout, panels, c: &target, finish, scratch: &mut scratch });
+        SCRATCH.set(scratch);
+    };
+    let by_panels = threads.min(layout.count());
+    let by_rows = (threads / by_panels).min(m);
+    if by_panels * by_rows == 1 {
+        return part(0..layout.count(), 0..m);
+    }
+    pool::parallel(by_panels * by_rows, &|task| {
+        let (i, j) = (task / by_rows, task % by_rows);
+        part(cut(layout.count(), by_panels, i), cut(m, by_rows, j));
+    });
 }
 
+/// Part `i` of `parts` of `count` things.
+pub fn cut(count: usize, parts: usize, i: usize) -> Range<usize> {
+    count * i / parts..count * (i + 1) / parts
+}
+
+/// Where a product is written: threads write different panels or rows of it.
+struct Target<T> {
+    start: *mut T,
+    len: usize,
+    stride: usize,
+}
+
+// SAFETY: each thread writes its own rectangle.
+unsafe impl<T: Send> Sync for Target<T> {}
+
 struct Multiply<'a, T, F> {
-    m: usize,
+    rows: Range<usize>,
     a: MatRef<'a, T>,
     b: &'a [T],
     layout: Panels,
     panels: Range<usize>,
-    c: &'a mut [T],
-    c_stride: usize,
+    c: &'a Target<T>,
     finish: &'a F,
     scratch: &'a mut Vec<Line>,
 }
@@ -283,8 +317,8 @@ impl<T: Real, F: Finish<T>> Job for Multiply<'_, T, F> {
 
     #[inline(always)]
     fn run<I: Isa>(self) {
-        let Multiply { m, a, b, layout, panels, c, c_stride, finish, scratch } = self;
-        let k = layout.k;
+        let Multiply { rows: all_rows, a, b, layout, panels, c, finish, scratch } = self;
+        let (k, m, c_stride) = (layout.k, all_rows.len(), c.stride);
         let (kc, k_blocks) = balanced(k, K_BLOCK);
         let (row_block, row_blocks) = balanced(m, ROW_BLOCK);
         let packs_a = m > 1 && panels.len() * layout.nr >= PACK_A_COLUMNS;
@@ -292,15 +326,16 @@ impl<T: Real, F: Finish<T>> Job for Multiply<'_, T, F> {
         // Where rows of C have no room for the last panel's padding, it gets a C of its own.
         let padded_end = layout.columns(last).start + layout.stride(last);
         let fits = padded_end == layout.columns(last).end
-            || span(m, c_stride, padded_end, 1).is_some_and(|span| span <= c.len())
-                && (m <= 1 || c_stride >= padded_end);
+            || span(all_rows.end, c_stride, padded_end, 1).is_some_and(|span| span <= c.len)
+                && (all_rows.end <= 1 || c_stride >= padded_end);
         let edge_stride = layout.stride(last);
         let a_len = if packs_a { (row_block * kc + SPILL).next_multiple_of(T::LANES) } else { 0 };
         let edge_len = if fits { 0 } else { row_block * edge_stride };
         let a_pack = reserve::<T>(scratch, a_len + edge_len);
         // SAFETY: `a_len` elements of the buffer come before the edge.
         let edge = unsafe { a_pack.add(a_len) };
-        for rows in (0..row_blocks).map(|i| i * row_block..m.min((i + 1) * row_block)) {
+        for i in 0..row_blocks {
+            let rows = all_rows.start + i * row_block..all_rows.end.min(all_rows.start + (i + 1) * row_block);
             let tiles = RowTiles::new(rows.len(), I::TILE_ROWS);
             for block in 0..k_blocks {
                 let first = block * kc;
@@ -333,7 +368,7 @@ impl<T: Real, F: Finish<T>> Job for Multiply<'_, T, F> {
                             (unsafe { edge.add(start * edge_stride) }, edge_stride)
                         } else {
                             // SAFETY: (row, columns.start) is in C.
-                            (unsafe { c.as_mut_ptr().add(row * c_stride + columns.start) }, c_stride)
+                            (unsafe { c.start.add(row * c_stride + columns.start) }, c_stride)
                         };
                         let (a, a_row, a_k) = if packs_a {
                             // SAFETY: packed above.
@@ -367,8 +402,10 @@ impl<T: Real, F: Finish<T>> Job for Multiply<'_, T, F> {
                     if in_edge && block + 1 == k_blocks {
                         for (i, row) in rows.clone().enumerate() {
                             for (j, column) in columns.clone().enumerate() {
-                                // SAFETY: row i of the edge was written.
-                                c[row * c_stride + column] = unsafe { *edge.add(i * edge_stride + j) };
+                                // SAFETY: row i of the edge was written; the element is in C.
+                                unsafe {
+                                    *c.start.add(row * c_stride + column) = *edge.add(i * edge_stride + j)
+                                };
                             }
                         }
                     }
@@ -400,9 +437,11 @@ unsafe fn run_tiles<I: Isa, T: Real>(rows: usize, lanes: usize, is_packed: bool,
     }
 }
 
+/// Takes a finished block of a gradient: its panel, its rows, and its values, laid out as those of the packed weight.
+pub type GradientBlock<'a, T> = dyn FnMut(usize, Range<usize>, &mut [T]) + 'a;
+
 /// The gradient of a packed weight: `A^T D` for some rows and panels of it, where A is `batch x k`
-/// and D is `batch x n`, on this thread. `update(panel, rows, gradient)` gets each finished block; it is
-/// laid out as the same rows of the packed weight. `rows` are cut into blocks of [`GRADIENT_ROWS`], so they
+/// and D is `batch x n`, on this thread. `update` gets each finished block. `rows` are cut into blocks of [`GRADIENT_ROWS`], so they
 /// should begin at a multiple of it. The sums are those of [`super::gemm`], to the bit.
 ///
 /// # Panics
@@ -414,7 +453,7 @@ pub fn gradient_panels<T: Real>(
     layout: &Panels,
     panels: Range<usize>,
     rows: Range<usize>,
-    update: &mut dyn FnMut(usize, Range<usize>, &mut [T]),
+    update: &mut GradientBlock<'_, T>,
 ) {
     let Panels { k, n, .. } = *layout;
     assert!(a.holds(batch, k) && d.holds(batch, n) && panels.end <= layout.count() && rows.end <= k);
@@ -433,7 +472,7 @@ struct Gradient<'a, 'u, T> {
     layout: Panels,
     panels: Range<usize>,
     rows: Range<usize>,
-    update: &'a mut (dyn FnMut(usize, Range<usize>, &mut [T]) + 'u),
+    update: &'a mut GradientBlock<'u, T>,
     scratch: &'a mut Vec<Line>,
 }
 
@@ -543,11 +582,19 @@ mod tests {
         c
     }
 
+    #[derive(Clone, Copy)]
     struct Twice;
+    impl<T: Real> TileMap<T> for Twice {
+        type Common = ();
+        fn common(self, _column: usize) {}
+        fn apply(self, _row: usize, _column: usize, (): (), x: T::Lanes) -> T::Lanes {
+            x.map(|x| x + x)
+        }
+    }
     impl<T: Real> Finish<T> for Twice {
         #[inline(always)]
         fn finish(&self, mut tile: Tile<'_, T>) {
-            tile.map(|_| (), |_, _, (), x| x.map(|x| x + x));
+            tile.map(Twice);
         }
     }
 
@@ -617,7 +664,7 @@ mod tests {
                 for stride in [n, layout.padded() + 16] {
                     let mut c = vec![f32::NAN; m * stride];
                     let a = MatRef::rows(&a, k);
-                    multiply_panels(m, a, &packed, &layout, 0..layout.count(), &mut c, stride, &Twice);
+                    multiply_panels(m, a, &packed, &layout, &mut c, stride, &Twice, 1 + m % 3);
                     for (row, want) in c.chunks(stride).zip(want.chunks(n)) {
                         let twice: Vec<f32> = want.iter().map(|v| v + v).collect();
                         assert_eq!(&row[..n], twice, "{level} {m} x {n} x {k}");
@@ -666,7 +713,7 @@ mod tests {
                 layout.pack(MatRef::rows(&b, n), &mut packed);
                 let mut c = vec![0.0; m * n];
                 let a = MatRef::rows(&a, k);
-                multiply_panels(m, a, &packed, layout, 0..layout.count(), &mut c, n, &Keep);
+                multiply_panels(m, a, &packed, layout, &mut c, n, &Keep, 1);
                 assert_eq!(c, want, "{level} {layout:?}");
             }
         });
