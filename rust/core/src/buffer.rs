@@ -1,50 +1,20 @@
 //! Memory: aligned storages with a read/write flag, and strided arrays over them. The only `unsafe`
-//! of this crate.
+//! of this crate besides the blocks they lie in.
 //!
 //! Who reads or writes a storage holds a guard for the length of one kernel. Guards never wait for
 //! Python, so waiting for one cannot deadlock with the interpreter lock.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut, Range};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
+use crate::block::Block;
+pub use crate::block::ALIGNMENT;
 use crate::dtype::{DType, Element};
 use crate::error::{Error, Result};
 use crate::shape::Dims;
-
-/// One cache line: the start of every storage, so that lane arrays never straddle two.
-pub const ALIGNMENT: usize = 64;
-
-/// An aligned, zeroed block.
-struct Block {
-    start: NonNull<u8>,
-    layout: Layout,
-}
-
-// SAFETY: a block is plain memory that is owned by one `Block`; access goes through storage flags.
-unsafe impl Send for Block {}
-// SAFETY: as above.
-unsafe impl Sync for Block {}
-
-impl Block {
-    fn new(bytes: usize, shape: &Dims) -> Result<Block> {
-        let error = || Error::Memory { bytes, shape: *shape };
-        let layout = Layout::from_size_align(bytes.max(1), ALIGNMENT).map_err(|_| error())?;
-        // SAFETY: the layout's size is not zero.
-        let start = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(error)?;
-        Ok(Block { start, layout })
-    }
-}
-
-impl Drop for Block {
-    fn drop(&mut self) {
-        // SAFETY: allocated in `new` with this layout.
-        unsafe { dealloc(self.start.as_ptr(), self.layout) }
-    }
-}
 
 /// A run of bytes inside a block, with its own flag and version.
 pub struct Storage {
@@ -108,14 +78,15 @@ impl Arena {
     /// # Errors
     /// `Memory` when the allocator refuses.
     pub fn new(bytes: usize) -> Result<Arena> {
-        Ok(Arena { block: Arc::new(Block::new(bytes, &Dims::from_slice(&[bytes]))?) })
+        let shape = Dims::from_slice(&[bytes]);
+        Ok(Arena { block: Arc::new(Block::zeroed(bytes).ok_or(Error::Memory { bytes, shape })?) })
     }
 
     /// A contiguous array at a byte offset. Two arrays of an arena may share bytes: the plan sees to
     /// it that no instruction uses both.
     pub fn array(&self, offset: usize, dtype: DType, shape: Dims) -> Array {
         let bytes = shape.elements() * dtype.size();
-        assert!(offset.is_multiple_of(ALIGNMENT) && offset + bytes <= self.block.layout.size());
+        assert!(offset.is_multiple_of(ALIGNMENT) && offset + bytes <= self.block.size());
         Array::over(Storage::new(self.block.clone(), offset, bytes), dtype, shape)
     }
 }
@@ -159,9 +130,22 @@ impl Array {
     /// # Errors
     /// `Memory` when the allocator refuses.
     pub fn zeros(dtype: DType, shape: Dims) -> Result<Array> {
+        Array::in_block(dtype, shape, Block::zeroed)
+    }
+
+    /// A new array, contiguous, for who writes every element before it is read: it holds zeros or what
+    /// a freed array has left. In debug builds it holds NaN, so that an element left out shows.
+    ///
+    /// # Errors
+    /// `Memory` when the allocator refuses.
+    pub fn stale(dtype: DType, shape: Dims) -> Result<Array> {
+        Array::in_block(dtype, shape, Block::stale)
+    }
+
+    fn in_block(dtype: DType, shape: Dims, make: fn(usize) -> Option<Block>) -> Result<Array> {
         let bytes = shape.elements() * dtype.size();
-        let block = Arc::new(Block::new(bytes, &shape)?);
-        Ok(Array::over(Storage::new(block, 0, bytes), dtype, shape))
+        let block = make(bytes).ok_or(Error::Memory { bytes, shape })?;
+        Ok(Array::over(Storage::new(Arc::new(block), 0, bytes), dtype, shape))
     }
 
     /// A new contiguous array with the given values.
@@ -169,7 +153,7 @@ impl Array {
     /// # Errors
     /// `Memory` when the allocator refuses.
     pub fn from_slice<T: Element>(dtype: DType, shape: Dims, values: &[T]) -> Result<Array> {
-        let array = Array::zeros(dtype, shape)?;
+        let array = Array::stale(dtype, shape)?;
         array.write::<T>().copy_from_slice(values);
         Ok(array)
     }
@@ -187,7 +171,7 @@ impl Array {
     /// # Errors
     /// `Memory` when the allocator refuses.
     pub fn full(dtype: DType, shape: Dims, value: f64) -> Result<Array> {
-        let array = Array::zeros(dtype, shape)?;
+        let array = Array::stale(dtype, shape)?;
         crate::for_any!(dtype, T => array.write::<T>().fill(T::from_f64(value)));
         Ok(array)
     }
@@ -291,7 +275,7 @@ impl Array {
         let start = unsafe {
             storage
                 .block
-                .start
+                .start()
                 .add(storage.offset + self.0.offset.min(storage.bytes / size_of::<T>()) * size_of::<T>())
         };
         (start.cast(), self.0.extent())
@@ -320,7 +304,7 @@ impl<T> Deref for Read<'_, T> {
     type Target = [T];
     #[inline]
     fn deref(&self) -> &[T] {
-        // SAFETY: in bounds (see `span`), initialised (blocks are zeroed, every bit pattern is a value of
+        // SAFETY: in bounds (see `span`), initialised (blocks are, and every bit pattern is a value of
         // an `Element`), and no writer exists while the flag counts this reader.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.extent) }
     }

@@ -204,7 +204,7 @@ impl Op {
         }
     }
 
-    /// The kernel: writes the contiguous `output`.
+    /// The kernel: writes every element of the contiguous `output`, whatever it holds.
     pub fn run(&self, inputs: &[&Array], output: &Array) -> Result<()> {
         match self {
             Op::Unary(op) => elementwise::run_unary(*op, inputs[0], output),
