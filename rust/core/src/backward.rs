@@ -165,12 +165,10 @@ impl Tensor {
             walk(vec![(self.clone(), seed)], retain_graph, &|_| true, &mut |node, grad| {
                 if node.keeps_grad() {
                     let mut slot = node.grad_slot();
-                    let total = match slot.take() {
-                        Some(before) => before.add(grad)?,
-                        None => grad.clone(),
-                    };
+                    let sum = slot.take().map(|before| before.add(grad)).transpose()?;
+                    let total = sum.as_ref().unwrap_or(grad);
                     // A gradient that is user-visible owns its memory: the seed and views are shared.
-                    let total = if create_graph { total } else { total.detach().contiguous_copy()? };
+                    let total = if create_graph { total.clone() } else { total.owned()? };
                     *slot = Some(Box::new(total));
                 }
                 Ok(())

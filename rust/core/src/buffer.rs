@@ -10,8 +10,8 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
-use crate::block::Block;
 pub use crate::block::ALIGNMENT;
+use crate::block::Block;
 use crate::dtype::{DType, Element};
 use crate::error::{Error, Result};
 use crate::shape::Dims;
@@ -204,6 +204,11 @@ impl Array {
     /// Whether two arrays look at the same storage.
     pub fn shares_storage(&self, other: &Array) -> bool {
         Arc::ptr_eq(&self.0.storage, &other.0.storage)
+    }
+
+    /// Whether no other array, and no other view, looks at the values.
+    pub fn is_unshared(&self) -> bool {
+        Arc::strong_count(&self.0) == 1 && Arc::strong_count(&self.0.storage) == 1
     }
 
     /// A handle that lets the values go.

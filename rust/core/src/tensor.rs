@@ -34,8 +34,8 @@ pub struct Node {
     value: WeakArray,
 }
 
-/// Something for each operand of an op. Nearly every op has one or two: they need no allocation.
-pub(crate) type Operands<T> = SmallVec<[T; 2]>;
+/// Something for each operand of an op. Nearly every op has three at most: they need no allocation.
+pub(crate) type Operands<T> = SmallVec<[T; 3]>;
 
 /// Values that the op's vjp rule will read.
 pub(crate) struct Saved {
@@ -290,6 +290,12 @@ impl Tensor {
         }
         *self.node.grad_slot() = grad.map(Box::new);
         Ok(())
+    }
+
+    /// The values as a constant leaf with memory of its own: this memory, where nobody shares it.
+    pub(crate) fn owned(&self) -> Result<Tensor> {
+        let is_ours = self.array.is_unshared() && self.array.is_contiguous();
+        if is_ours { Ok(self.detach()) } else { self.contiguous_copy() }
     }
 
     /// The same values as a constant leaf.

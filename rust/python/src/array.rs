@@ -210,7 +210,7 @@ fn read_buffer(object: &Bound<'_, PyAny>, dtype: Option<DType>) -> Result<Option
         return Ok(None);
     }
     let shape = Dims::new("array", buffer.shape())?;
-    let array = Array::zeros(found, shape)?;
+    let array = Array::stale(found, shape)?;
     for_any!(found, T => {
         let mut out = array.write::<T>();
         // SAFETY: the exporter promises an element at every index of shape and strides while the buffer
