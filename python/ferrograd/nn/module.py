@@ -127,8 +127,8 @@ class Module:
             if other != registry:
                 self.__dict__[other].pop(name, None)
         self.__dict__[registry][name] = value
-        # Here too, for ordinary lookup: finding parameters through `__getattr__` would cost a layer more than its
-        # product with one row. What the class defines under a name stays visible.
+        # Here too, for ordinary lookup: finding parameters through `__getattr__` would cost a layer more than a
+        # product with one row does. What the class defines under a name stays visible.
         if not any(name in vars(base) for base in type(self).__mro__):
             self.__dict__[name] = value
 
