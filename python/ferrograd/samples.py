@@ -1,6 +1,6 @@
 """The data of a training run: checked once, then read in place by the native side."""
 
-from typing import NamedTuple, TypeGuard
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,7 +14,6 @@ __all__ = [
     "check_labels",
     "counts_classes",
     "inputs",
-    "is_plain",
     "with_targets",
     "with_weights",
 ]
@@ -37,14 +36,6 @@ class Samples(NamedTuple):
     def has_labels(self) -> bool:
         """Whether the targets are class numbers, one a row."""
         return len(self.tables) > 1 and self.dtypes[1] == _core.int64 and self.tables[1].ndim == 1
-
-
-_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
-
-
-def is_plain(X: TensorLike, row_shape: tuple[int, ...]) -> TypeGuard[Array]:
-    """Whether X is a matrix of such rows that `inputs` takes as it is, if it is finite."""
-    return type(X) is np.ndarray and X.ndim == 2 and X.shape[1:] == row_shape and X.dtype in _FLOATS
 
 
 def inputs(X: TensorLike, dtype: _core.DType, *, allow_empty: bool) -> Samples:

@@ -25,7 +25,6 @@ from ferrograd.samples import (
     check_labels,
     counts_classes,
     inputs,
-    is_plain,
     with_targets,
     with_weights,
 )
@@ -352,18 +351,12 @@ class Trainer:
             return compiled.scores(data.tables, batch, data.rows)
 
     def _predict_again(self, X: TensorLike) -> Array | None:
-        """Predict by the plan of the last prediction, without the checks of all that it depends on.
-
-        Returns None where X has to be converted or has another shape, or where something was assigned since.
-        """
+        """Predict few rows by the plan of the last prediction; None where that may be another's."""
         compiled = self._engines.get("predict")
-        if compiled is None or self.n_threads is not None or not is_plain(X, compiled.row_shape):
+        if compiled is None or compiled.kept[0] is not self.model or self.n_threads is not None:
             return None
         with self._reading:
-            if not compiled.is_current(self.model, self.optimizer, len(X)):
-                return None
-            _core.check_finite(X, "X")
-            return compiled.scores([X], len(X), len(X))
+            return compiled.scores_again(X)
 
     def evaluate(
         self,
@@ -429,7 +422,7 @@ class Trainer:
             self._check_labels(data, cached.score_shape)
             if kind == "predict":
                 # The same as before, though perhaps assigned anew.
-                cached = self._engines[kind] = cached._replace(watch=watch(self.model, self.optimizer))
+                cached = self._engines[kind] = cached._replace(watch=watch(self.model, data))
         else:
             cached, engine = None, _core.Engine(self._seed(None) if trains else 0)
         for rows in sizes:
@@ -442,9 +435,9 @@ class Trainer:
             modules = list(self.model.modules()) if isinstance(self.model, Module) else [self.model]
             params = list(self.model.parameters()) if isinstance(self.model, Module) else []
             buffers = list(self.model.buffers()) if isinstance(self.model, Module) else []
-            kept = [self.model, self.optimizer, self.loss]
+            kept: list[Any] = [self.model, self.loss]
             kept += [*modules, *params, *buffers, *self._trained(), *self._state_tensors()]
-            watched = watch(self.model, self.optimizer) if kind == "predict" else None
+            watched = watch(self.model, data) if kind == "predict" else None
             scores = (self._score_shape, self._score_dtype)
             cached = Compiled(key, kept, engine, *scores, self._updated, watched)
             self._engines[kind] = cached

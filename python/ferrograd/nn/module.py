@@ -127,8 +127,8 @@ class Module:
             if other != registry:
                 self.__dict__[other].pop(name, None)
         self.__dict__[registry][name] = value
-        # Here too, for ordinary lookup: finding parameters through `__getattr__` would cost a layer more than a
-        # product with one row does. What the class defines under a name stays visible.
+        # Here too, for ordinary lookup: `__getattr__` would cost a layer more than its product with one row.
+        # What the class defines under a name stays visible.
         if not any(name in vars(base) for base in type(self).__mro__):
             self.__dict__[name] = value
 
@@ -456,9 +456,11 @@ def attributes(model: Module) -> list[dict[str, Any]] | None:
     found: list[dict[str, Any]] = []
     for module in model.modules():
         fields = vars(module)
-        registries = [fields[name] for name in _REGISTRIES]
         for name, value in fields.items():
             if name not in (*_REGISTRIES, "_non_persistent") and not isinstance(value, (*_FIXED, Module)):
                 return None
-        found += [fields, *registries]
+        if any(name not in fields for registry in _REGISTRIES for name in fields[registry]):
+            return None
+        # A chain calls what is registered; parameters and buffers are read as attributes.
+        found += [fields, fields["_modules"]] if fields["_modules"] else [fields]
     return found
