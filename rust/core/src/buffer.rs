@@ -25,12 +25,19 @@ pub struct Storage {
     flag: AtomicI32,
     /// Counts in-place writes, so that backward notices when a saved value has changed.
     version: AtomicU32,
+    /// Counts write guards, so that a packed copy notices when its original has changed.
+    writes: AtomicU32,
 }
 
 impl Storage {
     /// The number of in-place writes so far.
     pub fn version(&self) -> u32 {
         self.version.load(Ordering::Acquire)
+    }
+
+    /// The number of write guards so far.
+    pub fn writes(&self) -> u32 {
+        self.writes.load(Ordering::Acquire)
     }
 
     /// Counts an in-place write that the user made.
@@ -59,6 +66,8 @@ impl Storage {
         while self.flag.compare_exchange_weak(0, -1, Ordering::Acquire, Ordering::Relaxed).is_err() {
             pause(&mut spins);
         }
+        // Only the thread that holds the flag counts.
+        self.writes.store(self.writes.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
     }
 }
 
@@ -82,18 +91,19 @@ impl Arena {
         Ok(Arena { block: Arc::new(Block::zeroed(bytes).ok_or(Error::Memory { bytes, shape })?) })
     }
 
-    /// A contiguous array at a byte offset. Two arrays of an arena may share bytes: the plan sees to
-    /// it that no instruction uses both.
+    /// A contiguous array at a byte offset, with a storage of its own. Arrays of an arena may share bytes:
+    /// the plan sees to it that nothing uses one while another is written.
     pub fn array(&self, offset: usize, dtype: DType, shape: Dims) -> Array {
         let bytes = shape.elements() * dtype.size();
-        assert!(offset.is_multiple_of(ALIGNMENT) && offset + bytes <= self.block.size());
+        assert!(offset.is_multiple_of(dtype.size()) && offset + bytes <= self.block.size());
         Array::over(Storage::new(self.block.clone(), offset, bytes), dtype, shape)
     }
 }
 
 impl Storage {
     fn new(block: Arc<Block>, offset: usize, bytes: usize) -> Storage {
-        Storage { block, offset, bytes, flag: AtomicI32::new(0), version: AtomicU32::new(0) }
+        let (flag, version, writes) = (AtomicI32::new(0), AtomicU32::new(0), AtomicU32::new(0));
+        Storage { block, offset, bytes, flag, version, writes }
     }
 }
 
@@ -231,6 +241,16 @@ impl Array {
             step *= self.0.shape[i];
         }
         true
+    }
+
+    /// Elements from a row to the next, where a row is all but the first dimension and lies in one run.
+    pub fn row_stride(&self) -> usize {
+        match self.0.shape.first() {
+            // The stride of a single row may be anything.
+            Some(&rows) if rows > 1 => self.0.strides[0],
+            Some(_) => self.0.shape[1..].iter().product(),
+            None => 1,
+        }
     }
 
     /// Another view of the same storage.

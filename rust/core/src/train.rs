@@ -2,46 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use ferrograd_kernels::math::Math;
-use ferrograd_kernels::update;
-
 use crate::backward;
-use crate::buffer::{Array, parallel_chunks};
+use crate::buffer::Array;
 use crate::dtype::{DType, Element};
 use crate::error::{Error, Result};
 use crate::for_float;
 use crate::op::{Op, Unary};
-use crate::plan::{Plan, Program, Tracing};
+use crate::plan::{Batch, Plan, Program, Tracing, Trained};
+pub use crate::plan::{Rows, Rule};
 use crate::shape::Dims;
 use crate::tensor::Tensor;
-
-/// A table of samples that lives outside: a numpy array of any dtype and strides.
-pub trait Rows: Sync {
-    /// Writes the named rows, converted, to `out`, whose first dimension is their number.
-    ///
-    /// # Errors
-    /// `Shape` when a row does not have the size of a row of `out`.
-    fn gather(&self, rows: &[u32], out: &Array) -> Result<()>;
-}
-
-/// How a group of parameters is updated. Rates may change between epochs.
-#[derive(Clone, Copy, Debug)]
-pub enum Rule {
-    /// Stochastic gradient descent, with momentum where there is a buffer.
-    Sgd(update::Sgd),
-    /// Adam and its kin.
-    Adam(update::Adam),
-}
-
-impl Rule {
-    /// The rule for the next step.
-    fn advance(&mut self) {
-        match self {
-            Rule::Sgd(sgd) => sgd.first_step = false,
-            Rule::Adam(adam) => adam.step += 1,
-        }
-    }
-}
 
 /// A parameter with its place in the optimizer.
 pub struct Parameter {
@@ -51,49 +21,6 @@ pub struct Parameter {
     pub rule: usize,
     /// Momentum buffer, or first and second moments and, for AMSGrad, their maximum.
     pub state: Vec<Tensor>,
-}
-
-struct Update {
-    weight: Array,
-    gradient: Array,
-    rule: usize,
-    state: Vec<Array>,
-}
-
-/// Elements that one task updates: 64 KiB of float32 for each operand.
-const UPDATE_CHUNK: usize = 16 * 1024;
-
-impl Update {
-    fn run(&self, rules: &[Rule]) -> Result<()> {
-        for_float!("update", self.weight.dtype(), T => self.run_typed::<T>(&rules[self.rule]))
-    }
-
-    fn run_typed<T: Math + Element>(&self, rule: &Rule) -> Result<()> {
-        let gradient = self.gradient.read::<T>();
-        let mut weight = self.weight.write::<T>();
-        // At most three states exist: no allocation for their guards.
-        let mut guards = [const { None }; 3];
-        for (slot, state) in guards.iter_mut().zip(&self.state) {
-            *slot = Some(state.write::<T>());
-        }
-        let [first, second, third] = guards.each_mut().map(|g| g.as_deref_mut().unwrap_or_default());
-        let (has_momentum, has_maximum) = (!self.state.is_empty(), self.state.len() > 2);
-        let gradient: &[T] = &gradient;
-        parallel_chunks(
-            [&mut weight, first, second, third],
-            UPDATE_CHUNK,
-            |range, [w, first, second, third]| {
-                let gradient = &gradient[range];
-                match rule {
-                    Rule::Sgd(sgd) => update::sgd(sgd, w, gradient, has_momentum.then_some(first)),
-                    Rule::Adam(adam) => {
-                        update::adam(adam, w, gradient, first, second, has_maximum.then_some(third))
-                    }
-                }
-            },
-        );
-        Ok(())
-    }
 }
 
 /// What one batch gave.
@@ -108,7 +35,6 @@ struct Outcome {
 pub struct Step {
     plan: Plan,
     batch: usize,
-    updates: Vec<Update>,
     updated: Vec<usize>,
     has_loss: bool,
     counts_classes: bool,
@@ -179,29 +105,25 @@ impl Step {
             }
         }
         let program = Program::trace(tracing, &outputs, spec.inputs)?;
-        let plan = Plan::compile(program, spec.fused)?;
         let first = outputs.len() - trained.len();
-        let updates = trained
-            .into_iter()
-            .zip(&plan.outputs()[first..])
-            .map(|(parameter, gradient)| Update {
-                weight: parameter.tensor.array().clone(),
-                gradient: gradient.clone(),
-                rule: parameter.rule,
-                state: parameter.state.iter().map(|s| s.array().clone()).collect(),
-            })
-            .collect();
+        let trained = trained.into_iter().enumerate().map(|(i, parameter)| Trained {
+            weight: parameter.tensor.array().clone(),
+            output: first + i,
+            rule: parameter.rule,
+            state: parameter.state.iter().map(|s| s.array().clone()).collect(),
+        });
+        let plan = Plan::compile_training(program, trained.collect(), spec.fused)?;
         let scores = spec.scores.shape();
         let labels = spec.inputs.get(1);
         let counts_classes = scores.rank() == 2
             && labels
                 .is_some_and(|y| y.dtype() == DType::I64 && *y.shape() == Dims::from_slice(&scores[..1]));
         let batch = spec.inputs[0].shape().first().copied().unwrap_or(0);
-        Ok(Step { plan, batch, updates, updated, has_loss: spec.loss.is_some(), counts_classes })
+        Ok(Step { plan, batch, updated, has_loss: spec.loss.is_some(), counts_classes })
     }
 
     /// Names of the compiled instructions.
-    pub fn instruction_names(&self) -> Vec<String> {
+    pub fn instruction_names(&self) -> &[String] {
         self.plan.instruction_names()
     }
 
@@ -213,15 +135,6 @@ impl Step {
     /// Rows in a batch.
     pub fn batch(&self) -> usize {
         self.batch
-    }
-
-    fn load(&self, rows: &[u32], tables: &[&dyn Rows]) -> Result<()> {
-        for (i, table) in tables.iter().enumerate() {
-            if let Some(input) = self.plan.input(i) {
-                table.gather(rows, input)?;
-            }
-        }
-        Ok(())
     }
 
     fn outcome(&self, tables: usize) -> Result<Outcome> {
@@ -369,19 +282,40 @@ impl Engine {
         scores: Option<&Array>,
         poll: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Epoch> {
+        let epoch = self.run(order, batch, tables, scores, poll);
+        // Whatever ended the run: the user's arrays hold the parameters after the last whole step.
+        self.steps.iter_mut().try_for_each(|step| step.plan.store())?;
+        epoch
+    }
+
+    fn run(
+        &mut self,
+        order: &[u32],
+        batch: usize,
+        tables: &[&dyn Rows],
+        scores: Option<&Array>,
+        poll: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Epoch> {
         let mut epoch = Epoch::default();
         let mut is_slow = false;
+        let mut current = None;
         for (number, rows) in order.chunks(batch.max(1)).enumerate() {
-            let step = self.steps.iter_mut().find(|s| s.batch == rows.len());
-            let step = step.ok_or_else(|| Error::Graph(format!("plan: no step for {} rows", rows.len())))?;
+            let found = self.steps.iter().position(|s| s.batch == rows.len());
+            let index = found.ok_or_else(|| Error::Graph(format!("plan: no step for {} rows", rows.len())))?;
+            // Each step has the parameters packed for itself.
+            if let Some(other) = current.replace(index).filter(|&other| other != index) {
+                self.steps[other].plan.store()?;
+            }
+            let step = &mut self.steps[index];
             let started = Instant::now();
             poll()?;
-            step.load(rows, tables)?;
+            step.plan.load()?;
             step.plan.reseed(self.key, self.steps_made);
+            let batch = Batch { rows, tables };
             if is_slow {
-                step.plan.run(poll)?;
+                step.plan.run(batch, poll)?;
             } else {
-                step.plan.run(&mut || Ok(()))?;
+                step.plan.run(batch, &mut || Ok(()))?;
             }
             let outcome = step.outcome(tables.len())?;
             if let Some(scores) = scores {
@@ -391,10 +325,8 @@ impl Engine {
                 epoch.diverged = Some((number, outcome.loss));
                 return Ok(epoch);
             }
-            if !step.updates.is_empty() {
-                for update in &step.updates {
-                    update.run(&self.rules)?;
-                }
+            if !step.updated.is_empty() {
+                step.plan.update(&self.rules)?;
                 self.rules.iter_mut().for_each(Rule::advance);
             }
             self.steps_made += 1;

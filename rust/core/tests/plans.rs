@@ -5,7 +5,7 @@ use ferrograd_core::buffer::Array;
 use ferrograd_core::dtype::DType;
 use ferrograd_core::error::Result;
 use ferrograd_core::op::{Generator, Loss, Unary};
-use ferrograd_core::plan::{Plan, Program, Tracing};
+use ferrograd_core::plan::{Batch, Plan, Program, Tracing};
 use ferrograd_core::shape::Dims;
 use ferrograd_core::tensor::Tensor;
 use ferrograd_core::train::{Engine, Parameter, Rows, Rule, Step, StepSpec};
@@ -78,7 +78,7 @@ fn a_plan_has_the_bits_of_eager_execution_fused_or_not() {
             outputs.extend(grad(&[traced], &net.parameters, &[], true, true).unwrap().into_iter().flatten());
             let program = Program::trace(&tracing, &outputs, &[x.clone(), y.clone()]).unwrap();
             drop(tracing);
-            let plan = Plan::compile(program, fused).unwrap();
+            let mut plan = Plan::compile(program, fused).unwrap();
             let names = plan.instruction_names();
             let expected = format!(
                 "matmul+bias+{}",
@@ -100,9 +100,10 @@ fn a_plan_has_the_bits_of_eager_execution_fused_or_not() {
                 usize::from(fused),
                 "{names:?}"
             );
-            plan.input(0).unwrap().write::<f32>().copy_from_slice(&x.to_vec::<f32>());
-            plan.input(1).unwrap().write::<i64>().copy_from_slice(&y.to_vec::<i64>());
-            plan.run(&mut || Ok(())).unwrap();
+            let (x, y) = (Table(x.array().clone()), Table(y.array().clone()));
+            let rows: Vec<u32> = (0..13).collect();
+            plan.load().unwrap();
+            plan.run(Batch { rows: &rows, tables: &[&x, &y] }, &mut || Ok(())).unwrap();
             assert_eq!(bits(&plan.outputs()[0]), bits(loss.array()));
             for (planned, eager) in plan.outputs()[1..].iter().zip(&gradients) {
                 assert_eq!(bits(planned), bits(eager.as_ref().unwrap().array()), "{activation:?}");
@@ -119,7 +120,8 @@ impl Rows for Table {
             let width: usize = table.shape()[1..].iter().product();
             let (source, mut target) = (table.read::<T>(), out.write::<T>());
             for (i, &row) in rows.iter().enumerate() {
-                target[i * width..(i + 1) * width].copy_from_slice(&source[row as usize * width..][..width]);
+                let row = &source[row as usize * width..][..width];
+                target[i * out.row_stride()..][..width].copy_from_slice(row);
             }
         }
         if self.0.dtype() == DType::I64 {

@@ -1,7 +1,11 @@
 //! The end of a dense layer: bias and activation on a finished tile of the matrix product.
 
-use crate::elementwise::{Unary, activate_inline};
+use crate::elementwise::function as f;
+use crate::elementwise::walk::{Map, Zip};
+use crate::elementwise::{Binary, Unary, activate_inline};
 use crate::gemm::Epilogue;
+use crate::gemm::panels::{Finish, Tile};
+use crate::lanes::Lanes;
 use crate::math::Math;
 
 /// `c = activation(c + bias[column])`: the operations, and so the bits, of the separate passes.
@@ -11,11 +15,55 @@ pub struct Dense<'a, T> {
     pub bias: Option<&'a [T]>,
     /// Applied last.
     pub activation: Option<Unary>,
+    /// Applied instead.
+    pub derivative: Option<Derivative<'a, T>>,
+}
+
+/// The gradient of an activation by its result y, a strided matrix of C's shape; one from
+/// [`Binary::ReluGrad`] to [`Binary::TanhGrad`].
+#[derive(Clone, Copy, Debug)]
+pub struct Derivative<'a, T> {
+    /// Takes an element of C and of y.
+    pub op: Binary,
+    /// The result of the activation.
+    pub y: &'a [T],
+    /// Elements from a row of y to the next.
+    pub row: usize,
+    /// Elements from a column of y to the next.
+    pub column: usize,
+}
+
+/// Evaluates `$call` with `$f` bound to the function of a derivative of an activation.
+macro_rules! with_derivative {
+    ($op:expr, $T:ident, $f:ident => $call:expr) => {{
+        macro_rules! call {
+            ($function:expr) => {{
+                let $f = $function;
+                $call
+            }};
+        }
+        match $op {
+            Binary::ReluGrad => call!(f::ReluGrad {}),
+            Binary::LeakyReluGrad(slope) => call!(f::LeakyReluGrad { slope: $T::from_f64(slope) }),
+            Binary::EluGrad(alpha) => call!(f::EluGrad { alpha: $T::from_f64(alpha) }),
+            Binary::SigmoidGrad => call!(f::SigmoidGrad {}),
+            Binary::TanhGrad => call!(f::TanhGrad {}),
+            other => unreachable!("{other:?} is no derivative of an activation by its result"),
+        }
+    }};
 }
 
 impl<T: Math> Epilogue<T> for Dense<'_, T> {
     #[inline(always)]
-    fn finish(&self, _row: usize, column: usize, values: &mut [T]) {
+    fn finish(&self, row: usize, column: usize, values: &mut [T]) {
+        if let Some(Derivative { op, y, row: stride, column: step }) = self.derivative {
+            let y = &y[row * stride + column * step..];
+            with_derivative!(op, T, f => {
+                for (j, value) in values.iter_mut().enumerate() {
+                    *value = f.apply(*value, y[j * step]);
+                }
+            });
+        }
         if let Some(bias) = self.bias {
             let bias = &bias[column..column + values.len()];
             for j in 0..values.len() {
@@ -24,6 +72,85 @@ impl<T: Math> Epilogue<T> for Dense<'_, T> {
         }
         if let Some(activation) = self.activation {
             activate_inline(activation, values);
+        }
+    }
+}
+
+/// What follows the bias in a [`Layer`].
+#[derive(Clone, Copy, Debug)]
+pub enum Then<'a, T> {
+    /// Nothing.
+    Nothing,
+    /// `c = activation(c)`; an activation proper, from [`Unary::Relu`] to [`Unary::Softplus`].
+    Activate(Unary),
+    /// `c = derivative(c, y)`: the gradient of an activation with result y, whose rows begin every
+    /// `stride` elements; one from [`Binary::ReluGrad`] to [`Binary::TanhGrad`].
+    Derivative(Binary, &'a [T], usize),
+}
+
+/// The end of a layer on the tiles of a packed product: the operations, and so the bits, of separate passes.
+#[derive(Clone, Copy, Debug)]
+pub struct Layer<'a, T> {
+    /// A value for each column of C.
+    pub bias: Option<&'a [T]>,
+    /// What comes next.
+    pub then: Then<'a, T>,
+}
+
+/// The lane array from `at` on, filled up with zeros where the slice ends.
+#[inline(always)]
+fn load_padded<T: Math>(x: &[T], at: usize) -> T::Lanes {
+    let x = &x[at.min(x.len())..];
+    if x.len() >= T::LANES {
+        return T::Lanes::load(x);
+    }
+    // 16 elements are at least a lane array of either type.
+    let mut padded = [T::ZERO; 16];
+    padded[..x.len()].copy_from_slice(x);
+    T::Lanes::load(&padded)
+}
+
+impl<T: Math> Layer<'_, T> {
+    #[inline(always)]
+    fn activate(&self, mut tile: Tile<'_, T>, f: impl Map<T, T>) {
+        match self.bias {
+            Some(bias) => {
+                tile.map(|column| load_padded(bias, column), |_, _, b, x| x.add(b).map(|x| f.apply(x)));
+            }
+            None => tile.map(|_| (), |_, _, (), x| x.map(|x| f.apply(x))),
+        }
+    }
+}
+
+impl<T: Math> Finish<T> for Layer<'_, T> {
+    #[inline(always)]
+    fn finish(&self, mut tile: Tile<'_, T>) {
+        let t = T::from_f64;
+        match self.then {
+            Then::Nothing => {
+                if let Some(bias) = self.bias {
+                    tile.map(|column| load_padded(bias, column), |_, _, b, x| x.add(b));
+                }
+            }
+            Then::Activate(op) => match op {
+                Unary::Relu => self.activate(tile, f::Relu {}),
+                Unary::LeakyRelu(slope) => self.activate(tile, f::LeakyRelu { slope: t(slope) }),
+                Unary::Elu(alpha) => self.activate(tile, f::Elu { alpha: t(alpha) }),
+                Unary::Sigmoid => self.activate(tile, f::Sigmoid {}),
+                Unary::Tanh => self.activate(tile, f::Tanh {}),
+                Unary::Softplus { beta, threshold } => {
+                    self.activate(tile, f::Softplus { beta: t(beta), threshold: t(threshold) });
+                }
+                other => unreachable!("{other:?} is no activation"),
+            },
+            Then::Derivative(op, y, stride) => {
+                with_derivative!(op, T, f => tile.map(
+                    |_| (),
+                    |row, column, (), g| {
+                        g.zip(load_padded(y, row * stride + column), |g, y| f.apply(g, y))
+                    },
+                ));
+            }
         }
     }
 }
@@ -52,7 +179,7 @@ mod tests {
                 }
                 activate(op, &mut plain);
                 let mut fused = vec![0.0; m * n];
-                gemm(m, n, k, a, b, &mut fused, n, false, &Dense { bias: Some(&bias), activation: Some(op) });
+                gemm(m, n, k, a, b, &mut fused, n, false, &Dense { bias: Some(&bias), activation: Some(op), derivative: None });
                 assert_eq!(fused, plain, "{level} {op:?}");
             }
         }

@@ -61,7 +61,7 @@ macro_rules! convert {
 }
 convert!(u8 i8 u16 i16 u32 i32 u64 i64 f32 f64);
 
-/// `out[i][j] = source[index[i]][j]`, where `out` is contiguous with `cols` columns.
+/// `out[i][j] = source[index[i]][j]`, where rows of `out` begin every `out_stride` elements.
 ///
 /// # Safety
 /// For every row `r` in `index` and every column `j`, the bytes of an `S` at
@@ -73,13 +73,18 @@ pub unsafe fn gather_rows<S: Convert<T>, T: Copy>(
     index: &[u32],
     cols: usize,
     out: &mut [T],
+    out_stride: usize,
 ) {
-    assert_eq!(out.len(), index.len() * cols, "a row of the batch for each index");
-    if cols == 0 {
+    if cols == 0 || index.is_empty() {
         return;
     }
+    assert!(
+        out_stride >= cols && out.len() >= (index.len() - 1) * out_stride + cols,
+        "a row of the batch for each index"
+    );
     let size = size_of::<S>() as isize;
-    for (row, &r) in out.chunks_exact_mut(cols).zip(index) {
+    for (row, &r) in out.chunks_mut(out_stride).zip(index) {
+        let row = &mut row[..cols];
         // SAFETY: the caller vouches for every element of row r.
         let start = unsafe { source.offset(r as isize * row_stride) }.cast::<S>();
         if col_stride == size {
@@ -110,6 +115,7 @@ pub trait Target: Copy {
         index: &[u32],
         cols: usize,
         out: &mut [Self],
+        out_stride: usize,
     );
 }
 
@@ -124,6 +130,7 @@ macro_rules! target {
                 index: &[u32],
                 cols: usize,
                 out: &mut [Self],
+                out_stride: usize,
             ) {
                 let gather = match kind {
                     Source::Bool | Source::U8 => gather_rows::<u8, $type>,
@@ -138,7 +145,7 @@ macro_rules! target {
                     Source::F64 => gather_rows::<f64, $type>,
                 };
                 // SAFETY: the caller's promise.
-                unsafe { gather(source, row_stride, col_stride, index, cols, out) }
+                unsafe { gather(source, row_stride, col_stride, index, cols, out, out_stride) }
             }
         }
     )*};
@@ -157,9 +164,10 @@ pub unsafe fn gather<T: Target>(
     index: &[u32],
     cols: usize,
     out: &mut [T],
+    out_stride: usize,
 ) {
     // SAFETY: the caller's promise.
-    unsafe { T::gather(kind, source, row_stride, col_stride, index, cols, out) }
+    unsafe { T::gather(kind, source, row_stride, col_stride, index, cols, out, out_stride) }
 }
 
 #[cfg(test)]
@@ -181,11 +189,11 @@ mod tests {
         unsafe {
             let source = bytes.as_ptr().add(1);
             let mut out = [0f32; 8];
-            gather(kind, source, 4 * size, size, &[2, 0], 4, &mut out);
+            gather(kind, source, 4 * size, size, &[2, 0], 4, &mut out, 4);
             assert_eq!(out, [8.0, 9.0, 10.0, 11.0, 0.0, 1.0, 2.0, 3.0], "{kind:?}");
             // The same array, transposed and with its columns reversed.
             let mut labels = [0i64; 4];
-            gather(kind, source.offset(8 * size), size, -4 * size, &[3, 1], 2, &mut labels);
+            gather(kind, source.offset(8 * size), size, -4 * size, &[3, 1], 2, &mut labels, 2);
             assert_eq!(labels, [11, 7, 9, 5], "{kind:?}");
         }
     }
@@ -209,8 +217,8 @@ mod tests {
     fn empty_batches_and_rows_read_nothing() {
         // SAFETY: no element is read.
         unsafe {
-            gather::<f32>(Source::F64, std::ptr::null(), 8, 8, &[], 3, &mut []);
-            gather::<f32>(Source::F64, std::ptr::null(), 8, 8, &[1, 2], 0, &mut []);
+            gather::<f32>(Source::F64, std::ptr::null(), 8, 8, &[], 3, &mut [], 3);
+            gather::<f32>(Source::F64, std::ptr::null(), 8, 8, &[1, 2], 0, &mut [], 0);
         }
     }
 }

@@ -33,6 +33,15 @@ impl Level {
         }
     }
 
+    /// Lane arrays in a row of the level's matrix-product tile.
+    pub(crate) fn tile_lanes(self) -> usize {
+        match self {
+            Level::Portable => Portable::TILE_LANES,
+            Level::Avx2 => Avx2::TILE_LANES,
+            Level::Avx512 => Avx512::TILE_LANES,
+        }
+    }
+
     /// Whether this CPU can run the level.
     pub fn is_supported(self) -> bool {
         match self {

@@ -398,6 +398,7 @@ impl Rows for Table {
             });
         }
         let start = self.buffer.buf_ptr().cast::<u8>().cast_const();
+        let out_stride = out.row_stride();
         macro_rules! into {
             ($t:ty) => {{
                 // SAFETY: rows are in range and have `columns` evenly strided elements of the buffer's
@@ -411,6 +412,7 @@ impl Rows for Table {
                         rows,
                         self.columns,
                         &mut out.write::<$t>(),
+                        out_stride,
                     );
                 }
                 Ok(())

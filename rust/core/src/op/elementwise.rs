@@ -2,7 +2,6 @@
 
 use ferrograd_kernels::elementwise as kernel;
 pub use ferrograd_kernels::elementwise::{Binary, Unary};
-
 use smallvec::smallvec;
 
 use super::select::Compare;

@@ -3,7 +3,6 @@
 
 use ferrograd_kernels::loss as kernel;
 use ferrograd_kernels::math::Math;
-
 use smallvec::smallvec;
 
 use super::reduce::contiguous;

@@ -1,10 +1,11 @@
 //! The matrix product, alone and with the bias and activation that a plan fuses into it.
 
+use ferrograd_kernels::dense as kernel;
+use ferrograd_kernels::gemm::panels::{self, Panels};
 use ferrograd_kernels::gemm::{self, MatRef};
-
 use smallvec::smallvec;
 
-use super::elementwise::{Activation, broadcast_strides};
+use super::elementwise::{self, Activation, Binary, broadcast_strides};
 use super::{Gradients, Meta, Op};
 use crate::backward::Vjp;
 use crate::buffer::Array;
@@ -15,12 +16,27 @@ use crate::shape::Dims;
 use crate::tensor::{Tensor, is_tracing};
 
 /// What happens to a tile of a matrix product before it is stored.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Dense {
     /// Whether a third operand is added to every row.
     pub bias: bool,
     /// What is applied last.
     pub activation: Option<Activation>,
+    /// The derivative of an activation that is applied instead; its result is the last operand.
+    pub derivative: Option<Binary>,
+}
+
+impl Dense {
+    pub(crate) fn name(&self) -> String {
+        let mut name = "matmul".to_owned();
+        let activation = self.activation.map(|op| elementwise::unary_name(op));
+        let derivative = self.derivative.map(|op| elementwise::binary_name(op));
+        for part in self.bias.then_some("bias").into_iter().chain(activation).chain(derivative) {
+            name += "+";
+            name += part;
+        }
+        name
+    }
 }
 
 pub(super) fn infer(left: Meta, right: Meta) -> Result<Meta> {
@@ -88,7 +104,12 @@ fn batch_strides(x: &Array, batch: &Dims) -> Dims {
 pub(super) fn run_dense(dense: &Dense, inputs: &[&Array], out: &Array) -> Result<()> {
     for_float!("dense", out.dtype(), T => {
         let bias = dense.bias.then(|| inputs[2].read::<T>());
-        let epilogue = ferrograd_kernels::dense::Dense { bias: bias.as_deref(), activation: dense.activation };
+        let result = dense.derivative.map(|op| (op, inputs[inputs.len() - 1]));
+        let result_values = result.map(|(_, y)| y.read::<T>());
+        let derivative = result.zip(result_values.as_deref()).map(|((op, y), values)| {
+            kernel::Derivative { op, y: values, row: y.strides()[0], column: y.strides()[1] }
+        });
+        let epilogue = kernel::Dense { bias: bias.as_deref(), activation: dense.activation, derivative };
         batches::<T>(inputs[0], inputs[1], out, &epilogue);
         Ok(())
     })
@@ -97,7 +118,7 @@ pub(super) fn run_dense(dense: &Dense, inputs: &[&Array], out: &Array) -> Result
 /// The bits of a product with the transposed weight and a sum after it.
 pub(super) fn run_linear(inputs: &[&Array], out: &Array) -> Result<()> {
     let weight = super::shape::permute_view(inputs[1], &Dims::from_slice(&[1, 0]));
-    let dense = Dense { bias: inputs.len() > 2, activation: None };
+    let dense = Dense { bias: inputs.len() > 2, ..Dense::default() };
     match *inputs {
         [x, _, bias] => run_dense(&dense, &[x, &weight, bias], out),
         _ => run_dense(&dense, &[inputs[0], &weight], out),
@@ -116,6 +137,28 @@ pub(super) fn vjp_linear(cx: &Vjp) -> Result<Gradients> {
         grads.push(cx.needs(2).then(|| g.sum_to(cx.shape(2))).transpose()?);
     }
     Ok(grads)
+}
+
+/// As [`run_dense`] or [`run`], for a right operand that is packed. Rows of the result may be padded.
+pub(crate) fn run_packed(dense: &Dense, inputs: &[&Array], layout: &Panels, packed: &Array, out: &Array) -> Result<()> {
+    for_float!("dense", out.dtype(), T => {
+        let x = inputs[0];
+        let (rows, a) = (x.shape()[0], x.read::<T>());
+        let a = MatRef::new(&a, x.strides()[0], x.strides()[1]);
+        let bias = dense.bias.then(|| inputs[1].read::<T>());
+        let y = inputs[inputs.len() - 1];
+        let y_values = dense.derivative.map(|_| y.read::<T>());
+        let then = match (dense.activation, dense.derivative, &y_values) {
+            (Some(activation), ..) => kernel::Then::Activate(activation),
+            (_, Some(derivative), Some(values)) => kernel::Then::Derivative(derivative, values, y.row_stride()),
+            _ => kernel::Then::Nothing,
+        };
+        let layer = kernel::Layer { bias: bias.as_deref(), then };
+        let stride = out.row_stride();
+        let panels = 0..layout.count();
+        panels::multiply_panels(rows, a, &packed.read::<T>(), layout, panels, &mut out.write::<T>(), stride, &layer);
+        Ok(())
+    })
 }
 
 /// C = A B: dA = G B^T, dB = A^T G, summed over broadcast batches.

@@ -19,6 +19,7 @@ pub use elementwise::{Activation, Binary, Unary};
 pub use index::Index;
 pub use loss::Loss;
 pub use matmul::Dense;
+pub(crate) use matmul::run_packed;
 pub use random::{DEFAULT as DEFAULT_GENERATOR, DropoutMask, Generator};
 pub use reduce::{Axes, Kind as ReduceKind, Reduce};
 pub use select::Compare;

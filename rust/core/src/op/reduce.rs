@@ -2,7 +2,6 @@
 
 use ferrograd_kernels::reduce as kernel;
 use ferrograd_kernels::reduce::Reduction;
-
 use smallvec::smallvec;
 
 use super::select::Compare;

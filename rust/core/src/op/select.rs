@@ -2,7 +2,6 @@
 
 use ferrograd_kernels::elementwise as kernel;
 pub use ferrograd_kernels::elementwise::Compare;
-
 use smallvec::smallvec;
 
 use super::elementwise::{by_rows, from_row, strides_in};

@@ -1,7 +1,6 @@
 //! Views and copies: reshape, permute, expand, slice, cat, and their adjoints.
 
 use ferrograd_kernels::elementwise as kernel;
-
 use smallvec::{SmallVec, smallvec};
 
 use super::{Gradients, Meta, Op};

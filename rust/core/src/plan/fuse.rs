@@ -6,6 +6,7 @@ use crate::op::{Activation, Binary, Dense, Op, Unary};
 /// Rewrites all patterns.
 pub(super) fn fuse(program: &mut Program) {
     dense(program);
+    derivative(program);
     loss_with_gradient(program);
 }
 
@@ -36,7 +37,7 @@ fn dense(program: &mut Program) {
                 {
                     let mut operands = program.operands(product).to_vec();
                     operands.push(bias);
-                    absorb(program, value, product, Dense { bias: true, activation: None }, operands);
+                    absorb(program, value, product, Dense { bias: true, ..Dense::default() }, operands);
                 }
             }
             Op::Unary(op) if is_activation(op) => {
@@ -45,9 +46,9 @@ fn dense(program: &mut Program) {
                     continue;
                 }
                 let dense = match &program.definitions[operand] {
-                    Definition::Op { op: Op::MatMul, .. } => Dense { bias: false, activation: Some(op) },
-                    Definition::Op { op: Op::Dense(Dense { bias, activation: None }), .. } => {
-                        Dense { bias: *bias, activation: Some(op) }
+                    Definition::Op { op: Op::MatMul, .. } => Dense { activation: Some(op), ..Dense::default() },
+                    Definition::Op { op: Op::Dense(dense), .. } if dense.activation.is_none() => {
+                        Dense { activation: Some(op), ..*dense }
                     }
                     _ => continue,
                 };
@@ -69,6 +70,36 @@ fn is_contiguous_leaf(program: &Program, value: ValueId) -> bool {
 fn absorb(program: &mut Program, value: ValueId, absorbed: ValueId, dense: Dense, operands: Vec<ValueId>) {
     program.definitions[value] = Definition::Op { op: Op::Dense(dense), operands };
     program.definitions[absorbed] = Definition::Written;
+}
+
+/// matmul, then the derivative of the activation below: applied to each tile of the data gradient.
+fn derivative(program: &mut Program) {
+    let uses = program.uses();
+    for value in 0..program.metas.len() {
+        let Definition::Op { op: Op::Binary(op), operands } = &program.definitions[value] else { continue };
+        let &[product, result] = &operands[..] else { continue };
+        let is_derivative = matches!(
+            op,
+            Binary::ReluGrad
+                | Binary::LeakyReluGrad(_)
+                | Binary::EluGrad(_)
+                | Binary::SigmoidGrad
+                | Binary::TanhGrad
+        );
+        let meta = program.metas[value];
+        if is_derivative
+            && matches!(program.definitions[product], Definition::Op { op: Op::MatMul, .. })
+            && uses[product] == 1
+            && program.metas[product] == meta
+            && program.metas[result] == meta
+            && meta.shape.rank() == 2
+        {
+            let dense = Dense { derivative: Some(*op), ..Dense::default() };
+            let mut operands = program.operands(product).to_vec();
+            operands.push(result);
+            absorb(program, value, product, dense, operands);
+        }
+    }
 }
 
 /// A loss and its derivative at the same operands.

@@ -1,13 +1,21 @@
 //! The plan executor: a traced graph compiled once for a batch shape, run without allocation.
 //!
-//! `trace` turns recorded nodes into a program, `fuse` rewrites patterns, `memory` lays values out in
-//! one arena, `run` executes. Numbers never depend on any of it: a fused or reused value has the bits
-//! of the same op run alone.
+//! `trace` turns recorded nodes into a program, `fuse` rewrites patterns, `schedule` orders instructions in
+//! phases with `rows` as its knowledge of ops, `memory` lays values out in one arena, `weights` keeps parameters
+//! packed, `compile` puts all of it together, `run` executes, `update` ends a training step. Numbers never depend
+//! on any of it: a fused, cut or reused value has the bits of the same op run alone.
 
+mod compile;
 mod fuse;
 mod memory;
+mod rows;
 mod run;
+mod schedule;
 mod trace;
+mod update;
+mod weights;
 
-pub use run::Plan;
+pub use compile::Trained;
+pub use run::{Batch, Plan, Rows};
 pub use trace::{Definition, Leaf, Program, Tracing, ValueId};
+pub use update::Rule;

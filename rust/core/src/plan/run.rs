@@ -1,60 +1,102 @@
-//! Instructions in order, each over arrays that are fixed when the plan is made.
+//! A compiled program: phases of instructions over arrays that are fixed when the plan is made, then updates.
 
-use super::trace::{Definition, Program};
-use super::{fuse, memory};
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
+use ferrograd_kernels::pool;
+
+use super::compile::{self, Trained};
+use super::trace::Program;
+use super::update::{BlockUpdate, Rule, Update};
+use super::weights::Weight;
 use crate::buffer::Array;
-use crate::error::Result;
-use crate::op::{Loss, Op};
+use crate::error::{Error, Result};
+use crate::op::{Dense, Loss, Op, run_packed};
 
 /// A compiled program.
 pub struct Plan {
-    instructions: Vec<Instruction>,
-    inputs: Vec<Option<Array>>,
-    outputs: Vec<Array>,
+    pub(super) phases: Vec<Phase>,
+    /// Updates that one thread makes, the longest first.
+    pub(super) tasks: Vec<Task>,
+    /// Updates that are spread over the threads.
+    pub(super) updates: Vec<Update>,
+    pub(super) weights: Vec<Weight>,
+    pub(super) inputs: Vec<Option<Array>>,
+    pub(super) outputs: Vec<Array>,
+    pub(super) gradients: Vec<Option<Array>>,
+    pub(super) names: Vec<String>,
+    /// Threads that the phases were cut for.
+    pub(super) threads: usize,
 }
 
-struct Instruction {
-    action: Action,
-    operands: Vec<Array>,
-    output: Array,
+/// What runs between two meetings of the threads.
+pub(super) enum Phase {
+    /// One instruction after the other.
+    Whole(Vec<Instruction>),
+    /// All instructions for one block of rows, by block.
+    Rows(Vec<Vec<Instruction>>),
 }
 
-enum Action {
+pub(super) struct Instruction {
+    pub(super) action: Action,
+    pub(super) operands: Vec<Array>,
+    pub(super) output: Array,
+}
+
+pub(super) enum Action {
     Op(Op),
     LossWithGradient(Loss, Array),
+    /// A product with a packed weight, which is not among the operands.
+    Product { dense: Dense, weight: usize, transposed: bool },
+    /// These rows of the batch of an input.
+    Gather(usize, Range<usize>),
+}
+
+pub(super) enum Task {
+    Block(BlockUpdate),
+    /// A gradient and its update.
+    Small(Box<(Instruction, Update)>),
+}
+
+/// A table of samples that lives outside: a numpy array of any dtype and strides.
+pub trait Rows: Sync {
+    /// Writes the named rows, converted, to `out`: a row for each, every [`Array::row_stride`] elements.
+    ///
+    /// # Errors
+    /// `Shape` when a row does not have the size of a row of `out`.
+    fn gather(&self, rows: &[u32], out: &Array) -> Result<()>;
+}
+
+/// The rows of a mini-batch and where they come from, by input.
+#[derive(Clone, Copy)]
+pub struct Batch<'a> {
+    /// Names of the rows.
+    pub rows: &'a [u32],
+    /// A table for each input; an input without one keeps what was written to it.
+    pub tables: &'a [&'a dyn Rows],
 }
 
 /// Operands of all but the widest `cat` fit on the stack.
 const INLINE_OPERANDS: usize = 16;
 
 impl Plan {
-    /// Compiles a program, with or without fusion: the numbers are the same.
+    /// Compiles a program that updates nothing, with or without fusion: the numbers are the same.
     ///
     /// # Errors
     /// `Memory`.
-    pub fn compile(mut program: Program, fused: bool) -> Result<Plan> {
-        if fused {
-            fuse::fuse(&mut program);
-        }
-        let placement = memory::place(&program)?;
-        let array = |value: usize| placement.arrays[value].clone().expect("an operand is never absorbed");
-        let mut instructions = Vec::new();
-        for value in (0..program.metas.len()).filter(|&value| placement.is_computed[value]) {
-            let operands = program.operands(value).iter().map(|&o| array(o)).collect();
-            let action = match &program.definitions[value] {
-                Definition::Op { op, .. } => Action::Op(op.clone()),
-                Definition::LossWithGradient { loss, gradient, .. } => {
-                    Action::LossWithGradient(*loss, array(*gradient))
-                }
-                Definition::Leaf(_) | Definition::Written => unreachable!("not computed"),
-            };
-            instructions.push(Instruction { action, operands, output: array(value) });
-        }
-        let outputs = program.outputs.iter().map(|&o| array(o)).collect();
-        Ok(Plan { instructions, inputs: placement.inputs, outputs })
+    pub fn compile(program: Program, fused: bool) -> Result<Plan> {
+        compile::compile(program, Vec::new(), fused)
     }
 
-    /// Placeholder i, to be filled before [`Plan::run`]; `None` when the program does not read it.
+    /// Compiles a training step. The gradients are the last outputs of the program, in the order of `trained`.
+    ///
+    /// # Errors
+    /// `Memory`.
+    pub fn compile_training(program: Program, trained: Vec<Trained>, fused: bool) -> Result<Plan> {
+        compile::compile(program, trained, fused)
+    }
+
+    /// Placeholder i; `None` when the program does not read it.
     pub fn input(&self, i: usize) -> Option<&Array> {
         self.inputs.get(i).and_then(Option::as_ref)
     }
@@ -64,31 +106,23 @@ impl Plan {
         &self.outputs
     }
 
+    /// The gradients, in the order of the trained parameters; `None` for those that are never stored.
+    pub fn gradients(&self) -> &[Option<Array>] {
+        &self.gradients
+    }
+
     /// Names of the instructions, in order: what fused is visible here.
-    pub fn instruction_names(&self) -> Vec<String> {
-        self.instructions
-            .iter()
-            .map(|i| match &i.action {
-                Action::Op(Op::Dense(dense)) => {
-                    let mut name = "matmul".to_owned();
-                    if dense.bias {
-                        name += "+bias";
-                    }
-                    if let Some(activation) = dense.activation {
-                        name += "+";
-                        name += Op::Unary(activation).name();
-                    }
-                    name
-                }
-                Action::Op(op) => op.name().to_owned(),
-                Action::LossWithGradient(loss, _) => format!("{}+grad", Op::Loss(*loss).name()),
-            })
-            .collect()
+    pub fn instruction_names(&self) -> &[String] {
+        &self.names
     }
 
     /// Sets the random streams of this run: mask i of run `step` has stream `step * 2^16 + i`.
     pub fn reseed(&mut self, key: u64, step: u64) {
-        let masks = self.instructions.iter_mut().filter_map(|i| match &mut i.action {
+        let instructions = self.phases.iter_mut().flat_map(|phase| match phase {
+            Phase::Whole(instructions) => instructions.iter_mut(),
+            Phase::Rows(_) => [].iter_mut(),
+        });
+        let masks = instructions.filter_map(|i| match &mut i.action {
             Action::Op(Op::DropoutMask(mask)) => Some(mask),
             _ => None,
         });
@@ -97,36 +131,111 @@ impl Plan {
         }
     }
 
-    /// Runs all instructions. `poll` is called between them and may stop the run.
+    /// Takes over what was written to the parameters. To be called before a run whenever that may be.
     ///
     /// # Errors
-    /// Those of the ops, and what `poll` returns.
-    pub fn run(&self, poll: &mut dyn FnMut() -> Result<()>) -> Result<()> {
-        for instruction in &self.instructions {
-            poll()?;
-            instruction.run()?;
+    /// None that a compiled plan can have.
+    pub fn load(&mut self) -> Result<()> {
+        self.weights.iter_mut().try_for_each(Weight::load)
+    }
+
+    /// Writes the parameters and their state to the arrays that the plan was made with.
+    ///
+    /// # Errors
+    /// None that a compiled plan can have.
+    pub fn store(&mut self) -> Result<()> {
+        self.weights.iter_mut().try_for_each(Weight::store)
+    }
+
+    /// Runs all but the updates. `poll` is called between phases and may stop the run.
+    ///
+    /// # Errors
+    /// Those of the ops and the tables, and what `poll` returns.
+    pub fn run(&self, batch: Batch, poll: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+        for phase in &self.phases {
+            match phase {
+                Phase::Whole(instructions) => {
+                    for instruction in instructions {
+                        poll()?;
+                        instruction.run(batch, &self.weights)?;
+                    }
+                }
+                Phase::Rows(blocks) => {
+                    poll()?;
+                    self.parallel(blocks.len(), &|block| {
+                        blocks[block].iter().try_for_each(|instruction| instruction.run(batch, &self.weights))
+                    })?;
+                }
+            }
         }
         Ok(())
+    }
+
+    /// Updates the parameters with the gradients of the last run.
+    ///
+    /// # Errors
+    /// Those of the ops.
+    pub fn update(&mut self, rules: &[Rule]) -> Result<()> {
+        self.parallel(self.tasks.len(), &|task| match &self.tasks[task] {
+            Task::Block(block) => block.run(&self.weights, rules),
+            Task::Small(small) => {
+                small.0.run(Batch { rows: &[], tables: &[] }, &self.weights)?;
+                small.1.run(rules)
+            }
+        })?;
+        self.updates.iter().try_for_each(|update| update.run(rules))?;
+        self.weights.iter_mut().for_each(Weight::set_ahead);
+        Ok(())
+    }
+
+    /// Runs tasks on the threads, or on this one where the step is short. Returns the error of the first task
+    /// that has one.
+    fn parallel(&self, tasks: usize, body: &(dyn Fn(usize) -> Result<()> + Sync)) -> Result<()> {
+        if self.threads == 1 {
+            return (0..tasks).try_for_each(body);
+        }
+        let failed: Mutex<Option<(usize, Error)>> = Mutex::new(None);
+        pool::parallel(tasks, &|task| {
+            if let Err(error) = body(task) {
+                let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+                if failed.as_ref().is_none_or(|(first, _)| task < *first) {
+                    *failed = Some((task, error));
+                }
+            }
+        });
+        failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), |(_, error)| Err(error))
     }
 }
 
 impl Instruction {
-    fn run(&self) -> Result<()> {
-        let Some(first) = self.operands.first() else { return self.run_on(&[]) };
+    fn run(&self, batch: Batch, weights: &[Weight]) -> Result<()> {
+        let Some(first) = self.operands.first() else { return self.run_on(&[], batch, weights) };
         if self.operands.len() > INLINE_OPERANDS {
-            return self.run_on(&self.operands.iter().collect::<Vec<_>>());
+            return self.run_on(&self.operands.iter().collect::<Vec<_>>(), batch, weights);
         }
         let mut operands = [first; INLINE_OPERANDS];
         operands.iter_mut().zip(&self.operands).for_each(|(slot, operand)| *slot = operand);
-        self.run_on(&operands[..self.operands.len()])
+        self.run_on(&operands[..self.operands.len()], batch, weights)
     }
 
-    fn run_on(&self, operands: &[&Array]) -> Result<()> {
+    fn run_on(&self, operands: &[&Array], batch: Batch, weights: &[Weight]) -> Result<()> {
         match &self.action {
             Action::Op(op) => op.run(operands, &self.output),
             Action::LossWithGradient(loss, gradient) => {
                 loss.run(operands, Some(&self.output), Some(gradient))
             }
+            Action::Product { dense, weight, transposed } => {
+                let weight = &weights[*weight];
+                let packed = match &weight.transposed {
+                    Some(packed) if *transposed => packed,
+                    _ => &weight.packed,
+                };
+                run_packed(dense, operands, &packed.layout, &packed.whole, &self.output)
+            }
+            Action::Gather(input, rows) => match batch.tables.get(*input) {
+                Some(table) => table.gather(&batch.rows[rows.clone()], &self.output),
+                None => Ok(()),
+            },
         }
     }
 }

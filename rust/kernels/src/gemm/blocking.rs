@@ -39,11 +39,11 @@ unsafe impl<T: Sync> Sync for Product<'_, T> {}
 /// A 64-byte line, so that panels begin on one.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-struct Line([u8; 64]);
+pub(super) struct Line([u8; 64]);
 
 thread_local! {
     /// Packing space of this thread. It only grows, so a steady loop does not allocate.
-    static SCRATCH: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+    pub(super) static SCRATCH: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
 }
 
 /// Multiplies the rectangle `rows x cols` of C on this thread.
@@ -66,7 +66,7 @@ pub(super) struct Rectangle<'p, 'a, T> {
 }
 
 /// `total` in parts of at most `most`, as equal as they can be: a part and how many there are.
-fn balanced(total: usize, most: usize) -> (usize, usize) {
+pub(super) fn balanced(total: usize, most: usize) -> (usize, usize) {
     let parts = total.div_ceil(most).max(1);
     (total.div_ceil(parts), parts)
 }
@@ -193,7 +193,7 @@ const PACK_B_TILES: usize = 4;
 const PACK_A_PANELS: usize = 2;
 
 /// Room for `len` elements at the start of a line.
-fn reserve<T>(scratch: &mut Vec<Line>, len: usize) -> *mut T {
+pub(super) fn reserve<T>(scratch: &mut Vec<Line>, len: usize) -> *mut T {
     let lines = (len * size_of::<T>()).div_ceil(size_of::<Line>());
     if scratch.len() < lines {
         scratch.resize(lines, Line([0; 64]));
@@ -242,22 +242,22 @@ unsafe fn run_tile<I: Isa, T: Real>(
 /// Rows cut into tiles that differ by one row at most: 13 rows are 7 + 6, not 12 + 1, because a tile
 /// of few rows leaves the multipliers waiting for each other.
 #[derive(Clone, Copy)]
-struct RowTiles {
-    count: usize,
+pub(super) struct RowTiles {
+    pub count: usize,
     short: usize,
     /// Tiles that have `short + 1` rows; they come first.
     long_count: usize,
 }
 
 impl RowTiles {
-    fn new(rows: usize, most: usize) -> RowTiles {
+    pub fn new(rows: usize, most: usize) -> RowTiles {
         let count = rows.div_ceil(most);
         RowTiles { count, short: rows / count, long_count: rows % count }
     }
 
     /// The first row and the number of rows of a tile.
     #[inline(always)]
-    fn get(self, tile: usize) -> (usize, usize) {
+    pub fn get(self, tile: usize) -> (usize, usize) {
         (tile * self.short + tile.min(self.long_count), self.short + usize::from(tile < self.long_count))
     }
 }

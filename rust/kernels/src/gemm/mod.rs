@@ -7,6 +7,7 @@
 
 mod blocking;
 mod pack;
+pub mod panels;
 mod tile;
 
 use std::ops::Range;

@@ -1,0 +1,396 @@
+//! From a program to a plan: patterns fused, weights packed, values placed, phases cut into blocks.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use ferrograd_kernels::gemm::panels::GRADIENT_ROWS;
+use ferrograd_kernels::pool;
+
+use super::fuse;
+use super::memory::{self, Placement, Views};
+use super::run::{Action, Instruction, Phase, Plan, Task};
+use super::schedule::Schedule;
+use super::trace::{Definition, Leaf, Program, ValueId};
+use super::update::{BlockUpdate, Update};
+use super::weights::Weight;
+use crate::buffer::Array;
+use crate::error::Result;
+use crate::op::{Dense, Op};
+use crate::shape::Dims;
+
+/// A parameter that the plan updates with one of the program's outputs as its gradient.
+pub struct Trained {
+    /// The parameter, contiguous.
+    pub weight: Array,
+    /// Which of the program's outputs is its gradient.
+    pub output: usize,
+    /// Which rule updates it.
+    pub rule: usize,
+    /// Momentum buffer, or first and second moments and perhaps their maximum.
+    pub state: Vec<Array>,
+}
+
+/// A product whose right operand is a packed weight.
+#[derive(Clone, Copy)]
+struct Product {
+    weight: usize,
+    transposed: bool,
+}
+
+/// The weights of a program and the products that read them.
+struct Products {
+    weights: Vec<Weight>,
+    /// By value.
+    of: Vec<Option<Product>>,
+    /// The leaf of each weight.
+    leaves: Vec<ValueId>,
+    /// Whether a weight's `k x n` is the leaf's transpose.
+    flipped: Vec<bool>,
+}
+
+/// Multiply-adds of a step below which the calling thread works alone: about 5 us.
+const PARALLEL_COST: usize = 250_000;
+/// Rows of a block, at most: their activations stay in L2.
+const BLOCK_ROWS: usize = 128;
+/// Rows of a block, at least, where threads ask for more blocks.
+const LEAST_ROWS: usize = 4;
+/// Tasks of the updates for each thread, so that a late one takes fewer.
+const TASKS_PER_THREAD: usize = 4;
+
+/// Compiles a program. Without `fused` its ops run one by one: the numbers are the same.
+pub(super) fn compile(mut program: Program, trained: Vec<Trained>, fused: bool) -> Result<Plan> {
+    let none = vec![false; program.metas.len()];
+    if fused {
+        fuse::fuse(&mut program);
+    }
+    let views = Views::new(&program, &none)?;
+    let rows = program.definitions.iter().zip(&program.metas).find_map(|(definition, meta)| match definition {
+        Definition::Leaf(Leaf::Input(_)) => meta.shape.first().copied(),
+        _ => None,
+    });
+    let schedule = |program: &Program, views: &Views| match rows {
+        Some(rows) if fused => Schedule::by_rows(program, views, rows),
+        _ => Schedule::sequential(program, views),
+    };
+    let first = schedule(&program, &views);
+    let mut products = find_products(&program, &views, &first)?;
+    let mut gradients = vec![None; trained.len()];
+    if fused {
+        for (gradient, trained) in gradients.iter_mut().zip(&trained) {
+            *gradient = products.absorb_gradient(&mut program, &views, &first, trained)?;
+        }
+    }
+    // Without the absorbed gradients fewer values are outputs.
+    let shown = program.outputs.len() - trained.len();
+    let mut kept: Vec<ValueId> = gradients.iter().flatten().flat_map(|&(_, a, d)| [a, d]).collect();
+    let left = trained.iter().zip(&gradients).filter(|(_, g)| g.is_none()).map(|(t, _)| program.outputs[t.output]);
+    let left: Vec<ValueId> = left.collect();
+    let all = std::mem::take(&mut program.outputs);
+    program.outputs = all[..shown].iter().copied().chain(left).collect();
+    let schedule = schedule(&program, &views);
+    // A bias gradient and the like: one thread reduces and updates while others update blocks.
+    let uses = program.uses();
+    let mut is_moved = vec![false; uses.len()];
+    for (trained, _) in trained.iter().zip(&gradients).filter(|(_, g)| fused && g.is_none()) {
+        // Perhaps seen through a reshape.
+        let value = views.owner[all[trained.output]];
+        let is_reduction = matches!(program.definitions[value], Definition::Op { op: Op::Reduce(_), .. });
+        if is_reduction && uses[value] == 1 && schedule.phase[value].is_some_and(|phase| phase % 2 == 0) {
+            is_moved[value] = true;
+            kept.extend(program.operands(value));
+        }
+    }
+    let is_product: Vec<bool> = products.of.iter().map(Option::is_some).collect();
+    let padded = memory::padded(&program, &views, &schedule, &is_product);
+    let views = Views::new(&program, &padded)?;
+    let owner = views.owner.clone();
+    let placement = memory::place(&program, views, &schedule, &kept)?;
+
+    let cost = products.cost(&program) + gradients.iter().flatten().map(|g| products.size(g.0) * rows.unwrap_or(1)).sum::<usize>();
+    let threads = if cost < PARALLEL_COST { 1 } else { pool::num_threads() };
+    let mut builder = Builder { program, schedule, placement, padded, products, names: Vec::new() };
+    let (mut tasks, mut updates) = (Vec::new(), Vec::new());
+    for (trained, gradient) in trained.into_iter().zip(&gradients) {
+        let value = all[trained.output];
+        match *gradient {
+            Some((weight, a, d)) => builder.add_blocks((weight, a, d), trained.rule, threads, cost, &mut tasks),
+            None => {
+                let update = Update {
+                    weight: trained.weight,
+                    gradient: builder.placement.array(value).clone(),
+                    rule: trained.rule,
+                    state: trained.state,
+                };
+                let source = owner[value];
+                if is_moved[source] {
+                    let instruction = builder.instruction(source, None);
+                    builder.names.push(format!("{}+update", builder.name(source)));
+                    tasks.push((0, Task::Small(Box::new((instruction, update)))));
+                } else {
+                    updates.push(update);
+                }
+            }
+        }
+    }
+    // The longest first.
+    tasks.sort_by_key(|(cost, _)| std::cmp::Reverse(*cost));
+    let tasks = tasks.into_iter().map(|(_, task)| task).collect();
+    let update_names = std::mem::take(&mut builder.names);
+    let phases = (0..builder.schedule.count)
+        .filter_map(|number| builder.phase(number, &is_moved, rows.unwrap_or(1), threads))
+        .collect();
+    let mut names = builder.names;
+    names.extend(update_names);
+    names.extend(updates.iter().map(|_| "update".to_owned()));
+    let outputs = all[..shown].iter().map(|&o| builder.placement.array(o).clone()).collect();
+    let gradients = all[shown..].iter().map(|&o| builder.placement.arrays[o].clone()).collect();
+    let inputs = builder.placement.inputs;
+    Ok(Plan { phases, tasks, updates, weights: builder.products.weights, inputs, outputs, gradients, names, threads })
+}
+
+/// The products of by-row phases whose right operand is a leaf.
+fn find_products(program: &Program, views: &Views, schedule: &Schedule) -> Result<Products> {
+    let count = program.metas.len();
+    let mut products =
+        Products { weights: Vec::new(), of: vec![None; count], leaves: Vec::new(), flipped: Vec::new() };
+    let mut known: HashMap<ValueId, usize> = HashMap::new();
+    for value in (0..count).filter(|&value| schedule.is_by_rows(value)) {
+        let Definition::Op { op: Op::MatMul | Op::Dense(_), operands } = &program.definitions[value] else {
+            continue;
+        };
+        let (leaf, view) = (views.owner[operands[1]], &views.stand_ins[operands[1]]);
+        let Definition::Leaf(Leaf::External(array) | Leaf::Constant(array)) = &program.definitions[leaf] else {
+            continue;
+        };
+        if array.shape().rank() != 2 || view.shape().elements() != array.shape().elements() {
+            continue;
+        }
+        let flipped_view = Dims::from_slice(&[array.shape()[1], array.shape()[0]]);
+        let flipped_strides = Dims::from_slice(&[array.strides()[1], array.strides()[0]]);
+        let flipped = match (view.shape(), view.strides()) {
+            (shape, strides) if shape == array.shape() && strides == array.strides() => false,
+            (shape, strides) if *shape == flipped_view && *strides == flipped_strides => true,
+            _ => continue,
+        };
+        let number = match known.get(&leaf) {
+            Some(&number) => number,
+            None => {
+                products.weights.push(Weight::new(view.clone())?);
+                products.leaves.push(leaf);
+                products.flipped.push(flipped);
+                known.insert(leaf, products.weights.len() - 1);
+                products.weights.len() - 1
+            }
+        };
+        // A square matrix that is its own transposed view by shape still differs by strides.
+        let transposed = products.flipped[number] != flipped;
+        if transposed {
+            products.weights[number].transpose()?;
+        }
+        products.of[value] = Some(Product { weight: number, transposed });
+    }
+    Ok(products)
+}
+
+impl Products {
+    /// Elements of a weight.
+    fn size(&self, weight: usize) -> usize {
+        let layout = self.weights[weight].packed.layout;
+        layout.k() * layout.n()
+    }
+
+    /// Multiply-adds of all products.
+    fn cost(&self, program: &Program) -> usize {
+        let products = self.of.iter().zip(&program.metas);
+        products.filter_map(|(product, meta)| Some(self.size((*product)?.weight) * meta.shape[0])).sum()
+    }
+
+    /// Takes the gradient of a weight out of the program, where it is one product of whole matrices that nothing
+    /// else reads, and where products alone read the weight: `(weight, a, d)` for the gradient `a^T d` of the
+    /// weight as a `k x n` matrix.
+    fn absorb_gradient(
+        &mut self,
+        program: &mut Program,
+        views: &Views,
+        schedule: &Schedule,
+        trained: &Trained,
+    ) -> Result<Option<(usize, ValueId, ValueId)>> {
+        let output = program.outputs[trained.output];
+        let (gradient, is_transposed) = match &program.definitions[output] {
+            Definition::Op { op: Op::Permute(_), operands } => (operands[0], true),
+            _ => (output, false),
+        };
+        let Definition::Op { op: Op::MatMul, operands } = &program.definitions[gradient] else { return Ok(None) };
+        let &[left, right] = &operands[..] else { return Ok(None) };
+        let is_ours = |leaf: &ValueId| match &program.definitions[*leaf] {
+            Definition::Leaf(Leaf::External(array)) => {
+                array.shares_storage(&trained.weight) && array.shape() == trained.weight.shape()
+            }
+            _ => false,
+        };
+        let Some(number) = self.leaves.iter().position(is_ours) else { return Ok(None) };
+        let leaf = self.leaves[number];
+        // The left factor is the transpose of a matrix of the program, by rows of the batch.
+        let Definition::Op { op: Op::Permute(_), operands } = &program.definitions[left] else {
+            return Ok(None);
+        };
+        let (lower, upper) = (operands[0], right);
+        let is_matrix = |value: ValueId| {
+            program.metas[value].shape.rank() == 2 && schedule.is_by_rows(views.owner[value])
+        };
+        let reads = |value: ValueId| {
+            program.operands(value).iter().filter(|&&o| views.owner[o] == leaf && views.owner[value] == value).count()
+        };
+        let only_products = (0..program.metas.len()).all(|value| match (reads(value), self.of[value]) {
+            (0, _) => true,
+            (1, Some(_)) => true,
+            _ => false,
+        });
+        let sharing = (0..program.metas.len()).filter(|&value| match &program.definitions[value] {
+            Definition::Leaf(Leaf::External(array)) => array.shares_storage(&trained.weight),
+            _ => false,
+        });
+        let uses = program.uses();
+        let fits = uses[gradient] == 1
+            && uses[output] == 1
+            && !program.outputs.iter().any(|&o| views.owner[o] == leaf)
+            && is_matrix(lower)
+            && is_matrix(upper)
+            && only_products
+            && sharing.count() == 1
+            && trained.state.iter().all(|s| s.is_contiguous() && s.shape() == trained.weight.shape());
+        if !fits {
+            return Ok(None);
+        }
+        program.definitions[gradient] = Definition::Written;
+        program.definitions[output] = Definition::Written;
+        let flipped = self.flipped[number];
+        let matrix = |array: &Array| if flipped { transpose(array) } else { array.clone() };
+        self.weights[number].update(trained.state.iter().map(matrix).collect())?;
+        Ok(Some(if flipped != is_transposed { (number, upper, lower) } else { (number, lower, upper) }))
+    }
+}
+
+fn transpose(array: &Array) -> Array {
+    let (shape, strides) = (array.shape(), array.strides());
+    let flip = |dims: &Dims| Dims::from_slice(&[dims[1], dims[0]]);
+    array.view(flip(shape), flip(strides), array.offset())
+}
+
+struct Builder {
+    program: Program,
+    schedule: Schedule,
+    placement: Placement,
+    padded: Vec<bool>,
+    products: Products,
+    names: Vec<String>,
+}
+
+impl Builder {
+    /// Updates of the blocks of a weight, in about as many tasks as its share of the step's cost asks for.
+    fn add_blocks(
+        &mut self,
+        (weight, a, d): (usize, ValueId, ValueId),
+        rule: usize,
+        threads: usize,
+        total: usize,
+        tasks: &mut Vec<(usize, Task)>,
+    ) {
+        let layout = self.products.weights[weight].packed.layout;
+        let (a, d) = (self.placement.array(a).clone(), self.placement.array(d).clone());
+        let blocks = layout.k().div_ceil(GRADIENT_ROWS);
+        let cost = layout.k() * layout.n() * a.shape()[0];
+        let wanted = if threads == 1 { 1 } else { (cost * threads * TASKS_PER_THREAD).div_ceil(total.max(1)) };
+        let by_rows = wanted.min(blocks);
+        let by_panels = wanted.div_ceil(by_rows).min(layout.count());
+        self.names.push("matmul+update".into());
+        for i in 0..by_rows {
+            let part = |blocks: usize, parts: usize, i: usize| blocks * i / parts;
+            let row = |i: usize| (part(blocks, by_rows, i) * GRADIENT_ROWS).min(layout.k());
+            for j in 0..by_panels {
+                let panels = part(layout.count(), by_panels, j)..part(layout.count(), by_panels, j + 1);
+                let source = (weight, &self.products.weights[weight]);
+                let block = BlockUpdate::new(source, rule, (&a, &d), panels, row(i)..row(i + 1));
+                tasks.push((block.cost(), Task::Block(block)));
+            }
+        }
+    }
+
+    fn phase(&mut self, number: usize, moved: &[bool], rows: usize, threads: usize) -> Option<Phase> {
+        let values: Vec<ValueId> = (0..self.program.metas.len())
+            .filter(|&v| self.schedule.phase[v] == Some(number) && !moved[v])
+            .filter(|&v| !matches!(self.program.definitions[v], Definition::Written))
+            .collect();
+        if values.is_empty() {
+            return None;
+        }
+        for &value in &values {
+            if !matches!(self.program.definitions[value], Definition::Leaf(_)) {
+                self.names.push(self.name(value));
+            }
+        }
+        if number % 2 == 0 {
+            return Some(Phase::Whole(values.iter().map(|&v| self.instruction(v, None)).collect()));
+        }
+        let least = rows.div_ceil(BLOCK_ROWS).next_multiple_of(threads);
+        let blocks = least.min((rows / LEAST_ROWS).max(1));
+        let block = |i: usize| rows * i / blocks..rows * (i + 1) / blocks;
+        Some(Phase::Rows(
+            (0..blocks)
+                .map(|i| values.iter().map(|&v| self.instruction(v, Some(block(i)))).collect())
+                .collect(),
+        ))
+    }
+
+    fn name(&self, value: ValueId) -> String {
+        match &self.program.definitions[value] {
+            Definition::Op { op: Op::Dense(dense), .. } => dense.name(),
+            Definition::Op { op, .. } => op.name().to_owned(),
+            Definition::LossWithGradient { loss, .. } => format!("{}+grad", Op::Loss(*loss).name()),
+            Definition::Leaf(_) | Definition::Written => String::new(),
+        }
+    }
+
+    /// The instruction of a value for all rows or a block of them.
+    fn instruction(&self, value: ValueId, rows: Option<Range<usize>>) -> Instruction {
+        use super::rows::Use;
+        let placement = &self.placement;
+        let result = |value: ValueId| match &rows {
+            Some(rows) => placement.rows(value, rows.clone()),
+            None => placement.array(value).clone(),
+        };
+        let uses = self.schedule.uses[value].as_ref();
+        let mut operands: Vec<Array> = self
+            .program
+            .operands(value)
+            .iter()
+            .enumerate()
+            .map(|(i, &operand)| match &rows {
+                Some(rows) if uses.is_some_and(|uses| uses[i] == Use::Rows) => {
+                    placement.rows(operand, rows.clone())
+                }
+                _ => placement.array(operand).clone(),
+            })
+            .collect();
+        let mut output = result(value);
+        let action = match (&self.program.definitions[value], self.products.of[value]) {
+            (Definition::Op { op, .. }, Some(Product { weight, transposed })) => {
+                operands.remove(1);
+                if let (true, Some(rows)) = (self.padded[value], &rows) {
+                    output = placement.frame(value, rows.clone());
+                }
+                let dense = if let Op::Dense(dense) = op { *dense } else { Dense::default() };
+                Action::Product { dense, weight, transposed }
+            }
+            (Definition::Op { op, .. }, None) => Action::Op(op.clone()),
+            (Definition::LossWithGradient { loss, gradient, .. }, _) => {
+                Action::LossWithGradient(*loss, result(*gradient))
+            }
+            (Definition::Leaf(Leaf::Input(number)), _) => {
+                Action::Gather(*number, rows.unwrap_or(0..output.shape().first().copied().unwrap_or(0)))
+            }
+            (Definition::Leaf(_) | Definition::Written, _) => unreachable!("not computed"),
+        };
+        Instruction { action, operands, output }
+    }
+}

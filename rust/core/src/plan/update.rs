@@ -1,0 +1,183 @@
+//! Updates: the last phase of a step. A weight whose gradient is one product is updated block by block as the
+//! block's gradient is finished, so that the gradient is never stored.
+
+use std::ops::Range;
+
+use ferrograd_kernels::gemm::MatRef;
+use ferrograd_kernels::gemm::panels::{GRADIENT_ROWS, gradient_panels};
+use ferrograd_kernels::math::Math;
+use ferrograd_kernels::update;
+
+use super::weights::Weight;
+use crate::buffer::{Array, Write, parallel_chunks};
+use crate::dtype::Element;
+use crate::error::Result;
+use crate::for_float;
+
+/// How a group of parameters is updated. Rates may change between epochs.
+#[derive(Clone, Copy, Debug)]
+pub enum Rule {
+    /// Stochastic gradient descent, with momentum where there is a buffer.
+    Sgd(update::Sgd),
+    /// Adam and its kin.
+    Adam(update::Adam),
+}
+
+impl Rule {
+    /// The rule for the next step.
+    pub fn advance(&mut self) {
+        match self {
+            Rule::Sgd(sgd) => sgd.first_step = false,
+            Rule::Adam(adam) => adam.step += 1,
+        }
+    }
+
+    /// Updates a weight; it has a momentum buffer, or two moments and perhaps their maximum.
+    fn apply<T: Math>(&self, weight: &mut [T], gradient: &[T], states: [Option<&mut [T]>; 3]) {
+        let [first, second, third] = states;
+        match self {
+            Rule::Sgd(sgd) => update::sgd(sgd, weight, gradient, first),
+            Rule::Adam(adam) => {
+                let (first, second) = (first.unwrap_or_default(), second.unwrap_or_default());
+                update::adam(adam, weight, gradient, first, second, third);
+            }
+        }
+    }
+}
+
+/// Guards of at most three states, without an allocation.
+fn write_all<T: Element>(states: &[Array]) -> [Option<Write<'_, T>>; 3] {
+    let mut guards = [const { None }; 3];
+    for (slot, state) in guards.iter_mut().zip(states) {
+        *slot = Some(state.write::<T>());
+    }
+    guards
+}
+
+/// A parameter whose gradient is a value of the plan.
+pub(super) struct Update {
+    pub(super) weight: Array,
+    pub(super) gradient: Array,
+    pub(super) rule: usize,
+    pub(super) state: Vec<Array>,
+}
+
+/// Elements that one task updates: 64 KiB of float32 for each operand.
+const UPDATE_CHUNK: usize = 16 * 1024;
+
+impl Update {
+    /// Runs on all threads.
+    pub(super) fn run(&self, rules: &[Rule]) -> Result<()> {
+        for_float!("update", self.weight.dtype(), T => self.run_typed::<T>(&rules[self.rule]))
+    }
+
+    fn run_typed<T: Math + Element>(&self, rule: &Rule) -> Result<()> {
+        let gradient = self.gradient.read::<T>();
+        let mut weight = self.weight.write::<T>();
+        let mut guards = write_all::<T>(&self.state);
+        let [first, second, third] = guards.each_mut().map(|g| g.as_deref_mut().unwrap_or_default());
+        let given = self.state.len();
+        let gradient: &[T] = &gradient;
+        parallel_chunks(
+            [&mut weight, first, second, third],
+            UPDATE_CHUNK,
+            |range, [weight, first, second, third]| {
+                let states = [(given > 0).then_some(first), (given > 1).then_some(second), (given > 2).then_some(third)];
+                rule.apply(weight, &gradient[range], states);
+            },
+        );
+        Ok(())
+    }
+}
+
+/// Some rows of one panel of a packed weight, with what changes with them.
+struct Segment {
+    weight: Array,
+    states: Vec<Array>,
+    /// The parts of the transposed copy, one for each of its panels.
+    transposed: Vec<(Range<usize>, Array)>,
+}
+
+/// A block of a packed weight with the operands of its gradient `a^T d`.
+pub(super) struct BlockUpdate {
+    weight: usize,
+    rule: usize,
+    a: Array,
+    d: Array,
+    panels: Range<usize>,
+    rows: Range<usize>,
+    /// By block of rows, then panel.
+    segments: Vec<Segment>,
+}
+
+impl BlockUpdate {
+    pub(super) fn new(
+        (number, weight): (usize, &Weight),
+        rule: usize,
+        (a, d): (&Array, &Array),
+        panels: Range<usize>,
+        rows: Range<usize>,
+    ) -> BlockUpdate {
+        let layout = weight.packed.layout;
+        let mut segments = Vec::new();
+        for block in blocks(rows.clone()) {
+            for panel in panels.clone() {
+                let range = layout.segment(panel, block.clone());
+                let mut transposed = Vec::new();
+                if let Some(packed) = &weight.transposed {
+                    for first in block.clone().step_by(packed.layout.width()) {
+                        let part = first..block.end.min(first + packed.layout.width());
+                        let range = layout.transposed_segment(&packed.layout, panel, part.clone());
+                        let rows = part.start - block.start..part.end - block.start;
+                        transposed.push((rows, packed.segment(range)));
+                    }
+                }
+                segments.push(Segment {
+                    weight: weight.packed.segment(range.clone()),
+                    states: weight.states.iter().map(|(_, packed)| packed.segment(range.clone())).collect(),
+                    transposed,
+                });
+            }
+        }
+        BlockUpdate { weight: number, rule, a: a.clone(), d: d.clone(), panels, rows, segments }
+    }
+
+    /// Multiply-adds.
+    pub(super) fn cost(&self) -> usize {
+        self.a.shape()[0] * self.panels.len() * self.rows.len()
+    }
+
+    /// Runs on this thread.
+    pub(super) fn run(&self, weights: &[Weight], rules: &[Rule]) -> Result<()> {
+        for_float!("update", self.a.dtype(), T => self.run_typed::<T>(&weights[self.weight], &rules[self.rule]))
+    }
+
+    fn run_typed<T: Math + Element>(&self, weight: &Weight, rule: &Rule) -> Result<()> {
+        let layout = &weight.packed.layout;
+        let (a, d) = (self.a.read::<T>(), self.d.read::<T>());
+        let matrix = |array: &Array| (array.strides()[0], array.strides()[1]);
+        let ((a_row, a_col), (d_row, d_col)) = (matrix(&self.a), matrix(&self.d));
+        let batch = self.a.shape()[0];
+        let (a, d) = (MatRef::new(&a, a_row, a_col), MatRef::new(&d, d_row, d_col));
+        let panels = self.panels.clone();
+        gradient_panels(batch, a, d, layout, panels, self.rows.clone(), &mut |panel, rows, gradient| {
+            let block = (rows.start - self.rows.start) / GRADIENT_ROWS;
+            let segment = &self.segments[block * self.panels.len() + panel - self.panels.start];
+            let mut weight = segment.weight.write::<T>();
+            let mut guards = write_all::<T>(&segment.states);
+            rule.apply(&mut weight, gradient, guards.each_mut().map(Option::as_deref_mut));
+            let stride = layout.stride(panel);
+            for (rows, part) in &segment.transposed {
+                let block = &weight[rows.start * stride..rows.end * stride];
+                layout.pack_transposed(panel, rows.len(), block, &mut part.write::<T>());
+            }
+        });
+        Ok(())
+    }
+}
+
+/// The blocks in which rows of a gradient are finished.
+fn blocks(rows: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let end = rows.end;
+    rows.step_by(GRADIENT_ROWS).map(move |first| first..end.min(first + GRADIENT_ROWS))
+}

@@ -1,0 +1,150 @@
+//! Weights as products read them: packed in panels between the steps, in one direction or both.
+//!
+//! Where the plan also updates a weight, the packed copy is the weight for as long as the plan runs, and the
+//! user's array follows when the run ends. Where something else updates it, the packed copy follows the array.
+
+use ferrograd_kernels::gemm::MatRef;
+use ferrograd_kernels::gemm::panels::Panels;
+
+use crate::buffer::{Arena, Array};
+use crate::dtype::Element;
+use crate::error::Result;
+use crate::for_float;
+use crate::shape::Dims;
+
+/// A packed matrix in an arena: as a whole, and in segments that threads write apart from each other.
+pub(super) struct Packed {
+    pub(super) layout: Panels,
+    pub(super) whole: Array,
+    arena: Arena,
+}
+
+impl Packed {
+    fn new(layout: Panels, like: &Array) -> Result<Packed> {
+        let arena = Arena::new(layout.len() * like.dtype().size())?;
+        let whole = arena.array(0, like.dtype(), Dims::from_slice(&[layout.len()]));
+        Ok(Packed { layout, whole, arena })
+    }
+
+    /// The elements of a range, with a storage of their own.
+    pub(super) fn segment(&self, range: std::ops::Range<usize>) -> Array {
+        let dtype = self.whole.dtype();
+        self.arena.array(range.start * dtype.size(), dtype, Dims::from_slice(&[range.len()]))
+    }
+}
+
+/// A matrix that is the right operand of products.
+pub(super) struct Weight {
+    /// The user's array as a `k x n` matrix.
+    original: Array,
+    pub(super) packed: Packed,
+    /// The transposed matrix, for products with it.
+    pub(super) transposed: Option<Packed>,
+    /// The optimizer's state for each element, where the plan updates the weight: the user's and ours.
+    pub(super) states: Vec<(Array, Packed)>,
+    /// Whether the plan updates it, packed.
+    pub(super) is_updated: bool,
+    /// Writes to the user's arrays that the packed copies have seen.
+    seen: Vec<u32>,
+    /// Whether the packed copies are newer than the user's arrays.
+    is_ahead: bool,
+}
+
+impl Weight {
+    pub(super) fn new(original: Array) -> Result<Weight> {
+        let (k, n) = (original.shape()[0], original.shape()[1]);
+        let layout = for_float!("weight", original.dtype(), T => Ok(Panels::new::<T>(k, n)))?;
+        let packed = Packed::new(layout, &original)?;
+        Ok(Weight {
+            original,
+            packed,
+            transposed: None,
+            states: Vec::new(),
+            is_updated: false,
+            seen: Vec::new(),
+            is_ahead: false,
+        })
+    }
+
+    /// Adds the transposed copy.
+    pub(super) fn transpose(&mut self) -> Result<()> {
+        if self.transposed.is_none() {
+            let (k, n) = (self.packed.layout.k(), self.packed.layout.n());
+            let layout = for_float!("weight", self.original.dtype(), T => Ok(Panels::new::<T>(n, k)))?;
+            self.transposed = Some(Packed::new(layout, &self.original)?);
+        }
+        Ok(())
+    }
+
+    /// Makes the plan the weight's owner; `states` are `k x n` views of the optimizer's arrays.
+    pub(super) fn update(&mut self, states: Vec<Array>) -> Result<()> {
+        let pack = |state: Array| Ok((state.clone(), Packed::new(self.packed.layout, &state)?));
+        self.states = states.into_iter().map(pack).collect::<Result<_>>()?;
+        self.is_updated = true;
+        Ok(())
+    }
+
+    /// Packs what was written since the last time. To be called before a step. What is written while the
+    /// packed weight is ahead is lost: the plan owns the weight then.
+    pub(super) fn load(&mut self) -> Result<()> {
+        if self.is_ahead {
+            return Ok(());
+        }
+        let originals = || std::iter::once(&self.original).chain(self.states.iter().map(|(state, _)| state));
+        if originals().map(|array| array.storage().writes()).eq(self.seen.iter().copied()) {
+            return Ok(());
+        }
+        self.see();
+        for_float!("weight", self.original.dtype(), T => {
+            pack::<T>(&self.original, &self.packed, false);
+            if let Some(transposed) = &self.transposed {
+                pack::<T>(&self.original, transposed, true);
+            }
+            for (state, packed) in &self.states {
+                pack::<T>(state, packed, false);
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    fn see(&mut self) {
+        self.seen.clear();
+        let originals = std::iter::once(&self.original).chain(self.states.iter().map(|(state, _)| state));
+        self.seen.extend(originals.map(|array| array.storage().writes()));
+    }
+
+    /// Notes that the packed weight has been updated.
+    pub(super) fn set_ahead(&mut self) {
+        self.is_ahead |= self.is_updated;
+    }
+
+    /// Writes the packed weight and its state to the user's arrays. To be called when a run ends.
+    pub(super) fn store(&mut self) -> Result<()> {
+        if !self.is_ahead {
+            return Ok(());
+        }
+        for_float!("weight", self.original.dtype(), T => {
+            unpack::<T>(&self.packed, &self.original);
+            for (state, packed) in &self.states {
+                unpack::<T>(packed, state);
+            }
+            Ok(())
+        })?;
+        self.see();
+        self.is_ahead = false;
+        Ok(())
+    }
+}
+
+fn pack<T: Element + ferrograd_kernels::lanes::Real>(source: &Array, packed: &Packed, transposed: bool) {
+    let values = source.read::<T>();
+    let matrix = MatRef::new(&values, source.strides()[0], source.strides()[1]);
+    let matrix = if transposed { matrix.transposed() } else { matrix };
+    packed.layout.pack(matrix, &mut packed.whole.write::<T>());
+}
+
+fn unpack<T: Element + ferrograd_kernels::lanes::Real>(packed: &Packed, target: &Array) {
+    let strides = target.strides();
+    packed.layout.unpack(&packed.whole.read::<T>(), &mut target.write::<T>(), strides[0], strides[1]);
+}
