@@ -87,7 +87,8 @@ fn a_linear_layer_in_one_pass_has_the_bits_of_product_and_sum() {
         assert_eq!(one.to_vec::<f32>(), three.to_vec::<f32>());
         let gradients = |y: &Tensor| -> Vec<Vec<f32>> {
             let inputs = [x.clone(), weight.clone(), bias.clone()];
-            let found = grad(std::slice::from_ref(y), &inputs, &[Some(upstream.clone())], false, false).unwrap();
+            let found =
+                grad(std::slice::from_ref(y), &inputs, &[Some(upstream.clone())], false, false).unwrap();
             found.iter().map(|g| g.as_ref().unwrap().to_vec::<f32>()).collect()
         };
         assert_eq!(gradients(&one), gradients(&three), "{rows} rows, {inputs} to {outputs}");
