@@ -354,3 +354,25 @@ def test_tensors_are_freed_with_their_last_reference() -> None:
     gc.collect()
     assert gone() is None
     assert y.tolist() == [2, 2, 2]
+
+
+def test_tensors_freed_by_other_threads_leave_the_rest_alone() -> None:
+    handed_over: list[fg.Tensor] = []
+    wrong: list[int] = []
+
+    def work(seed: int) -> None:
+        for i in range(200):
+            values = fg.full((4, 4), float(seed + i))
+            handed_over.append(values + 1)
+            if len(handed_over) > 20:
+                # Made by any thread, freed by this one: its memory is used again here.
+                handed_over.pop(0)
+            if (values * 2).tolist() != [[2.0 * (seed + i)] * 4] * 4:
+                wrong.append(i)
+
+    threads = [threading.Thread(target=work, args=(1000 * n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong

@@ -9,7 +9,14 @@ from ferrograd._core import ConfigError, LabelError, ShapeError
 from ferrograd._typing import Array, TensorLike
 from ferrograd.checks import as_table
 
-__all__ = ["Samples", "check_labels", "counts_classes", "inputs", "with_targets", "with_weights"]
+__all__ = [
+    "Samples",
+    "check_labels",
+    "counts_classes",
+    "inputs",
+    "with_targets",
+    "with_weights",
+]
 
 # The native side numbers rows in 32 bits.
 _MAX_ROWS = 2**32 - 1

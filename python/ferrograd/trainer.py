@@ -4,9 +4,9 @@ import math
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from os import PathLike
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -16,10 +16,18 @@ from ferrograd._typing import Array, TensorLike
 from ferrograd.autograd import no_grad
 from ferrograd.callbacks import Callback, ConvergenceWarning, EarlyStopping, History, progress_bar
 from ferrograd.checks import check_bool, check_int, check_number
+from ferrograd.compiled import Compiled, watch
 from ferrograd.nn.losses import CrossEntropyLoss, Loss, MulticlassHingeLoss, MultiMarginLoss
-from ferrograd.nn.module import Module
+from ferrograd.nn.module import Module, in_mode, signature
 from ferrograd.optim import Optimizer
-from ferrograd.samples import Samples, check_labels, counts_classes, inputs, with_targets, with_weights
+from ferrograd.samples import (
+    Samples,
+    check_labels,
+    counts_classes,
+    inputs,
+    with_targets,
+    with_weights,
+)
 
 __all__ = ["Callback", "ConvergenceWarning", "EarlyStopping", "History", "Trainer"]
 
@@ -31,25 +39,6 @@ _LABEL_LOSSES = (CrossEntropyLoss, MultiMarginLoss, MulticlassHingeLoss)
 
 # More threads than any machine of this kind has; each costs a stack.
 _MAX_THREADS = 1024
-
-
-class _Compiled(NamedTuple):
-    """An engine, what its steps depend on, and what the model returns for a sample.
-
-    The key names objects by `id`; they are kept, so that no id is given to another object.
-    """
-
-    key: Any
-    kept: list[Any]
-    engine: _core.Engine
-    score_shape: tuple[int, ...]
-    score_dtype: _core.DType
-    updated: list[int]
-
-
-def _options(module: Module) -> dict[str, Any]:
-    """Return the plain attributes of a module, which its forward may read."""
-    return {name: value for name, value in vars(module).items() if isinstance(value, int | float | str)}
 
 
 class Trainer:
@@ -127,7 +116,7 @@ class Trainer:
         self._lock = threading.Lock()
         # Predictions of several threads take turns; a callback of a fit may predict too.
         self._reading = threading.RLock()
-        self._engines: dict[str, _Compiled] = {}
+        self._engines: dict[str, Compiled] = {}
         # Numbers of the trained parameters that the present step updates.
         self._updated: list[int] = []
 
@@ -351,15 +340,23 @@ class Trainer:
         """
         if batch_size is not None:
             check_int("batch_size", batch_size, low=1)
+        elif (scores := self._predict_again(X)) is not None:
+            return scores
         data = self._data(X, None, None, has_targets=False, allow_empty=True)
         if data.rows == 0:
             return self._empty_prediction(data)
         batch = min(batch_size or _PREDICT_ROWS, data.rows)
         with self._reading, self._threads():
             compiled = self._engine("predict", data, batch, data.rows % batch)
-            scores = _core.zeros((data.rows, *compiled.score_shape), dtype=compiled.score_dtype)
-            compiled.engine.epoch(data.tables, batch, 0, data.rows, None, scores)
-        return scores.numpy()
+            return compiled.scores(data.tables, batch, data.rows)
+
+    def _predict_again(self, X: TensorLike) -> Array | None:
+        """Predict few rows by the plan of the last prediction; None where that may be another's."""
+        compiled = self._engines.get("predict")
+        if compiled is None or compiled.kept[0] is not self.model or self.n_threads is not None:
+            return None
+        with self._reading:
+            return compiled.scores_again(X)
 
     def evaluate(
         self,
@@ -414,7 +411,7 @@ class Trainer:
         with self._reading:
             self._engine("evaluate", data, batch, data.rows % batch)
 
-    def _engine(self, kind: str, data: Samples, *sizes: int) -> _Compiled:
+    def _engine(self, kind: str, data: Samples, *sizes: int) -> Compiled:
         """Return the cached engine of a kind with steps for these batch sizes, compiled where needed."""
         trains = kind == "train"
         tables = [(table.shape[1:], dtype) for table, dtype in zip(*data, strict=True)]
@@ -423,6 +420,9 @@ class Trainer:
         if cached is not None and cached.key == key:
             engine = cached.engine
             self._check_labels(data, cached.score_shape)
+            if kind == "predict":
+                # The same as before, though perhaps assigned anew.
+                cached = self._engines[kind] = cached._replace(watch=watch(self.model, data))
         else:
             cached, engine = None, _core.Engine(self._seed(None) if trains else 0)
         for rows in sizes:
@@ -435,8 +435,11 @@ class Trainer:
             modules = list(self.model.modules()) if isinstance(self.model, Module) else [self.model]
             params = list(self.model.parameters()) if isinstance(self.model, Module) else []
             buffers = list(self.model.buffers()) if isinstance(self.model, Module) else []
-            kept = [self.loss, *modules, *params, *buffers, *self._trained(), *self._state_tensors()]
-            cached = _Compiled(key, kept, engine, self._score_shape, self._score_dtype, self._updated)
+            kept: list[Any] = [self.model, self.loss]
+            kept += [*modules, *params, *buffers, *self._trained(), *self._state_tensors()]
+            watched = watch(self.model, data) if kind == "predict" else None
+            scores = (self._score_shape, self._score_dtype)
+            cached = Compiled(key, kept, engine, *scores, self._updated, watched)
             self._engines[kind] = cached
         if trains:
             self._updated = cached.updated
@@ -455,12 +458,7 @@ class Trainer:
         """Return what a compiled step depends on."""
         trained = [id(param) for param in self._trained()]
         own = (trained, id(self.loss), repr(self.loss), self.l2, self.clip_grad_norm)
-        if not isinstance(self.model, Module):
-            return (id(self.model), own)
-        modules = [(id(module), _options(module)) for module in self.model.modules()]
-        params = [(id(param), param.requires_grad, param.dtype) for param in self.model.parameters()]
-        buffers = [id(buffer) for buffer in self.model.buffers()]
-        return (modules, params, buffers, repr(self.model), own)
+        return (signature(self.model) if isinstance(self.model, Module) else id(self.model), own)
 
     def _compile(self, engine: _core.Engine, data: Samples, rows: int, *, trains: bool) -> None:
         # What does not fit float32 becomes infinite here as in the gather, which does not warn either.
@@ -492,7 +490,7 @@ class Trainer:
             return scores, self._loss(scores, target, weight)
 
         try:
-            with self._mode(training=trains):
+            with in_mode(self.model, training=trains) if isinstance(self.model, Module) else nullcontext():
                 updated = engine.compile(
                     step, placeholders, parameters, self.clip_grad_norm if trains else None
                 )
@@ -522,19 +520,6 @@ class Trainer:
                 if param.ndim >= 2:
                     loss = loss + param.square().sum() * (self.l2 / 2)
         return loss
-
-    @contextmanager
-    def _mode(self, *, training: bool) -> Iterator[None]:
-        """Trace in training or evaluation mode, and leave every module in its own."""
-        modules = list(self.model.modules()) if isinstance(self.model, Module) else []
-        before = [module.training for module in modules]
-        try:
-            if isinstance(self.model, Module):
-                self.model.train(training)
-            yield
-        finally:
-            for module, mode in zip(modules, before, strict=True):
-                module.training = mode
 
     # Parameters and their rules
 

@@ -78,8 +78,9 @@ class Sequential(_Numbered):
 
     def forward(self, input: Any) -> Any:
         """Pass `input` through the chain."""
-        for module in self:
-            input = module(input)
+        for module in self._modules.values():
+            if module is not None:
+                input = module(input)
         return input
 
 
@@ -100,5 +101,6 @@ class ModuleList(_Numbered):
         """Insert before position `index`."""
         modules = self._list()
         modules.insert(index, module)
-        self._modules.clear()
+        for name in list(self._modules):
+            delattr(self, name)
         self.extend(modules)

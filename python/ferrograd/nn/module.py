@@ -1,7 +1,10 @@
 """Module: the base of every layer and model. It finds parameters, saves and loads, and prints as a tree."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, Self
+from contextlib import contextmanager
+from operator import attrgetter
+from types import BuiltinFunctionType, FunctionType
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from ferrograd import _core
 from ferrograd._core import ConfigError, DTypeError, ShapeError, Tensor
@@ -10,7 +13,10 @@ from ferrograd.autograd import no_grad
 from ferrograd.nn.parameter import Parameter
 from ferrograd.ops import as_tensor
 
-__all__ = ["IncompatibleKeys", "Module"]
+__all__ = ["IncompatibleKeys", "Module", "attributes", "in_mode", "signature"]
+
+# Attributes of a module that hold its parameters, buffers and children by name.
+_REGISTRIES = ("_parameters", "_buffers", "_modules")
 
 
 class IncompatibleKeys(NamedTuple):
@@ -18,6 +24,10 @@ class IncompatibleKeys(NamedTuple):
 
     missing_keys: list[str]
     unexpected_keys: list[str]
+
+
+# Types whose values do not change: a module's other attributes may change without being assigned.
+_FIXED = (int, float, str, bytes, type(None), type, FunctionType, BuiltinFunctionType, Tensor, _core.DType)
 
 
 class Module:
@@ -68,34 +78,37 @@ class Module:
                 raise TypeError(
                     f"{name}: a parameter can be replaced by a Parameter or None, got {type(value)!r}"
                 )
-            self._parameters[name] = None
+            self._register("_parameters", name, None)
         elif name in self._registry("_modules"):
             if value is not None:
                 raise TypeError(f"{name}: a module can be replaced by a Module or None, got {type(value)!r}")
-            self._modules[name] = None
+            self._register("_modules", name, None)
         elif name in self._registry("_buffers"):
             if value is not None and not isinstance(value, Tensor):
                 raise TypeError(f"{name}: a buffer can be replaced by a Tensor or None, got {type(value)!r}")
-            self._buffers[name] = value
+            self._register("_buffers", name, value)
         else:
             object.__setattr__(self, name, value)
 
     def __getattr__(self, name: str) -> Any:
-        # Called only where ordinary lookup failed. It reads `__dict__`: copy and pickle ask for attributes of
-        # objects whose `__init__` has not run.
-        for registry in ("_parameters", "_buffers", "_modules"):
-            found = self.__dict__.get(registry)
-            if found is not None and name in found:
-                return found[name]
+        # Called only where ordinary lookup failed.
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     def __delattr__(self, name: str) -> None:
-        for registry in ("_parameters", "_buffers", "_modules"):
+        for registry in _REGISTRIES:
             if name in self._registry(registry):
                 del self.__dict__[registry][name]
+                self.__dict__.pop(name, None)
                 self._non_persistent.discard(name)
                 return
         object.__delattr__(self, name)
+
+    def __copy__(self) -> Self:
+        # Registries of its own: what is assigned to the copy must not reach the original.
+        made = type(self).__new__(type(self))
+        for name, value in self.__dict__.items():
+            made.__dict__[name] = value.copy() if name in (*_REGISTRIES, "_non_persistent") else value
+        return made
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *self._parameters, *self._buffers, *self._modules})
@@ -111,11 +124,14 @@ class Module:
             raise ConfigError(
                 f"{type(self).__name__}: a name is a non-empty string without dots, got {name!r}"
             )
-        for other in ("_parameters", "_buffers", "_modules"):
+        for other in _REGISTRIES:
             if other != registry:
                 self.__dict__[other].pop(name, None)
-        self.__dict__.pop(name, None)
         self.__dict__[registry][name] = value
+        # Here too, for ordinary lookup: `__getattr__` would cost a layer more than its product with one row.
+        # What the class defines under a name stays visible.
+        if not any(name in vars(base) for base in type(self).__mro__):
+            self.__dict__[name] = value
 
     def register_parameter(self, name: str, param: Parameter | None) -> None:
         """Add a parameter under `name`; None keeps the name without a value, as in a layer without bias."""
@@ -155,9 +171,14 @@ class Module:
         """Compute the output; every subclass that is called defines it."""
         raise NotImplementedError(f"{type(self).__name__} defines no forward")
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call `forward`."""
-        return self.forward(*args, **kwargs)
+    if TYPE_CHECKING:
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            """Call `forward`."""
+
+    else:
+        # Python then calls `forward` itself: a method that passes its arguments on takes three times as long.
+        __call__ = property(attrgetter("forward"), doc="Call `forward`.")
 
     # Walking
 
@@ -275,14 +296,15 @@ class Module:
             for name, parameter in module._parameters.items():
                 if parameter is not None and parameter.dtype.is_floating_point and parameter.dtype != dtype:
                     if id(parameter) not in converted:
-                        replacement = Parameter(parameter.detach().to(dtype), parameter.requires_grad)
+                        trained = Parameter(parameter.detach().to(dtype), parameter.requires_grad)
                         if parameter.grad is not None:
-                            replacement.grad = parameter.grad.detach().to(dtype)
-                        converted[id(parameter)] = replacement
-                    module._parameters[name] = converted[id(parameter)]
+                            trained.grad = parameter.grad.detach().to(dtype)
+                        converted[id(parameter)] = trained
+                    module._register("_parameters", name, converted[id(parameter)])
             for name, buffer in module._buffers.items():
                 if buffer is not None and buffer.dtype.is_floating_point and buffer.dtype != dtype:
-                    module._buffers[name] = converted.setdefault(id(buffer), buffer.detach().to(dtype))
+                    replacement = converted.setdefault(id(buffer), buffer.detach().to(dtype))
+                    module._register("_buffers", name, replacement)
         return self
 
     def float(self) -> Self:
@@ -408,3 +430,43 @@ class Module:
         if extra:
             lines.insert(0, extra)
         return f"{type(self).__name__}(\n  " + "\n  ".join(lines) + "\n)"
+
+
+@contextmanager
+def in_mode(model: Module, *, training: bool) -> Iterator[None]:
+    """Put a model in training or evaluation mode, and every module back in its own afterwards."""
+    before = [(module, module.training) for module in model.modules()]
+    try:
+        model.train(training)
+        yield
+    finally:
+        for module, mode in before:
+            module.training = mode
+
+
+def signature(model: Module) -> Any:
+    """Return what a trace of the model depends on: its modules, their options, parameters and buffers."""
+    modules = []
+    for module in model.modules():
+        options = {
+            name: value for name, value in vars(module).items() if isinstance(value, int | float | str)
+        }
+        modules.append((id(module), options))
+    params = [(id(param), param.requires_grad, param.dtype) for param in model.parameters()]
+    buffers = [id(buffer) for buffer in model.buffers()]
+    return (modules, params, buffers, repr(model))
+
+
+def attributes(model: Module) -> list[dict[str, Any]] | None:
+    """Return the dicts whose entries make a model what it is; None if some value may change unnoticed."""
+    found: list[dict[str, Any]] = []
+    for module in model.modules():
+        fields = vars(module)
+        for name, value in fields.items():
+            if name not in (*_REGISTRIES, "_non_persistent") and not isinstance(value, (*_FIXED, Module)):
+                return None
+        if any(name not in fields for registry in _REGISTRIES for name in fields[registry]):
+            return None
+        # A chain calls what is registered; parameters and buffers are read as attributes.
+        found += [fields, fields["_modules"]] if fields["_modules"] else [fields]
+    return found

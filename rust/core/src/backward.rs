@@ -8,12 +8,12 @@ use crate::buffer::Array;
 use crate::error::{Error, Result};
 use crate::op::{Gradients, Op};
 use crate::shape::Dims;
-use crate::tensor::{Node, Tensor, with_grad_mode};
+use crate::tensor::{Node, Operands, Tensor, with_grad_mode};
 
 /// What a vjp rule sees: the node's operands, its result and the upstream gradient.
 pub struct Vjp<'a> {
     node: &'a Arc<Node>,
-    inputs: Vec<Option<Array>>,
+    inputs: Operands<Option<Array>>,
     output: Option<Array>,
     grad: &'a Tensor,
 }
@@ -131,7 +131,7 @@ fn walk(
 fn vjp(node: &Arc<Node>, op: &Op, grad: &Tensor, retain_graph: bool) -> Result<Gradients> {
     let saved = {
         let mut slot = node.saved();
-        let saved = slot.as_deref().ok_or_else(|| {
+        let saved = slot.as_ref().ok_or_else(|| {
             Error::Graph(format!(
                 "backward: the values saved by {} were freed by an earlier backward; pass retain_graph=True there",
                 op.name()
@@ -165,12 +165,10 @@ impl Tensor {
             walk(vec![(self.clone(), seed)], retain_graph, &|_| true, &mut |node, grad| {
                 if node.keeps_grad() {
                     let mut slot = node.grad_slot();
-                    let total = match slot.take() {
-                        Some(before) => before.add(grad)?,
-                        None => grad.clone(),
-                    };
+                    let sum = slot.take().map(|before| before.add(grad)).transpose()?;
+                    let total = sum.as_ref().unwrap_or(grad);
                     // A gradient that is user-visible owns its memory: the seed and views are shared.
-                    let total = if create_graph { total } else { total.detach().contiguous_copy()? };
+                    let total = if create_graph { total.clone() } else { total.owned()? };
                     *slot = Some(Box::new(total));
                 }
                 Ok(())

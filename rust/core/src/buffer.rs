@@ -1,68 +1,20 @@
 //! Memory: aligned storages with a read/write flag, and strided arrays over them. The only `unsafe`
-//! of this crate.
+//! of this crate besides the blocks they lie in.
 //!
 //! Who reads or writes a storage holds a guard for the length of one kernel. Guards never wait for
 //! Python, so waiting for one cannot deadlock with the interpreter lock.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut, Range};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
+pub use crate::block::ALIGNMENT;
+use crate::block::Block;
 use crate::dtype::{DType, Element};
 use crate::error::{Error, Result};
 use crate::shape::Dims;
-
-/// One cache line: the start of every storage, so that lane arrays never straddle two.
-pub const ALIGNMENT: usize = 64;
-
-/// Blocks from this size on begin on a page of it and ask for such pages: walking a weight of many megabytes then
-/// misses the table of pages far less often.
-const HUGE_PAGE: usize = 2 << 20;
-
-/// An aligned, zeroed block.
-struct Block {
-    start: NonNull<u8>,
-    bytes: usize,
-    allocated: NonNull<u8>,
-    layout: Layout,
-}
-
-// SAFETY: a block is plain memory that is owned by one `Block`; access goes through storage flags.
-unsafe impl Send for Block {}
-// SAFETY: as above.
-unsafe impl Sync for Block {}
-
-impl Block {
-    fn new(bytes: usize, shape: &Dims) -> Result<Block> {
-        let error = || Error::Memory { bytes, shape: *shape };
-        let alignment = if bytes >= HUGE_PAGE { HUGE_PAGE } else { ALIGNMENT };
-        // Aligned here, because allocators clear memory of a large alignment by hand, while plain zeroed memory
-        // comes from the system untouched.
-        let size = bytes.checked_add(alignment).ok_or_else(error)?;
-        let layout = Layout::from_size_align(size, align_of::<u128>()).map_err(|_| error())?;
-        // SAFETY: the layout's size is not zero.
-        let allocated = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(error)?;
-        let offset = allocated.as_ptr().align_offset(alignment);
-        // SAFETY: the layout has room for the offset.
-        let start = unsafe { allocated.add(offset) };
-        #[cfg(target_os = "linux")]
-        if bytes >= HUGE_PAGE {
-            // SAFETY: the range is ours, and the advice changes no contents. Where it is refused, pages are small.
-            unsafe { libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_HUGEPAGE) };
-        }
-        Ok(Block { start, bytes, allocated, layout })
-    }
-}
-
-impl Drop for Block {
-    fn drop(&mut self) {
-        // SAFETY: allocated in `new` with this layout.
-        unsafe { dealloc(self.allocated.as_ptr(), self.layout) }
-    }
-}
 
 /// A run of bytes inside a block, with its own flag and version.
 pub struct Storage {
@@ -135,14 +87,15 @@ impl Arena {
     /// # Errors
     /// `Memory` when the allocator refuses.
     pub fn new(bytes: usize) -> Result<Arena> {
-        Ok(Arena { block: Arc::new(Block::new(bytes, &Dims::from_slice(&[bytes]))?) })
+        let shape = Dims::from_slice(&[bytes]);
+        Ok(Arena { block: Arc::new(Block::zeroed(bytes).ok_or(Error::Memory { bytes, shape })?) })
     }
 
     /// A contiguous array at a byte offset, with a storage of its own. Arrays of an arena may share bytes:
     /// the plan sees to it that nothing uses one while another is written.
     pub fn array(&self, offset: usize, dtype: DType, shape: Dims) -> Array {
         let bytes = shape.elements() * dtype.size();
-        assert!(offset.is_multiple_of(dtype.size()) && offset + bytes <= self.block.bytes);
+        assert!(offset.is_multiple_of(dtype.size()) && offset + bytes <= self.block.size());
         Array::over(Storage::new(self.block.clone(), offset, bytes), dtype, shape)
     }
 }
@@ -187,9 +140,22 @@ impl Array {
     /// # Errors
     /// `Memory` when the allocator refuses.
     pub fn zeros(dtype: DType, shape: Dims) -> Result<Array> {
+        Array::in_block(dtype, shape, Block::zeroed)
+    }
+
+    /// A new array, contiguous, for who writes every element before it is read: it holds zeros or what
+    /// a freed array has left. In debug builds it holds NaN, so that an element left out shows.
+    ///
+    /// # Errors
+    /// `Memory` when the allocator refuses.
+    pub fn stale(dtype: DType, shape: Dims) -> Result<Array> {
+        Array::in_block(dtype, shape, Block::stale)
+    }
+
+    fn in_block(dtype: DType, shape: Dims, make: fn(usize) -> Option<Block>) -> Result<Array> {
         let bytes = shape.elements() * dtype.size();
-        let block = Arc::new(Block::new(bytes, &shape)?);
-        Ok(Array::over(Storage::new(block, 0, bytes), dtype, shape))
+        let block = make(bytes).ok_or(Error::Memory { bytes, shape })?;
+        Ok(Array::over(Storage::new(Arc::new(block), 0, bytes), dtype, shape))
     }
 
     /// A new contiguous array with the given values.
@@ -197,7 +163,7 @@ impl Array {
     /// # Errors
     /// `Memory` when the allocator refuses.
     pub fn from_slice<T: Element>(dtype: DType, shape: Dims, values: &[T]) -> Result<Array> {
-        let array = Array::zeros(dtype, shape)?;
+        let array = Array::stale(dtype, shape)?;
         array.write::<T>().copy_from_slice(values);
         Ok(array)
     }
@@ -215,7 +181,7 @@ impl Array {
     /// # Errors
     /// `Memory` when the allocator refuses.
     pub fn full(dtype: DType, shape: Dims, value: f64) -> Result<Array> {
-        let array = Array::zeros(dtype, shape)?;
+        let array = Array::stale(dtype, shape)?;
         crate::for_any!(dtype, T => array.write::<T>().fill(T::from_f64(value)));
         Ok(array)
     }
@@ -248,6 +214,11 @@ impl Array {
     /// Whether two arrays look at the same storage.
     pub fn shares_storage(&self, other: &Array) -> bool {
         Arc::ptr_eq(&self.0.storage, &other.0.storage)
+    }
+
+    /// Whether no other array, and no other view, looks at the values.
+    pub fn is_unshared(&self) -> bool {
+        Arc::strong_count(&self.0) == 1 && Arc::strong_count(&self.0.storage) == 1
     }
 
     /// A handle that lets the values go.
@@ -329,7 +300,7 @@ impl Array {
         let start = unsafe {
             storage
                 .block
-                .start
+                .start()
                 .add(storage.offset + self.0.offset.min(storage.bytes / size_of::<T>()) * size_of::<T>())
         };
         (start.cast(), self.0.extent())
@@ -358,7 +329,7 @@ impl<T> Deref for Read<'_, T> {
     type Target = [T];
     #[inline]
     fn deref(&self) -> &[T] {
-        // SAFETY: in bounds (see `span`), initialised (blocks are zeroed, every bit pattern is a value of
+        // SAFETY: in bounds (see `span`), initialised (blocks are, and every bit pattern is a value of
         // an `Element`), and no writer exists while the flag counts this reader.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.extent) }
     }

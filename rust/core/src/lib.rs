@@ -6,6 +6,8 @@
 
 pub mod backward;
 #[allow(unsafe_code)]
+mod block;
+#[allow(unsafe_code)]
 pub mod buffer;
 pub mod dtype;
 pub mod error;

@@ -88,16 +88,12 @@ impl Dims {
 
     /// With `value` put in front of dimension `at`.
     pub fn inserted(&self, at: usize, value: usize) -> Dims {
-        let mut dims = self.to_vec();
-        dims.insert(at, value);
-        Dims::from_slice(&dims)
+        self[..at].iter().copied().chain([value]).chain(self[at..].iter().copied()).collect()
     }
 
     /// Without dimension `at`.
     pub fn removed(&self, at: usize) -> Dims {
-        let mut dims = self.to_vec();
-        dims.remove(at);
-        Dims::from_slice(&dims)
+        self[..at].iter().chain(&self[at + 1..]).copied().collect()
     }
 
     /// The shape both operands broadcast to, by numpy's rule.
@@ -118,6 +114,18 @@ impl Dims {
             };
         }
         Ok(out)
+    }
+}
+
+/// From at most 8 sizes.
+impl FromIterator<usize> for Dims {
+    fn from_iter<I: IntoIterator<Item = usize>>(sizes: I) -> Dims {
+        let mut out = Dims::scalar();
+        for size in sizes {
+            out.dims[out.rank()] = size;
+            out.rank += 1;
+        }
+        out
     }
 }
 

@@ -4,6 +4,8 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use smallvec::SmallVec;
+
 use crate::buffer::{Array, WeakArray};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -23,37 +25,41 @@ pub struct Node {
     /// Creation order, which is a topological order.
     id: u64,
     op: Option<Op>,
-    parents: Box<[Arc<Node>]>,
+    parents: Operands<Arc<Node>>,
     meta: Meta,
     requires_grad: AtomicBool,
     retains_grad: AtomicBool,
     grad: Mutex<Option<Box<Tensor>>>,
-    saved: Mutex<Option<Box<Saved>>>,
+    saved: Mutex<Option<Saved>>,
     value: WeakArray,
 }
 
+/// Something for each operand of an op. Nearly every op has three at most: they need no allocation.
+pub(crate) type Operands<T> = SmallVec<[T; 3]>;
+
 /// Values that the op's vjp rule will read.
 pub(crate) struct Saved {
-    pub(crate) inputs: Vec<Option<Array>>,
+    pub(crate) inputs: Operands<Option<Array>>,
     pub(crate) output: Option<Array>,
-    /// Storage versions at the time of saving, in the order of inputs, then the output.
-    pub(crate) versions: Vec<u32>,
+    /// Sum of the storages' versions at the time of saving. Versions only grow: it tells any change.
+    versions: u64,
 }
 
 impl Saved {
-    fn arrays(&self) -> impl Iterator<Item = &Array> {
-        self.inputs.iter().flatten().chain(&self.output)
+    fn new(inputs: Operands<Option<Array>>, output: Option<Array>) -> Saved {
+        let mut saved = Saved { inputs, output, versions: 0 };
+        saved.versions = saved.present_versions();
+        saved
     }
 
-    fn new(inputs: Vec<Option<Array>>, output: Option<Array>) -> Saved {
-        let mut saved = Saved { inputs, output, versions: Vec::new() };
-        saved.versions = saved.arrays().map(|array| array.storage().version()).collect();
-        saved
+    fn present_versions(&self) -> u64 {
+        let arrays = self.inputs.iter().flatten().chain(&self.output);
+        arrays.map(|array| u64::from(array.storage().version())).sum()
     }
 
     /// Whether no saved value was changed in place since.
     pub(crate) fn is_intact(&self) -> bool {
-        self.arrays().map(|array| array.storage().version()).eq(self.versions.iter().copied())
+        self.present_versions() == self.versions
     }
 }
 
@@ -104,7 +110,7 @@ impl std::fmt::Debug for Tensor {
 }
 
 impl Node {
-    fn new(op: Option<Op>, parents: Box<[Arc<Node>]>, array: &Array, requires_grad: bool) -> Node {
+    fn new(op: Option<Op>, parents: Operands<Arc<Node>>, array: &Array, requires_grad: bool) -> Node {
         Node {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             op,
@@ -158,7 +164,7 @@ impl Node {
         Array::upgrade(&self.value).map(|array| Tensor { node: self.clone(), array })
     }
 
-    pub(crate) fn saved(&self) -> MutexGuard<'_, Option<Box<Saved>>> {
+    pub(crate) fn saved(&self) -> MutexGuard<'_, Option<Saved>> {
         self.saved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -170,10 +176,10 @@ impl Node {
 /// A chain of a million nodes must not recurse a million times when it is dropped.
 impl Drop for Node {
     fn drop(&mut self) {
-        let mut stack: Vec<Arc<Node>> = std::mem::take(&mut self.parents).into_vec();
+        let mut stack = std::mem::take(&mut self.parents);
         while let Some(node) = stack.pop() {
             if let Some(mut node) = Arc::into_inner(node) {
-                stack.extend(std::mem::take(&mut node.parents));
+                stack.append(&mut node.parents);
             }
         }
     }
@@ -182,7 +188,7 @@ impl Drop for Node {
 impl Tensor {
     /// A leaf.
     pub fn leaf(array: Array, requires_grad: bool) -> Tensor {
-        let node = Node::new(None, Box::default(), &array, requires_grad);
+        let node = Node::new(None, Operands::new(), &array, requires_grad);
         Tensor { node: Arc::new(node), array }
     }
 
@@ -286,6 +292,12 @@ impl Tensor {
         Ok(())
     }
 
+    /// The values as a constant leaf with memory of its own: this memory, where nobody shares it.
+    pub(crate) fn owned(&self) -> Result<Tensor> {
+        let is_ours = self.array.is_unshared() && self.array.is_contiguous();
+        if is_ours { Ok(self.detach()) } else { self.contiguous_copy() }
+    }
+
     /// The same values as a constant leaf.
     pub fn detach(&self) -> Tensor {
         Tensor::constant(self.array.clone())
@@ -297,10 +309,10 @@ impl Tensor {
         let output = match op.view(inputs[0].array()) {
             Some(view) => view,
             None => {
-                let metas: Vec<Meta> = inputs.iter().map(|t| Meta::of(&t.array)).collect();
+                let metas: Operands<Meta> = inputs.iter().map(|t| Meta::of(&t.array)).collect();
                 let meta = op.infer(&metas)?;
-                let output = Array::zeros(meta.dtype, meta.shape)?;
-                let arrays: Vec<&Array> = inputs.iter().map(|t| &t.array).collect();
+                let output = Array::stale(meta.dtype, meta.shape)?;
+                let arrays: Operands<&Array> = inputs.iter().map(|t| &t.array).collect();
                 op.run(&arrays, &output)?;
                 output
             }
@@ -319,8 +331,8 @@ impl Tensor {
         let kept = inputs.iter().enumerate().map(|(i, t)| saves.input(i).then(|| t.array.clone())).collect();
         let saved = Saved::new(kept, saves.output.then(|| output.clone()));
         let parents = inputs.iter().map(|t| t.node.clone()).collect();
-        let node = Node::new(Some(op), parents, &output, flows);
-        *node.saved() = Some(Box::new(saved));
+        let mut node = Node::new(Some(op), parents, &output, flows);
+        node.saved = Mutex::new(Some(saved));
         Tensor { node: Arc::new(node), array: output }
     }
 

@@ -30,6 +30,8 @@ pub struct Numpy {
     dtype: Py<PyAny>,
     /// `numbers.Real`
     real: Py<PyAny>,
+    /// numpy's objects for our dtypes.
+    dtypes: [(DType, Py<PyAny>); 5],
 }
 
 static NUMPY: PyOnceLock<Numpy> = PyOnceLock::new();
@@ -37,13 +39,22 @@ static NUMPY: PyOnceLock<Numpy> = PyOnceLock::new();
 fn numpy(py: Python<'_>) -> PyResult<&Numpy> {
     NUMPY.get_or_try_init(py, || {
         let module = py.import("numpy")?;
+        let dtype = module.getattr("dtype")?;
+        let object = |of: DType| PyResult::Ok((of, dtype.call1((of.name(),))?.unbind()));
         Ok(Numpy {
             ndarray: module.getattr("ndarray")?.cast_into::<PyType>()?.unbind(),
             generic: module.getattr("generic")?.cast_into::<PyType>()?.unbind(),
             masked: module.getattr("ma")?.getattr("MaskedArray")?.cast_into::<PyType>()?.unbind(),
             asarray: module.getattr("asarray")?.unbind(),
             empty: module.getattr("empty")?.unbind(),
-            dtype: module.getattr("dtype")?.unbind(),
+            dtypes: [
+                object(DType::F32)?,
+                object(DType::F64)?,
+                object(DType::I64)?,
+                object(DType::U8)?,
+                object(DType::Bool)?,
+            ],
+            dtype: dtype.clone().unbind(),
             real: py.import("numbers")?.getattr("Real")?.unbind(),
         })
     })
@@ -67,6 +78,14 @@ pub fn is_numpy(object: &Bound<'_, PyAny>) -> PyResult<bool> {
         || object.is_instance(numpy.generic.bind(object.py()))?)
 }
 
+/// Whether the object is a numpy array and of no class derived from it.
+///
+/// # Errors
+/// Python's.
+pub fn is_exact_array(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    Ok(object.get_type().is(numpy(object.py())?.ndarray.bind(object.py())))
+}
+
 /// The values of anything array-like, copied: arrays and numpy scalars keep their dtype where we have
 /// it, Python floats become float32, ints int64. `dtype` overrides.
 ///
@@ -88,9 +107,7 @@ pub fn read(object: &Bound<'_, PyAny>, dtype: Option<DType>) -> Result<Array> {
             other => Ok(Array::scalar(other, value as f64)?),
         };
     }
-    let py = object.py();
-    let numpy = numpy(py)?;
-    if object.get_type().is(numpy.ndarray.bind(py))
+    if is_exact_array(object)?
         && let Some(array) = read_buffer(object, dtype)?
     {
         return Ok(array);
@@ -210,7 +227,7 @@ fn read_buffer(object: &Bound<'_, PyAny>, dtype: Option<DType>) -> Result<Option
         return Ok(None);
     }
     let shape = Dims::new("array", buffer.shape())?;
-    let array = Array::zeros(found, shape)?;
+    let array = Array::stale(found, shape)?;
     for_any!(found, T => {
         let mut out = array.write::<T>();
         // SAFETY: the exporter promises an element at every index of shape and strides while the buffer
@@ -271,7 +288,9 @@ pub fn to_numpy<'py>(py: Python<'py>, array: &Array) -> Result<Bound<'py, PyAny>
     let shape = array.shape();
     // The buffer of a 0-d array has no shape to read.
     let dims: &[usize] = if shape.rank() == 0 { &[1] } else { shape };
-    let made = numpy(py)?.empty.bind(py).call1((PyTuple::new(py, dims)?, array.dtype().name()))?;
+    let numpy = numpy(py)?;
+    let dtype = numpy.dtypes.iter().find(|(dtype, _)| *dtype == array.dtype()).map(|(_, object)| object);
+    let made = numpy.empty.bind(py).call1((PyTuple::new(py, dims)?, dtype))?;
     let buffer = PyUntypedBuffer::get(&made)?;
     for_any!(array.dtype(), T => {
         // SAFETY: `made` is new, so nobody else looks at its memory; it holds `elements` values of the
@@ -345,6 +364,11 @@ impl Table {
         let (row_stride, columns) = (strides[0], inner.iter().product());
         let column_stride = wide.last().map_or(buffer.item_size() as isize, |&(_, stride)| stride);
         Ok(Table { source, row_stride, column_stride, columns, buffer })
+    }
+
+    /// Shape of the whole.
+    pub fn shape(&self) -> &[usize] {
+        self.buffer.shape()
     }
 
     /// Number of rows.

@@ -24,6 +24,7 @@ mod tensor_reduce;
 mod tensor_shape;
 mod tensor_text;
 mod trainer;
+mod watch;
 
 /// The native module of ferrograd.
 #[pyo3::pymodule]
@@ -56,6 +57,8 @@ mod _core {
     use crate::tensor_copy::_rebuild_tensor;
     #[pymodule_export]
     use crate::trainer::{PyEngine, check_finite};
+    #[pymodule_export]
+    use crate::watch::PyWatch;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -2,10 +2,11 @@
 
 use ferrograd_core::buffer::Array;
 use ferrograd_core::dtype::DType;
-use ferrograd_core::shape::Dims;
+use ferrograd_core::shape::{Dims, MAX_RANK};
 use ferrograd_core::tensor::Tensor;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyFloat, PyInt, PyTuple};
+use smallvec::{SmallVec, smallvec};
 
 use crate::array;
 use crate::error::{Kind, Result, raise};
@@ -30,21 +31,44 @@ impl Operand {
     /// Those of [`array::read`].
     #[inline]
     pub fn of(object: &Bound<'_, PyAny>) -> Result<Operand> {
-        if let Ok(tensor) = object.cast::<PyTensor>() {
-            return Ok(Operand::Tensor(tensor.get().live()?.clone()));
+        match Operand::simple(object)? {
+            Some(operand) => Ok(operand),
+            None => Operand::array(object),
         }
-        if object.is_instance_of::<PyFloat>() {
-            return Ok(Operand::Float(object.extract()?));
+    }
+
+    /// As [`Operand::of`] for an operator: `None` for what is left to the other operand's class.
+    ///
+    /// # Errors
+    /// Those of [`array::read`].
+    #[inline]
+    pub fn of_operator(object: &Bound<'_, PyAny>) -> Result<Option<Operand>> {
+        match Operand::simple(object)? {
+            None if array::is_operand(object)? => Operand::array(object).map(Some),
+            operand => Ok(operand),
         }
-        if object.is_exact_instance_of::<PyBool>() {
-            return Ok(Operand::Bool(object.is_truthy()?));
-        }
-        if object.is_instance_of::<PyInt>() {
-            return Ok(match object.extract::<i64>() {
+    }
+
+    /// A tensor or a Python number.
+    #[inline]
+    fn simple(object: &Bound<'_, PyAny>) -> Result<Option<Operand>> {
+        Ok(Some(if let Ok(tensor) = object.cast::<PyTensor>() {
+            Operand::Tensor(tensor.get().live()?.clone())
+        } else if object.is_instance_of::<PyFloat>() {
+            Operand::Float(object.extract()?)
+        } else if object.is_exact_instance_of::<PyBool>() {
+            Operand::Bool(object.is_truthy()?)
+        } else if object.is_instance_of::<PyInt>() {
+            match object.extract::<i64>() {
                 Ok(value) => Operand::Int(value),
                 Err(_) => Operand::Float(object.extract()?),
-            });
-        }
+            }
+        } else {
+            return Ok(None);
+        }))
+    }
+
+    fn array(object: &Bound<'_, PyAny>) -> Result<Operand> {
         Ok(Operand::Tensor(Tensor::constant(array::read(object, None)?)))
     }
 
@@ -106,13 +130,24 @@ pub fn tensor_beside(object: &Bound<'_, PyAny>, dtype: DType) -> Result<Tensor> 
 ///
 /// # Errors
 /// `TypeError` for anything but ints.
-pub fn dims(dim: Option<&Bound<'_, PyAny>>) -> Result<Vec<isize>> {
+pub fn dims(dim: Option<&Bound<'_, PyAny>>) -> Result<Sizes> {
     match dim {
-        None => Ok(Vec::new()),
-        Some(dim) => match dim.extract::<isize>() {
-            Ok(one) => Ok(vec![one]),
-            Err(_) => Ok(dim.extract()?),
-        },
+        None => Ok(Sizes::new()),
+        Some(dim) => integers(dim),
+    }
+}
+
+/// Sizes or dimensions, on the stack.
+pub type Sizes = SmallVec<[isize; MAX_RANK]>;
+
+/// One int, or a sequence of them.
+fn integers(object: &Bound<'_, PyAny>) -> Result<Sizes> {
+    if let Ok(tuple) = object.cast::<PyTuple>() {
+        return Ok(tuple.iter().map(|size| size.extract()).collect::<PyResult<_>>()?);
+    }
+    match object.extract::<isize>() {
+        Ok(one) => Ok(smallvec![one]),
+        Err(_) => Ok(object.extract::<Vec<isize>>()?.into()),
     }
 }
 
@@ -120,14 +155,8 @@ pub fn dims(dim: Option<&Bound<'_, PyAny>>) -> Result<Vec<isize>> {
 ///
 /// # Errors
 /// `TypeError` for anything but ints.
-pub fn sizes(arguments: &Bound<'_, PyTuple>) -> Result<Vec<isize>> {
-    if arguments.len() == 1
-        && let first = arguments.get_item(0)?
-        && first.extract::<isize>().is_err()
-    {
-        return Ok(first.extract()?);
-    }
-    Ok(arguments.extract()?)
+pub fn sizes(arguments: &Bound<'_, PyTuple>) -> Result<Sizes> {
+    if arguments.len() == 1 { integers(&arguments.get_item(0)?) } else { integers(arguments.as_any()) }
 }
 
 /// A shape from sizes that must not be negative.
@@ -135,7 +164,8 @@ pub fn sizes(arguments: &Bound<'_, PyTuple>) -> Result<Vec<isize>> {
 /// # Errors
 /// `ShapeError`.
 pub fn shape(op: &'static str, sizes: &[isize]) -> Result<Dims> {
-    let dims: Option<Vec<usize>> = sizes.iter().map(|&size| usize::try_from(size).ok()).collect();
+    let dims: Option<SmallVec<[usize; MAX_RANK]>> =
+        sizes.iter().map(|&size| usize::try_from(size).ok()).collect();
     match dims {
         Some(dims) => Ok(Dims::new(op, &dims)?),
         None => Err(raise(Kind::Shape, format!("{op}: expected sizes of at least 0, got {sizes:?}")).into()),

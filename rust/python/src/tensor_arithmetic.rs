@@ -5,7 +5,6 @@ use ferrograd_core::op::{Binary, Compare, Unary};
 use ferrograd_core::tensor::Tensor;
 use pyo3::prelude::*;
 
-use crate::array;
 use crate::error::{Failure, Kind, Result, enter, enter_detached, raise};
 use crate::operand::{self, Operand};
 use crate::tensor::PyTensor;
@@ -71,9 +70,6 @@ pub fn compare(op: Compare, x: &Tensor, other: Operand) -> Result<Tensor> {
     Ok(x.compare(op, &other)?)
 }
 
-/// `Some(result)`, or Python's `NotImplemented` for an operand that the other class may know.
-type Maybe = Option<PyTensor>;
-
 /// An operator: what cannot be an operand is left to the other class.
 #[inline]
 fn operator(
@@ -82,10 +78,8 @@ fn operator(
 ) -> Result<Py<PyAny>> {
     enter(|| {
         let py = other.py();
-        let result: Maybe =
-            if array::is_operand(other)? { Some(body(py, Operand::of(other)?)?.into()) } else { None };
-        Ok(match result {
-            Some(tensor) => Py::new(py, tensor)?.into_any(),
+        Ok(match Operand::of_operator(other)? {
+            Some(operand) => Py::new(py, PyTensor::from(body(py, operand)?))?.into_any(),
             None => py.NotImplemented(),
         })
     })

@@ -7,6 +7,7 @@ use ferrograd_core::tensor::{Tensor, is_grad_enabled};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyEllipsis, PyInt, PySlice, PyTuple};
+use smallvec::SmallVec;
 
 use crate::array;
 use crate::error::{Kind, Result, enter, raise};
@@ -14,18 +15,19 @@ use crate::operand::Operand;
 use crate::tensor::PyTensor;
 
 /// The entries of an index expression on a tensor of the given shape.
-fn parse(shape: &Dims, index: &Bound<'_, PyAny>) -> Result<Vec<Index>> {
+fn parse(shape: &Dims, index: &Bound<'_, PyAny>) -> Result<Entries<Index>> {
     if let Ok(entries) = index.cast::<PyTuple>() {
-        return parse_entries(shape, entries.iter().collect());
+        let entries: Entries<_> = entries.iter().collect();
+        return parse_entries(shape, &entries);
     }
-    parse_entries(shape, vec![index.clone()])
+    parse_entries(shape, std::slice::from_ref(index))
 }
 
-fn parse_entries(shape: &Dims, entries: Vec<Bound<'_, PyAny>>) -> Result<Vec<Index>> {
-    let mut parsed = Vec::with_capacity(entries.len());
-    for entry in &entries {
-        parsed.push(Entry::of(entry)?);
-    }
+/// Something for each entry: most index expressions have few.
+type Entries<T> = SmallVec<[T; 4]>;
+
+fn parse_entries(shape: &Dims, entries: &[Bound<'_, PyAny>]) -> Result<Entries<Index>> {
+    let parsed: Entries<Entry> = entries.iter().map(Entry::of).collect::<Result<_>>()?;
     let used: usize = parsed.iter().map(Entry::dims).sum();
     if used > shape.rank() {
         let text = format!("index: expected at most {} indices for shape {shape}, got {used}", shape.rank());
@@ -34,7 +36,7 @@ fn parse_entries(shape: &Dims, entries: Vec<Bound<'_, PyAny>>) -> Result<Vec<Ind
     if parsed.iter().filter(|entry| matches!(entry, Entry::Ellipsis)).count() > 1 {
         return Err(raise(Kind::OutOfRange, "index: expected one ellipsis at most").into());
     }
-    let mut indices = Vec::new();
+    let mut indices = Entries::new();
     let mut dim = 0;
     for entry in parsed {
         let dims = entry.dims();

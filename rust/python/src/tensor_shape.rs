@@ -1,13 +1,14 @@
 //! Methods of `Tensor` that change its shape: views where strides allow.
 
 use ferrograd_core::op::Op;
-use ferrograd_core::shape::Dims;
+use ferrograd_core::shape::{Dims, MAX_RANK};
 use ferrograd_core::tensor::Tensor;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
+use smallvec::SmallVec;
 
 use crate::error::{Kind, Result, enter, raise};
-use crate::operand::{shape, sizes};
+use crate::operand::{Sizes, shape, sizes};
 use crate::tensor::PyTensor;
 
 #[pymethods]
@@ -48,10 +49,7 @@ impl PyTensor {
     /// Without dimension `dim` if it is 1, or without all dimensions of 1.
     #[pyo3(signature = (dim = None))]
     fn squeeze(&self, dim: Option<isize>) -> Result<PyTensor> {
-        enter(|| {
-            let dims: Vec<isize> = dim.into_iter().collect();
-            Ok(self.live()?.squeeze(&dims)?.into())
-        })
+        enter(|| Ok(self.live()?.squeeze(dim.as_slice())?.into()))
     }
 
     /// With a new dimension of 1 at `dim`.
@@ -87,8 +85,10 @@ impl PyTensor {
     fn permute(&self, dims: &Bound<'_, PyTuple>) -> Result<PyTensor> {
         enter(|| {
             let x = self.live()?;
-            let order =
-                sizes(dims)?.iter().map(|&d| x.shape().dim("permute", d)).collect::<Result<Vec<_>, _>>()?;
+            let order = sizes(dims)?
+                .iter()
+                .map(|&d| x.shape().dim("permute", d))
+                .collect::<Result<SmallVec<[_; MAX_RANK]>, _>>()?;
             Ok(x.permute(&Dims::new("permute", &order)?)?.into())
         })
     }
@@ -105,7 +105,7 @@ impl PyTensor {
     }
 }
 
-fn expand(x: &Tensor, mut sizes: Vec<isize>) -> Result<Tensor> {
+fn expand(x: &Tensor, mut sizes: Sizes) -> Result<Tensor> {
     let lead = sizes.len().saturating_sub(x.shape().rank());
     for (at, size) in sizes.iter_mut().enumerate() {
         if *size == -1 && at >= lead {

@@ -2,6 +2,7 @@
 
 use ferrograd_kernels::elementwise as kernel;
 pub use ferrograd_kernels::elementwise::{Binary, Unary};
+use smallvec::smallvec;
 
 use super::select::Compare;
 use super::{Gradients, Meta, Op, Saves};
@@ -244,7 +245,7 @@ pub(super) fn vjp_unary(op: Unary, cx: &Vjp) -> Result<Gradients> {
         Unary::MulScalar(c) => g.mul_scalar(c)?,
         Unary::DivScalar(c) => g.div_scalar(c)?,
     };
-    Ok(vec![Some(grad)])
+    Ok(smallvec![Some(grad)])
 }
 
 pub(super) fn binary_saves(op: Binary) -> Saves {
@@ -264,7 +265,7 @@ pub(super) fn vjp_binary(op: Binary, cx: &Vjp) -> Result<Gradients> {
     let (need_a, need_b) = (cx.needs(0), cx.needs(1));
     let left = |grad: Result<Tensor>| grad?.sum_to(cx.shape(0)).map(Some);
     let right = |grad: Result<Tensor>| grad?.sum_to(cx.shape(1)).map(Some);
-    let mut grads = vec![None, None];
+    let mut grads: Gradients = smallvec![None, None];
     match op {
         Binary::Add => {
             if need_a {

@@ -1,5 +1,7 @@
 //! Indexing: slices as views, integer arrays and masks as a gather of rows; its adjoint adds rows up.
 
+use smallvec::{SmallVec, smallvec};
+
 use super::select::Compare;
 use super::shape::Region;
 use super::{Gradients, Meta, Op};
@@ -7,7 +9,7 @@ use crate::backward::Vjp;
 use crate::buffer::Array;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::shape::Dims;
+use crate::shape::{Dims, MAX_RANK};
 use crate::tensor::Tensor;
 use crate::{for_any, for_float};
 
@@ -89,11 +91,11 @@ fn check(index: i64, rows: usize, position: usize) -> Result<()> {
 pub(super) fn vjp_gather(cx: &Vjp) -> Result<Gradients> {
     let rows = cx.shape(0)[0];
     let grad = Tensor::apply(Op::ScatterAddRows { rows }, &[cx.grad(), &cx.input(1)])?;
-    Ok(vec![Some(grad), None])
+    Ok(smallvec![Some(grad), None])
 }
 
 pub(super) fn vjp_scatter(cx: &Vjp) -> Result<Gradients> {
-    Ok(vec![Some(Tensor::apply(Op::GatherRows, &[cx.grad(), &cx.input(1)])?), None])
+    Ok(smallvec![Some(Tensor::apply(Op::GatherRows, &[cx.grad(), &cx.input(1)])?), None])
 }
 
 impl Tensor {
@@ -103,7 +105,10 @@ impl Tensor {
     /// `Index` out of range, `Shape` for too many indices or a mask that does not fit, `Broadcast` for
     /// index arrays that do not broadcast.
     pub fn index(&self, indices: &[Index]) -> Result<Tensor> {
-        let indices = self.expand_masks(indices)?;
+        let has_mask =
+            indices.iter().any(|i| matches!(i, Index::Tensor(mask) if mask.dtype() == DType::Bool));
+        let expanded = if has_mask { self.expand_masks(indices)? } else { Vec::new() };
+        let indices = if has_mask { &expanded } else { indices };
         let used = indices.iter().filter(|i| !matches!(i, Index::NewAxis)).count();
         if used > self.shape().rank() {
             return Err(Error::Shape {
@@ -112,7 +117,7 @@ impl Tensor {
                 got: used.to_string(),
             });
         }
-        let (view, arrays) = self.basic_index(&indices)?;
+        let (view, arrays) = self.basic_index(indices)?;
         if arrays.is_empty() { Ok(view) } else { view.gather(&arrays) }
     }
 
@@ -175,7 +180,7 @@ impl Tensor {
         let (mut start, mut step, mut shape) = (full, full, full);
         start.fill(0);
         step.fill(1);
-        let mut dims: Vec<usize> = Vec::new();
+        let mut dims: SmallVec<[usize; MAX_RANK]> = SmallVec::new();
         let mut arrays = Vec::new();
         let mut dim = 0;
         for index in indices {
@@ -199,7 +204,7 @@ impl Tensor {
             }
             dim += 1;
         }
-        dims.extend(&full[dim..]);
+        dims.extend_from_slice(&full[dim..]);
         let region = Region { start, step, shape, full };
         let view =
             if shape == full && step.iter().all(|&s| s == 1) { self.clone() } else { self.slice(&region)? };

@@ -3,6 +3,7 @@
 
 use ferrograd_kernels::loss as kernel;
 use ferrograd_kernels::math::Math;
+use smallvec::smallvec;
 
 use super::reduce::contiguous;
 use super::select::Compare;
@@ -13,7 +14,7 @@ use crate::dtype::{DType, Element};
 use crate::error::{Error, Result};
 use crate::for_float;
 use crate::shape::Dims;
-use crate::tensor::Tensor;
+use crate::tensor::{Operands, Tensor};
 
 /// A loss with its parameters. Operands: scores, targets and, where `weighted`, class weights.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -168,10 +169,10 @@ impl Loss {
 
     /// dL/dx = g * loss'(x), g spread over the row. Targets and weights get no gradient.
     pub(super) fn vjp(self, cx: &Vjp) -> Result<Gradients> {
-        let operands: Vec<Tensor> = (0..cx.arity()).map(|i| cx.input(i)).collect();
-        let slope = Tensor::apply(Op::LossGrad(self), &operands.iter().collect::<Vec<_>>())?;
+        let operands: Operands<Tensor> = (0..cx.arity()).map(|i| cx.input(i)).collect();
+        let slope = Tensor::apply(Op::LossGrad(self), &operands.iter().collect::<Operands<_>>())?;
         let g = if self.is_by_row() { cx.grad().unsqueeze(1)? } else { cx.grad().clone() };
-        let mut grads = vec![None; cx.arity()];
+        let mut grads: Gradients = smallvec![None; cx.arity()];
         grads[0] = Some(slope.mul(&g)?);
         Ok(grads)
     }
@@ -225,7 +226,7 @@ impl Loss {
                 }
             }
         };
-        let mut grads = vec![None; cx.arity()];
+        let mut grads: Gradients = smallvec![None; cx.arity()];
         grads[0] = Some(grad);
         Ok(grads)
     }
@@ -290,8 +291,7 @@ impl Tensor {
         }
         let target = target.cast(if loss.takes_labels() { DType::I64 } else { self.dtype() })?;
         let weight = weight.map(|w| w.cast(self.dtype())).transpose()?;
-        let mut operands = vec![self, &target];
-        operands.extend(weight.as_ref());
+        let operands: Operands<&Tensor> = [self, &target].into_iter().chain(&weight).collect();
         Tensor::apply(Op::Loss(loss), &operands)
     }
 }

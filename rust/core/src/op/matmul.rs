@@ -3,6 +3,7 @@
 use ferrograd_kernels::dense as kernel;
 use ferrograd_kernels::gemm::panels::{self, Panels};
 use ferrograd_kernels::gemm::{self, MatRef};
+use smallvec::smallvec;
 
 use super::elementwise::{self, Activation, Binary, broadcast_strides};
 use super::{Gradients, Meta, Op};
@@ -12,7 +13,7 @@ use crate::dtype::{DType, Element};
 use crate::error::{Error, Result};
 use crate::for_float;
 use crate::shape::Dims;
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, is_tracing};
 
 /// What happens to a tile of a matrix product before it is stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -51,9 +52,12 @@ pub(super) fn infer(left: Meta, right: Meta) -> Result<Meta> {
         &Dims::from_slice(&l[..l.rank() - 2]),
         &Dims::from_slice(&r[..r.rank() - 2]),
     )?;
-    let mut shape = batch.to_vec();
-    shape.extend([l[l.rank() - 2], r[r.rank() - 1]]);
+    let shape: Dims = batch.iter().copied().chain([l[l.rank() - 2], r[r.rank() - 1]]).collect();
     Ok(Meta { dtype: left.dtype, shape: Dims::new("matmul", &shape)? })
+}
+
+pub(super) fn infer_linear(x: Meta, weight: Meta) -> Meta {
+    Meta { dtype: x.dtype, shape: Dims::from_slice(&[x.shape[0], weight.shape[0]]) }
 }
 
 pub(super) fn run(a: &Array, b: &Array, out: &Array) -> Result<()> {
@@ -111,6 +115,30 @@ pub(super) fn run_dense(dense: &Dense, inputs: &[&Array], out: &Array) -> Result
     })
 }
 
+/// The bits of a product with the transposed weight and a sum after it.
+pub(super) fn run_linear(inputs: &[&Array], out: &Array) -> Result<()> {
+    let weight = super::shape::permute_view(inputs[1], &Dims::from_slice(&[1, 0]));
+    let dense = Dense { bias: inputs.len() > 2, ..Dense::default() };
+    match *inputs {
+        [x, _, bias] => run_dense(&dense, &[x, &weight, bias], out),
+        _ => run_dense(&dense, &[inputs[0], &weight], out),
+    }
+}
+
+/// Y = X W^T + b: dX = G W, dW = G^T X, db = G summed over the rows. Each as it would come from the three
+/// ops, but for dW: computed in W's layout instead of transposed, from the same products in the same order.
+pub(super) fn vjp_linear(cx: &Vjp) -> Result<Gradients> {
+    let g = cx.grad();
+    let x = cx.needs(0).then(|| Tensor::apply(Op::MatMul, &[g, &cx.input(1)])).transpose()?;
+    let weight =
+        cx.needs(1).then(|| Tensor::apply(Op::MatMul, &[&g.transpose(0, 1)?, &cx.input(0)])).transpose()?;
+    let mut grads: Gradients = smallvec![x, weight];
+    if cx.arity() > 2 {
+        grads.push(cx.needs(2).then(|| g.sum_to(cx.shape(2))).transpose()?);
+    }
+    Ok(grads)
+}
+
 /// As [`run_dense`] or [`run`], for a right operand that is packed. Rows of the result may be padded.
 pub(crate) fn run_packed(
     dense: &Dense,
@@ -151,7 +179,7 @@ pub(super) fn vjp(cx: &Vjp) -> Result<Gradients> {
         let a = cx.input(0).transpose(-1, -2)?;
         Tensor::apply(Op::MatMul, &[&a, g])?.sum_to(cx.shape(1))
     });
-    Ok(vec![a.transpose()?, b.transpose()?])
+    Ok(smallvec![a.transpose()?, b.transpose()?])
 }
 
 impl Tensor {
@@ -212,6 +240,18 @@ impl Tensor {
                 expected: format!("input of shape (..., {}) for weight of shape {w}", w.last().unwrap_or(&0)),
                 got: x.to_string(),
             });
+        }
+        let fits = |t: &Tensor| t.dtype() == self.dtype() && t.array().is_contiguous();
+        let is_one_pass = !is_tracing()
+            && self.dtype().is_float()
+            && x.rank() == 2
+            && fits(weight)
+            && bias.is_none_or(|bias| fits(bias) && *bias.shape() == Dims::from_slice(&w[..1]));
+        if is_one_pass {
+            return match bias {
+                Some(bias) => Tensor::apply(Op::Linear, &[self, weight, bias]),
+                None => Tensor::apply(Op::Linear, &[self, weight]),
+            };
         }
         let product = self.matmul(&weight.transpose(0, 1)?)?;
         match bias {

@@ -12,6 +12,8 @@ mod shape;
 
 use std::sync::Arc;
 
+use smallvec::{SmallVec, smallvec};
+
 pub use custom::{CustomOp, Gate, apply_gate};
 pub use elementwise::{Activation, Binary, Unary};
 pub use index::Index;
@@ -47,7 +49,7 @@ impl Meta {
 }
 
 /// One gradient, or explicitly none, for each operand.
-pub type Gradients = Vec<Option<Tensor>>;
+pub type Gradients = SmallVec<[Option<Tensor>; 3]>;
 
 /// Which values a vjp rule reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +95,9 @@ pub enum Op {
     Cast(DType),
     /// `(..., m, k) @ (..., k, n)`.
     MatMul,
+    /// `x W^T + b`, or without b, for matrices x and W. Eager only: a trace has the product and the sum apart,
+    /// which a plan fuses with what follows.
+    Linear,
     /// Matrix product, bias and activation in one pass: made by the plan only.
     Dense(Dense),
     /// A reduction over axes.
@@ -148,6 +153,7 @@ impl Op {
             Op::Where => "where",
             Op::Cast(_) => "to",
             Op::MatMul => "matmul",
+            Op::Linear => "linear",
             Op::Dense(_) => "dense",
             Op::Reduce(op) => op.name(),
             Op::Softmax { log: false, .. } => "softmax",
@@ -177,6 +183,7 @@ impl Op {
             Op::Where => select::infer_where(inputs[0], inputs[1], inputs[2]),
             Op::Cast(dtype) => Ok(Meta { dtype: *dtype, ..inputs[0] }),
             Op::MatMul => matmul::infer(inputs[0], inputs[1]),
+            Op::Linear => Ok(matmul::infer_linear(inputs[0], inputs[1])),
             Op::Dense(_) => matmul::infer(inputs[0], inputs[1]),
             Op::Reduce(op) => op.infer(inputs[0]),
             Op::Softmax { .. } => elementwise::infer_float(self.static_name(), inputs[0]),
@@ -205,7 +212,7 @@ impl Op {
         }
     }
 
-    /// The kernel: writes the contiguous `output`.
+    /// The kernel: writes every element of the contiguous `output`, whatever it holds.
     pub fn run(&self, inputs: &[&Array], output: &Array) -> Result<()> {
         match self {
             Op::Unary(op) => elementwise::run_unary(*op, inputs[0], output),
@@ -214,6 +221,7 @@ impl Op {
             Op::Where => select::run_where(inputs[0], inputs[1], inputs[2], output),
             Op::Cast(_) => select::run_cast(inputs[0], output),
             Op::MatMul => matmul::run(inputs[0], inputs[1], output),
+            Op::Linear => matmul::run_linear(inputs, output),
             Op::Dense(dense) => matmul::run_dense(dense, inputs, output),
             Op::Reduce(op) => op.run(inputs[0], output),
             Op::Softmax { dim, log } => reduce::run_softmax(*dim, *log, inputs[0], output),
@@ -236,6 +244,7 @@ impl Op {
             Op::Unary(op) => elementwise::unary_saves(*op),
             Op::Binary(op) => elementwise::binary_saves(*op),
             Op::Where => Saves::one(0),
+            Op::Linear => Saves { inputs: 0b11, output: false },
             Op::MatMul | Op::Loss(_) | Op::LossGrad(_) => Saves::INPUTS,
             Op::Reduce(op) => op.saves(),
             Op::Softmax { .. } => Saves::OUTPUT,
@@ -261,16 +270,17 @@ impl Op {
             Op::Unary(op) => elementwise::vjp_unary(*op, cx),
             Op::Binary(op) => elementwise::vjp_binary(*op, cx),
             Op::Where => select::vjp_where(cx),
-            Op::Cast(_) => Ok(vec![Some(cx.grad().cast(cx.dtype(0))?)]),
+            Op::Cast(_) => Ok(smallvec![Some(cx.grad().cast(cx.dtype(0))?)]),
             Op::MatMul => matmul::vjp(cx),
+            Op::Linear => matmul::vjp_linear(cx),
             Op::Reduce(op) => op.vjp(cx),
             Op::Softmax { dim, log } => reduce::vjp_softmax(*dim, *log, cx),
-            Op::Reshape(_) => Ok(vec![Some(cx.grad().reshape(cx.shape(0))?)]),
+            Op::Reshape(_) => Ok(smallvec![Some(cx.grad().reshape(cx.shape(0))?)]),
             Op::Permute(order) => shape::vjp_permute(order, cx),
-            Op::Copy => Ok(vec![Some(cx.grad().clone())]),
-            Op::Expand(_) => Ok(vec![Some(cx.grad().sum_to(cx.shape(0))?)]),
-            Op::Slice(region) => Ok(vec![Some(cx.grad().embed(region)?)]),
-            Op::Embed(region) => Ok(vec![Some(cx.grad().slice(region)?)]),
+            Op::Copy => Ok(smallvec![Some(cx.grad().clone())]),
+            Op::Expand(_) => Ok(smallvec![Some(cx.grad().sum_to(cx.shape(0))?)]),
+            Op::Slice(region) => Ok(smallvec![Some(cx.grad().embed(region)?)]),
+            Op::Embed(region) => Ok(smallvec![Some(cx.grad().slice(region)?)]),
             Op::Cat { dim } => shape::vjp_cat(*dim, cx),
             Op::GatherRows => index::vjp_gather(cx),
             Op::ScatterAddRows { .. } => index::vjp_scatter(cx),
@@ -278,7 +288,7 @@ impl Op {
             Op::LossGrad(loss) => loss.vjp_of_grad(cx),
             Op::Custom(op) => custom::vjp(op, cx),
             // Steps and random sources: no gradient, by definition.
-            Op::Compare(_) | Op::DropoutMask(_) => Ok(vec![None; cx.arity()]),
+            Op::Compare(_) | Op::DropoutMask(_) => Ok(smallvec![None; cx.arity()]),
             Op::Dense(_) => unreachable!("made by the plan, after gradients"),
         }
     }

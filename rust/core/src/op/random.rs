@@ -51,7 +51,7 @@ impl Generator {
     /// `DType` for integers, `Memory`.
     pub fn uniform(&self, dtype: DType, shape: Dims, low: f64, high: f64) -> Result<Array> {
         let (key, stream) = self.next();
-        let array = Array::zeros(dtype, shape)?;
+        let array = Array::stale(dtype, shape)?;
         for_float!("rand", dtype, T => {
             let mut out = array.write::<T>();
             rng::fill_uniform::<T>(key, stream, &mut out);
@@ -70,7 +70,7 @@ impl Generator {
     /// `DType` for integers, `Memory`.
     pub fn normal(&self, dtype: DType, shape: Dims, mean: f64, std: f64) -> Result<Array> {
         let (key, stream) = self.next();
-        let array = Array::zeros(dtype, shape)?;
+        let array = Array::stale(dtype, shape)?;
         for_float!("randn", dtype, T => {
             let mut out = array.write::<T>();
             rng::fill_normal::<T>(key, stream, &mut out);
@@ -96,7 +96,7 @@ impl Generator {
             });
         }
         let (key, stream) = self.next();
-        let array = Array::zeros(DType::I64, shape)?;
+        let array = Array::stale(DType::I64, shape)?;
         rng::fill_integers(key, stream, low, high, &mut array.write::<i64>());
         Ok(array)
     }
@@ -143,7 +143,7 @@ impl DropoutMask {
         }
         let (key, stream) = generator.next();
         let mask = DropoutMask { p, dtype, shape, key, stream };
-        let array = Array::zeros(dtype, shape)?;
+        let array = Array::stale(dtype, shape)?;
         mask.run(&array)?;
         Ok(Tensor::record(Op::DropoutMask(mask), &[], array))
     }

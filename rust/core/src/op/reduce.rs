@@ -2,6 +2,7 @@
 
 use ferrograd_kernels::reduce as kernel;
 use ferrograd_kernels::reduce::Reduction;
+use smallvec::smallvec;
 
 use super::select::Compare;
 use super::{Gradients, Meta, Op, Saves};
@@ -156,20 +157,19 @@ impl Reduce {
             }
             // softmax(x)
             Kind::LogSumExp => g.mul(&cx.input(0).sub(&output()?)?.exp()?)?,
-            Kind::ArgMax | Kind::ArgMin | Kind::Any | Kind::All => return Ok(vec![None]),
+            Kind::ArgMax | Kind::ArgMin | Kind::Any | Kind::All => return Ok(smallvec![None]),
         };
-        Ok(vec![Some(grad)])
+        Ok(smallvec![Some(grad)])
     }
 }
 
 /// The shape after a reduction.
 fn left(shape: &Dims, axes: Axes, keepdim: bool) -> Dims {
     let is_reduced = |i: &usize| axes >> i & 1 == 1;
-    let dims: Vec<usize> = (0..shape.rank())
+    (0..shape.rank())
         .filter(|i| keepdim || !is_reduced(i))
         .map(|i| if is_reduced(&i) { 1 } else { shape[i] })
-        .collect();
-    Dims::from_slice(&dims)
+        .collect()
 }
 
 /// A reduction seen as (outer, rows, cols) -> (outer, cols). Which form a shape takes depends on the
@@ -202,11 +202,11 @@ impl Form {
                 cols: product(last + 1..shape.rank()),
             });
         }
-        let order: Vec<usize> = (0..shape.rank())
+        let order: Dims = (0..shape.rank())
             .filter(|&i| !reduced(i))
             .chain((0..shape.rank()).filter(|&i| reduced(i)))
             .collect();
-        let moved = super::shape::permute_view(x, &Dims::from_slice(&order));
+        let moved = super::shape::permute_view(x, &order);
         let rows = (0..shape.rank()).filter(|&i| reduced(i)).map(|i| shape[i]).product::<usize>();
         let outer = (0..shape.rank()).filter(|&i| !reduced(i)).map(|i| shape[i]).product();
         Ok(Form { array: contiguous(&moved)?, outer, rows, cols: 1 })
@@ -242,7 +242,7 @@ pub(super) fn contiguous(x: &Array) -> Result<Array> {
     if x.is_contiguous() {
         return Ok(x.clone());
     }
-    let copy = Array::zeros(x.dtype(), *x.shape())?;
+    let copy = Array::stale(x.dtype(), *x.shape())?;
     super::shape::run_copy(x, &copy)?;
     Ok(copy)
 }
@@ -251,9 +251,8 @@ pub(super) fn run_softmax(dim: usize, log: bool, x: &Array, out: &Array) -> Resu
     let shape = x.shape();
     let cols = shape.get(dim).copied().unwrap_or(1);
     let last = (dim + 1..shape.rank()).all(|i| shape[i] == 1);
-    let mut order: Vec<usize> = (0..shape.rank()).filter(|&i| i != dim).collect();
-    order.extend((dim < shape.rank()).then_some(dim));
-    let order = Dims::from_slice(&order);
+    let axis = (dim < shape.rank()).then_some(dim);
+    let order: Dims = (0..shape.rank()).filter(|&i| i != dim).chain(axis).collect();
     let source = if last { contiguous(x)? } else { contiguous(&super::shape::permute_view(x, &order))? };
     let rows = shape.elements().checked_div(cols).unwrap_or(0);
     for_float!("softmax", x.dtype(), T => {
@@ -261,7 +260,7 @@ pub(super) fn run_softmax(dim: usize, log: bool, x: &Array, out: &Array) -> Resu
         if last {
             run(rows, cols, &source.read::<T>(), &mut out.write::<T>());
         } else {
-            let result = Array::zeros(x.dtype(), *source.shape())?;
+            let result = Array::stale(x.dtype(), *source.shape())?;
             run(rows, cols, &source.read::<T>(), &mut result.write::<T>());
             let target = super::shape::permute_view(out, &order);
             ferrograd_kernels::elementwise::scatter_into(
@@ -281,7 +280,7 @@ pub(super) fn vjp_softmax(dim: usize, log: bool, cx: &Vjp) -> Result<Gradients> 
     } else {
         y.mul(&g.sub(&g.mul(&y)?.sum_axes(axes)?)?)?
     };
-    Ok(vec![Some(grad)])
+    Ok(smallvec![Some(grad)])
 }
 
 impl Tensor {

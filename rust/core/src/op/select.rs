@@ -2,6 +2,7 @@
 
 use ferrograd_kernels::elementwise as kernel;
 pub use ferrograd_kernels::elementwise::Compare;
+use smallvec::smallvec;
 
 use super::elementwise::{by_rows, from_row, strides_in};
 use super::{Gradients, Meta, Op};
@@ -85,7 +86,7 @@ pub(super) fn vjp_where(cx: &Vjp) -> Result<Gradients> {
     let (condition, zero) = (cx.input(0), Tensor::scalar(cx.grad().dtype(), 0.0)?);
     let a = cx.needs(1).then(|| condition.select(cx.grad(), &zero)?.sum_to(cx.shape(1)));
     let b = cx.needs(2).then(|| condition.select(&zero, cx.grad())?.sum_to(cx.shape(2)));
-    Ok(vec![None, a.transpose()?, b.transpose()?])
+    Ok(smallvec![None, a.transpose()?, b.transpose()?])
 }
 
 impl Tensor {

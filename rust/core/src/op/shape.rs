@@ -1,6 +1,7 @@
 //! Views and copies: reshape, permute, expand, slice, cat, and their adjoints.
 
 use ferrograd_kernels::elementwise as kernel;
+use smallvec::{SmallVec, smallvec};
 
 use super::{Gradients, Meta, Op};
 use crate::backward::Vjp;
@@ -8,7 +9,7 @@ use crate::buffer::Array;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::for_any;
-use crate::shape::Dims;
+use crate::shape::{Dims, MAX_RANK};
 use crate::tensor::Tensor;
 
 /// A region of a tensor: where it starts, its steps and its shape, in a tensor of shape `full`.
@@ -178,7 +179,7 @@ pub(super) fn vjp_permute(order: &Dims, cx: &Vjp) -> Result<Gradients> {
     for (i, &from) in order.iter().enumerate() {
         inverse[from] = i;
     }
-    Ok(vec![Some(cx.grad().permute(&inverse)?)])
+    Ok(smallvec![Some(cx.grad().permute(&inverse)?)])
 }
 
 impl Tensor {
@@ -217,7 +218,8 @@ impl Tensor {
             return Err(error());
         }
         let open = total.checked_div(known).unwrap_or(0);
-        let shape: Vec<usize> = dims.iter().map(|&d| if d == -1 { open } else { d as usize }).collect();
+        let shape: SmallVec<[usize; MAX_RANK]> =
+            dims.iter().map(|&d| if d == -1 { open } else { d as usize }).collect();
         let shape = Dims::new(op, &shape)?;
         if shape.elements() == total { Ok(shape) } else { Err(error()) }
     }
@@ -248,9 +250,9 @@ impl Tensor {
         if self.shape().rank() == 0 {
             return Ok(self.clone());
         }
-        let mut order: Vec<usize> = (0..self.shape().rank()).collect();
+        let mut order: Dims = (0..self.shape().rank()).collect();
         order.swap(first, second);
-        self.permute(&Dims::from_slice(&order))
+        self.permute(&order)
     }
 
     /// All dimensions reversed, as a view.
@@ -258,8 +260,7 @@ impl Tensor {
     /// # Errors
     /// None in practice.
     pub fn t(&self) -> Result<Tensor> {
-        let order: Vec<usize> = (0..self.shape().rank()).rev().collect();
-        self.permute(&Dims::from_slice(&order))
+        self.permute(&(0..self.shape().rank()).rev().collect())
     }
 
     /// Broadcast to `shape`, as a view.
@@ -322,7 +323,7 @@ impl Tensor {
 
     /// A constant copy with its own memory.
     pub(crate) fn contiguous_copy(&self) -> Result<Tensor> {
-        let output = Array::zeros(self.dtype(), *self.shape())?;
+        let output = Array::stale(self.dtype(), *self.shape())?;
         run_copy(self.array(), &output)?;
         Ok(Tensor::constant(output))
     }
@@ -380,7 +381,7 @@ impl Tensor {
     /// # Errors
     /// `Dim`.
     pub fn unsqueeze(&self, dim: isize) -> Result<Tensor> {
-        let at = Dims::new("unsqueeze", &vec![1; self.shape().rank() + 1])?.dim("unsqueeze", dim);
+        let at = Dims::new("unsqueeze", &[1; MAX_RANK + 1][..self.shape().rank() + 1])?.dim("unsqueeze", dim);
         let at = at.map_err(|_| Error::Dim { op: "unsqueeze", dim, shape: *self.shape() })?;
         self.reshape(&self.shape().inserted(at, 1))
     }
@@ -391,11 +392,10 @@ impl Tensor {
     /// `Dim`.
     pub fn squeeze(&self, dims: &[isize]) -> Result<Tensor> {
         let axes = self.axes("squeeze", dims)?;
-        let left: Vec<usize> = (0..self.shape().rank())
+        let left = (0..self.shape().rank())
             .filter(|&i| axes >> i & 1 == 0 || self.shape()[i] != 1)
-            .map(|i| self.shape()[i])
-            .collect();
-        self.reshape(&Dims::from_slice(&left))
+            .map(|i| self.shape()[i]);
+        self.reshape(&left.collect())
     }
 
     /// Dimensions `start..=end` as one.
@@ -414,9 +414,8 @@ impl Tensor {
                 got: format!("{start} and {end}"),
             });
         }
-        let mut dims = self.shape()[..start].to_vec();
-        dims.push(self.shape()[start..=end].iter().product());
-        dims.extend(&self.shape()[end + 1..]);
-        self.reshape(&Dims::from_slice(&dims))
+        let joined = self.shape()[start..=end].iter().product();
+        let (before, after) = (&self.shape()[..start], &self.shape()[end + 1..]);
+        self.reshape(&before.iter().copied().chain([joined]).chain(after.iter().copied()).collect())
     }
 }
