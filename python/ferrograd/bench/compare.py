@@ -58,15 +58,15 @@ def start(names: Iterable[str], threads: int, *, verbose: bool) -> tuple[dict[st
     return workers, absent
 
 
-def measure(
+def check(
     workers: Mapping[str, Asked], reference: Asked, problem: Problem, options: Options
-) -> dict[str, Any]:
-    """Check the peers against the reference, time those that agree, and compare.
+) -> tuple[dict[str, Any], dict[str, Asked]]:
+    """Train for a few steps everywhere from the same weights on the same batches, and compare the losses.
 
     Parameters
     ----------
     workers : mapping of str to Worker
-        By name, ours among them.
+        By name.
     reference : Worker
         Computes the loss in float64; is not timed.
     problem : Problem
@@ -76,10 +76,15 @@ def measure(
 
     Returns
     -------
-    dict
-        A row of ``results.json``. ``peers[name]`` has ``loss``, ``steps`` per run, ``seconds`` of a step per
-        round and their ``median``, and ``over_ours``, the median of the rounds' ratios; or ``error``, and was
-        not timed.
+    row : dict
+        A row of ``results.json``; ``row["peers"][name]`` has ``loss``, or ``error`` where it failed.
+    ready : dict of str to Worker
+        Those that agree, the network still loaded.
+
+    Raises
+    ------
+    WorkerError
+        If the reference failed.
     """
     steps = problem.steps_to_check(options.check_flop)
     exact = _losses(reference, dataclasses.replace(problem, dtype="float64"), options.mode, steps)
@@ -99,18 +104,41 @@ def measure(
             found = _losses(worker, problem, options.mode, steps)
             if not agrees(found["loss"], exact, problem.dtype):
                 raise WorkerError(f"disagrees: loss {found['loss']:.6g}, expected {exact['loss']:.6g}")
-            row["peers"][name] = found | worker.ask("prepare", seconds=options.seconds)
+            row["peers"][name] = {"loss": found["loss"]}
             ready[name] = worker
         except WorkerError as error:
             row["peers"][name] = {"error": str(error)}
+    return row, ready
+
+
+def measure(
+    workers: Mapping[str, Asked], reference: Asked, problem: Problem, options: Options
+) -> dict[str, Any]:
+    """Check the peers, time those that agree, and compare them with ours.
+
+    Returns
+    -------
+    dict
+        The row of `check`. ``peers[name]`` has in addition ``steps`` per run, ``seconds`` of a step per
+        round, their ``median``, and ``over_ours``, the median of the rounds' ratios. ``ratio`` is our time
+        over that of the ``best`` peer.
+
+    Raises
+    ------
+    WorkerError
+        If the reference failed.
+    """
+    row, ready = check(workers, reference, problem, options)
+    for name, worker in list(ready.items()):
+        try:
+            row["peers"][name] |= worker.ask("prepare", seconds=options.seconds)
+        except WorkerError as error:
+            row["peers"][name] = {"error": str(error)}
+            del ready[name]
     if OURS in ready:
         _time(ready, row, problem, options)
-    for worker in workers.values():
-        try:
-            worker.ask("unload")
-        except WorkerError:
-            # Its row says that it failed.
-            continue
+    for worker in ready.values():
+        worker.ask("unload")
     return row
 
 

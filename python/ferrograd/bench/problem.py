@@ -101,7 +101,7 @@ class Problem:
 
     @property
     def weight_traffic(self) -> int:
-        """Bytes a step moves at least where no cache holds the weights: read forward, read and written back."""
+        """Bytes a step moves at least if no cache holds the weights: read forward, read and written back."""
         return 3 * self.n_weights * np.dtype(self.dtype).itemsize
 
     @property
@@ -127,7 +127,9 @@ class Problem:
             x += centres[labels]
         weights = []
         for fan_in, fan_out in pairwise(self.widths):
-            weights.append(rng.standard_normal((fan_in, fan_out), np.float32) * np.float32((2 / fan_in) ** 0.5))
+            weights.append(
+                rng.standard_normal((fan_in, fan_out), np.float32) * np.float32((2 / fan_in) ** 0.5)
+            )
             weights.append(rng.standard_normal(fan_out, np.float32) * np.float32(0.1))
         return Data(X.astype(self.dtype), y, [weight.astype(self.dtype) for weight in weights])
 

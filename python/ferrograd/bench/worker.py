@@ -18,7 +18,7 @@ from ferrograd.bench import peers
 from ferrograd.bench.problem import Data, Problem, mean_loss
 from ferrograd.datasets import load_mnist
 
-# Estimates from short runs are low on what comes once per run, so they are made anew until one run is so long.
+# What comes once per run makes short runs look slow: they grow until one takes this share of the time asked.
 _CLOSE_ENOUGH = 0.7
 
 

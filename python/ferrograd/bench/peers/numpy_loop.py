@@ -28,7 +28,7 @@ class NumpyLoop(Peer):
     @staticmethod
     def versions() -> dict[str, str]:
         """Version, and the BLAS that was built in."""
-        blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]  # type: ignore[call-overload,index]
+        blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
         return {"numpy": f"{np.__version__} ({blas['name']} {blas['version']})"}
 
     def reset(self) -> None:

@@ -1,4 +1,4 @@
-"""This library: `Trainer.fit` as the loop, `Trainer.train_step` as the step."""
+"""ferrograd itself: `Trainer.fit` as the loop, `Trainer.train_step` as the step."""
 
 import warnings
 
@@ -21,7 +21,7 @@ class Trainer(Peer):
         self.layers: list[fg.nn.Linear] = []
         modules: list[fg.nn.Module] = []
         for W in data.weights[::2]:
-            self.layers.append(fg.nn.Linear(*W.shape, dtype=problem.dtype))
+            self.layers.append(fg.nn.Linear(W.shape[0], W.shape[1], dtype=problem.dtype))
             modules += [self.layers[-1], fg.nn.ReLU()]
         self.model = fg.nn.Sequential(*modules[:-1])
         self.reset()
@@ -42,9 +42,7 @@ class Trainer(Peer):
         params, optimizer = self.model.parameters(), self.problem.optimizer
         rule: fg.optim.Optimizer
         if optimizer == "adam":
-            rule = fg.optim.Adam(
-                params, lr=ADAM["lr"], betas=(ADAM["beta1"], ADAM["beta2"]), eps=ADAM["eps"]
-            )
+            rule = fg.optim.Adam(params, lr=ADAM["lr"], betas=(ADAM["beta1"], ADAM["beta2"]), eps=ADAM["eps"])
         else:
             rule = fg.optim.SGD(params, lr=self.problem.lr)
         self.trainer = fg.Trainer(self.model, fg.nn.CrossEntropyLoss(), rule)
@@ -65,9 +63,7 @@ class Trainer(Peer):
 
     def train_shuffled(self, epochs: int) -> None:
         """`fit` as it is."""
-        self.trainer.fit(
-            self.X, self.y, epochs=epochs, batch_size=self.problem.batch, seed=0, progress=False
-        )
+        self.trainer.fit(self.X, self.y, epochs=epochs, batch_size=self.problem.batch, seed=0, progress=False)
 
     def weights(self) -> list[Array]:
         """Transpose: a Linear keeps (outputs, inputs)."""
