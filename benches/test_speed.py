@@ -111,7 +111,7 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 ACTIVATIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]] = {
-    # Ours, numpy's value of x, and its gradient of g, x and the value y; without np.where, which is slow here.
+    # Ours, numpy's value of x, numpy's gradient of g, x and the value y. np.where would be slow here.
     "relu": (fg.relu, lambda x: np.maximum(x, 0), lambda g, x, y: g * (x > 0)),
     "leaky_relu": (
         functional.leaky_relu,

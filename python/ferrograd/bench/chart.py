@@ -47,6 +47,8 @@ def draw(results: dict[str, Any], path: Path) -> bool:
     ticks = [t for t in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200) if fastest / 1.2 < t < slowest * 1.2]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks], minor=False)
     axes.minorticks_off()
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(-0.6, len(rows) - 0.4)
     labels = [f"{row['name']}\n{_time(row['peers'][OURS]['median'])}" for row in rows]
     axes.set_yticks(range(len(rows)), labels)
     axes.grid(axis="x", color="#DDDDDD")
