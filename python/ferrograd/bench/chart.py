@@ -17,7 +17,7 @@ _STYLE = {
 
 def draw(results: dict[str, Any], path: Path) -> bool:
     """Write a PNG file; return False where matplotlib is not installed or there is nothing to draw."""
-    rows = [row for row in results["rows"] if "ratio" in row][::-1]
+    rows = [row for row in results["rows"] if "ratio" in row]
     try:
         import matplotlib
     except ImportError:
@@ -27,8 +27,28 @@ def draw(results: dict[str, Any], path: Path) -> bool:
     matplotlib.use("Agg")
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 1.9 + 0.5 * len(rows)), dpi=150, layout="constrained")
+    is_sweep = "sweep" in results
+    height = 5.0 if is_sweep else 1.9 + 0.5 * len(rows)
+    figure = Figure(figsize=(9, height), dpi=150, layout="constrained")
     axes = figure.add_subplot()
+    (_sweep if is_sweep else _table)(axes, results, rows)
+    axes.grid(color="#DDDDDD", axis="both" if is_sweep else "x")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    kind = "whole loop" if results["mode"] == "loop" else "step by step from Python"
+    axes.set_title(f"Training step, {kind}, {results['dtype']}, {results['threads']} threads", loc="left")
+    figure.legend(loc="outside upper center", ncols=6, frameon=False, fontsize=8)
+    machine = results["machine"]
+    versions = ", ".join(f"{name} {text}" for name, text in results["versions"].items())
+    caption = f"{machine['cpu']}; Python {machine['python']}, {versions}\n{machine['command']}"
+    figure.supxlabel(caption, fontsize=7, color="#555555")
+    figure.savefig(path)
+    return True
+
+
+def _table(axes: Any, results: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    """A line for each row, from the fastest to the slowest."""
+    rows = rows[::-1]
     slowest, fastest = 1.0, 1.0
     for y, row in enumerate(rows):
         times = {name: found["over_ours"] for name, found in row["peers"].items() if "over_ours" in found}
@@ -41,30 +61,42 @@ def draw(results: dict[str, Any], path: Path) -> bool:
         if name != OURS:
             colour, marker = _STYLE[name]
             axes.plot([], [], marker, color=colour, markersize=8, label=name)
-    axes.axvline(1, color="black", linewidth=2, zorder=2, label=f"ferrograd {results['versions'][OURS]}")
+    axes.axvline(1, color="black", linewidth=2, zorder=2, label="ferrograd")
     axes.set_xscale("log")
     axes.set_xlim(fastest / 1.25, slowest * 1.25)
-    ticks = [t for t in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200) if fastest / 1.2 < t < slowest * 1.2]
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks], minor=False)
-    axes.minorticks_off()
-    axes.tick_params(axis="y", length=0)
-    axes.set_ylim(-0.6, len(rows) - 0.4)
+    _set_ticks(axes.xaxis, fastest / 1.2, slowest * 1.2)
     labels = [f"{row['name']}\n{_time(row['peers'][OURS]['median'])}" for row in rows]
     axes.set_yticks(range(len(rows)), labels)
-    axes.grid(axis="x", color="#DDDDDD")
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.set_xlabel(
-        "time over ferrograd's (logarithmic); under each network: batch, ferrograd's time of a step"
-    )
-    kind = "whole loop" if results["mode"] == "loop" else "step by step from Python"
-    axes.set_title(f"Training step, {kind}, {results['dtype']}, {results['threads']} threads", loc="left")
-    figure.legend(loc="outside upper center", ncols=6, frameon=False, fontsize=8)
-    machine = results["machine"]
-    versions = ", ".join(f"{name} {text}" for name, text in results["versions"].items() if name != OURS)
-    caption = f"{machine['cpu']}; Python {machine['python']}, {versions}\n{machine['command']}"
-    figure.supxlabel(caption, fontsize=7, color="#555555")
-    figure.savefig(path)
-    return True
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.set_xlabel("time over ferrograd's; under each network and batch: ferrograd's time of a step")
+
+
+def _sweep(axes: Any, results: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    """A point for each network, marked by its fastest peer."""
+    for name, (colour, marker) in _STYLE.items():
+        found = [(row["flop"], row["ratio"]) for row in rows if row["best"] == name]
+        if found:
+            axes.plot(
+                *zip(*found, strict=True), marker, color=colour, markeredgecolor="white",
+                label=f"fastest peer {name}",
+            )  # fmt: skip
+    axes.axhline(1, color="black", linewidth=1)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    ratios = [row["ratio"] for row in rows]
+    axes.set_ylim(min(0.5, *ratios) / 1.2, max(2.0, *ratios) * 1.2)
+    _set_ticks(axes.yaxis, min(0.5, *ratios) / 1.2, max(2.0, *ratios) * 1.2)
+    axes.set_xlabel("operations of a step")
+    axes.set_ylabel("ferrograd's time over the fastest peer's")
+
+
+def _set_ticks(axis: Any, low: float, high: float) -> None:
+    """Label ratios as plain numbers."""
+    steps = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+    ticks = [step for step in steps if low < step < high]
+    axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
+    axis.set_ticks([], minor=True)
 
 
 def _time(seconds: float) -> str:

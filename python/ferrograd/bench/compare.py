@@ -10,7 +10,8 @@ from ferrograd.bench.problem import Problem
 from ferrograd.bench.process import AbsentError, Worker, WorkerError
 
 # A loss may be off by this share of what training changed it by, and by this share of itself for rounding.
-TOLERANCE = {"float32": (1e-3, 1e-5), "float64": (1e-6, 1e-11)}
+# Seen: 1e-7 and 1e-16 of the change, and 1e-5 where scikit-learn adds Adam's epsilon elsewhere.
+TOLERANCE = {"float32": (1e-3, 1e-5), "float64": (1e-4, 1e-11)}
 
 
 class Asked(Protocol):

@@ -45,7 +45,7 @@ def _sweep(results: dict[str, Any]) -> Iterator[str]:
     summary = results["sweep"]
     yield f"{summary['shapes']} of {summary['asked']} random networks, seed {summary['seed']}"
     if summary["shapes"]:
-        yield f"time over the best peer's: geometric mean {summary['geometric_mean']:.2f} (target 0.55), "
+        yield f"time over the best peer's: geometric mean {summary['geometric_mean']:.2f} (target 0.55)"
         yield f"worst {summary['worst']:.2f} (target 1.00) at {summary['worst_shape']}"
         yield f"shapes at which a peer was faster: {len(summary['misses'])}"
         for name, ratio, best in summary["misses"]:
