@@ -68,6 +68,8 @@ def run(arguments: argparse.Namespace) -> None:
     results: dict[str, Any] = {"machine": machine.describe(), **dataclasses.asdict(options)}
     stolen = machine.stolen()
     workers, absent = start([OURS, *names], options.threads, verbose=arguments.verbose)
+    if OURS in absent:
+        raise WorkerError(f"ferrograd itself cannot be started: {absent[OURS]}")
     reference = Worker("numpy", options.threads, verbose=arguments.verbose)
     try:
         results |= {

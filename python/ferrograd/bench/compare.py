@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from ferrograd.bench.peers import OURS
 from ferrograd.bench.problem import Problem
-from ferrograd.bench.process import AbsentError, Worker, WorkerError
+from ferrograd.bench.process import Worker, WorkerError
 
 # A loss may be off by this share of what training changed it by, and by this share of itself for rounding.
 # Seen: 1e-7 and 1e-16 of the change, and 1e-5 where scikit-learn adds Adam's epsilon elsewhere.
@@ -54,7 +54,8 @@ def start(names: Iterable[str], threads: int, *, verbose: bool) -> tuple[dict[st
     for name in names:
         try:
             workers[name] = Worker(name, threads, verbose=verbose)
-        except AbsentError as error:
+        except WorkerError as error:
+            # Not installed, or not in a state to be imported.
             absent[name] = str(error)
     return workers, absent
 
