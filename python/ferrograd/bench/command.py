@@ -106,28 +106,34 @@ def _rows(
     triad: float,
     deadline: float | None,
 ) -> list[dict[str, Any]]:
-    rows = []
-    for problem in problems:
-        if deadline is not None and time.monotonic() > deadline:
-            break
-        try:
-            row = measure(workers, reference, problem, options)
-        except WorkerError as error:
-            row = {
-                "name": problem.name,
-                "flop": problem.flop,
-                "checked_steps": 0,
-                "peers": {},
-                "error": str(error),
-            }
-        ours = row["peers"].get(OURS, {}).get("median")
-        if ours is not None and problem.weight_traffic / 3 > _CACHED_BYTES:
-            row["share_of_memory"] = problem.weight_traffic / ours / triad
-        _progress(
-            f"{problem.name}: {row['ratio']:.2f} of {row['best']}'s time" if "ratio" in row else problem.name
-        )
-        rows.append(row)
+    rows: list[dict[str, Any]] = []
+    try:
+        for problem in problems:
+            if deadline is not None and time.monotonic() > deadline:
+                break
+            rows.append(_row(workers, reference, problem, options, triad))
+            ratio, best = rows[-1].get("ratio"), rows[-1].get("best")
+            _progress(problem.name if ratio is None else f"{problem.name}: {ratio:.2f} of {best}'s time")
+    except KeyboardInterrupt:
+        # The rows that are done took minutes.
+        if not rows:
+            raise
+        _progress("interrupted, this is what was measured")
     return rows
+
+
+def _row(
+    workers: dict[str, Worker], reference: Worker, problem: Problem, options: Options, triad: float
+) -> dict[str, Any]:
+    try:
+        row = measure(workers, reference, problem, options)
+    except WorkerError as error:
+        empty = {"name": problem.name, "flop": problem.flop, "checked_steps": 0, "peers": {}}
+        return empty | {"error": str(error)}
+    ours = row["peers"].get(OURS, {}).get("median")
+    if ours is not None and problem.weight_traffic / 3 > _CACHED_BYTES:
+        row["share_of_memory"] = problem.weight_traffic / ours / triad
+    return row
 
 
 def _mnist(

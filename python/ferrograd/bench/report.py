@@ -67,7 +67,7 @@ def _notes(results: dict[str, Any]) -> Iterator[str]:
     machine, rows = results["machine"], results["rows"]
     yield (
         f"{machine['cpu']}, {machine['cpus']} CPUs, {machine['system']}, load {machine['load']}; "
-        f"{results['threads']} threads, {results['dtype']}, mode {results['mode']}, "
+        f"threads {results['threads']}, {results['dtype']}, mode {results['mode']}, "
         f"{results['rounds']} rounds"
     )
     yield ", ".join([f"Python {machine['python']}", *(f"{k} {v}" for k, v in results["versions"].items())])
