@@ -1,5 +1,6 @@
 """The results as a picture: time of a step over ours, a line for each row."""
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +37,13 @@ def draw(results: dict[str, Any], path: Path) -> bool:
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
     kind = "whole loop" if results["mode"] == "loop" else "step by step from Python"
-    axes.set_title(f"Training step, {kind}, {results['dtype']}, {results['threads']} threads", loc="left")
+    axes.set_title(f"Training step, {kind}, {results['dtype']}, threads: {results['threads']}", loc="left")
     figure.legend(loc="outside upper center", ncols=6, frameon=False, fontsize=8)
     machine = results["machine"]
     versions = ", ".join(f"{name} {text}" for name, text in results["versions"].items())
-    caption = f"{machine['cpu']}; Python {machine['python']}, {versions}\n{machine['command']}"
-    figure.supxlabel(caption, fontsize=7, color="#555555")
+    caption = (f"{machine['cpu']}; Python {machine['python']}, {versions}", machine["command"])
+    lines = [line for text in caption for line in textwrap.wrap(text, 150, break_on_hyphens=False)]
+    figure.supxlabel("\n".join(lines), fontsize=7, color="#555555")
     figure.savefig(path)
     return True
 
@@ -54,9 +56,11 @@ def _table(axes: Any, results: dict[str, Any], rows: list[dict[str, Any]]) -> No
         times = {name: found["over_ours"] for name, found in row["peers"].items() if "over_ours" in found}
         slowest, fastest = max(slowest, *times.values()), min(fastest, *times.values())
         axes.plot([min(times.values()), max(times.values())], [y, y], color="#BBBBBB", linewidth=3, zorder=1)
-        for name, (colour, marker) in _STYLE.items():
+        for number, (name, (colour, marker)) in enumerate(_STYLE.items()):
             if name in times:
-                axes.plot(times[name], y, marker, color=colour, markersize=8, markeredgecolor="white")
+                # Beside each other, so that equal times do not hide one.
+                place = y + 0.1 * (number - 2)
+                axes.plot(times[name], place, marker, color=colour, markersize=8, markeredgecolor="white")
     for name in results["peers"]:
         if name != OURS:
             colour, marker = _STYLE[name]

@@ -67,7 +67,9 @@ class Session:
     def prepare(self, seconds: float) -> dict[str, Any]:
         """Find how many steps take so long, and leave all that they need compiled and warm."""
         for _ in range(_MOST_TRIES):
-            taken, steps = self.peer.seconds(*self.run), self.run[0] * self.run[1]
+            # The first time compiles.
+            _, taken = self.peer.seconds(*self.run), self.peer.seconds(*self.run)
+            steps = self.run[0] * self.run[1]
             # 20 times as many at most: the first estimate may be far off.
             wanted = max(_LEAST_STEPS, math.ceil(steps * min(20.0, seconds / max(taken, 1e-6))))
             if 0.7 * wanted <= steps <= 2 * wanted:
