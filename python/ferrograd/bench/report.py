@@ -18,18 +18,20 @@ def lines(results: dict[str, Any]) -> Iterator[str]:
     elif "sweep" in results:
         yield from _sweep(results)
     else:
-        yield from _rows(results["rows"], results["peers"])
+        yield from _rows(results)
     yield ""
     yield from _notes(results)
 
 
-def _rows(rows: list[dict[str, Any]], peers: list[str]) -> Iterator[str]:
-    others = [peer for peer in peers if peer != OURS]
+def _rows(results: dict[str, Any]) -> Iterator[str]:
+    others = [peer for peer in results["peers"] if peer != OURS]
+    # The targets are for whole loops in float32.
+    targets = TABLE if (results["mode"], results["dtype"]) == ("loop", "float32") else {}
     header = f"{'network, batch':22}{'MFLOP':>8}{OURS + ' us':>14}"
     header += "".join(f"{peer:>15}" for peer in others)
     yield f"{header}  {'over best':>9} {'target':>6}  {'of peak':>7} {'target':>6}  {'of memory':>9}"
-    for row in rows:
-        target = TABLE.get(row["name"])
+    for row in results["rows"]:
+        target = targets.get(row["name"])
         line = f"{row['name']:22}{row['flop'] / 1e6:8.1f}" + _micros(row["peers"].get(OURS, {}))
         for peer in others:
             over = row["peers"].get(peer, {}).get("over_ours")
