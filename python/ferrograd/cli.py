@@ -18,6 +18,8 @@ import ferrograd as fg
 from ferrograd import _core
 from ferrograd._core import CorruptFileError, FerrogradError
 from ferrograd._typing import Array
+from ferrograd.bench.command import add_arguments as add_bench_arguments
+from ferrograd.bench.command import run as run_bench
 from ferrograd.table import InputError, Table, read_features, read_table
 
 __all__ = ["main"]
@@ -143,6 +145,12 @@ def _parser() -> argparse.ArgumentParser:
         "--out", type=Path, metavar="FILE", help="write a CSV file (default: to the terminal)"
     )
     predict.set_defaults(command=_predict)
+
+    bench = commands.add_parser(
+        "bench", help="time training beside the libraries that are installed", description=run_bench.__doc__
+    )
+    add_bench_arguments(bench)
+    bench.set_defaults(command=run_bench)
 
     info = commands.add_parser("info", help="show version, instruction set, threads and build")
     info.set_defaults(command=_info)

@@ -10,6 +10,7 @@ pub mod isa;
 pub mod lanes;
 pub mod loss;
 pub mod math;
+pub mod peak;
 pub mod pool;
 pub mod reduce;
 pub mod rng;

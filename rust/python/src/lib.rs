@@ -46,7 +46,7 @@ mod _core {
     #[pymodule_export]
     use crate::graph::{PyGraph, PyNode};
     #[pymodule_export]
-    use crate::info::{_before_fork, get_num_threads, info, set_num_threads};
+    use crate::info::{_before_fork, get_num_threads, info, machine_peak, set_num_threads};
     #[pymodule_export]
     use crate::optim::{adam_update, sgd_update};
     #[pymodule_export]

@@ -1,7 +1,7 @@
 //! Matrix products of the layers of a network: FLOP/s by shape, beside the `gemm` and `matrixmultiply`
 //! crates, and as a part of the FMA peak that is measured in the same run.
 //!
-//! `cargo bench --bench gemm -- --table` prints the comparison as one table in a minute; without
+//! `cargo bench -p ferrograd-kernels --bench gemm -- --table` prints the comparison as one table in a minute; without
 //! `--table` criterion runs its statistics.
 
 use std::hint::black_box;
@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use ferrograd_kernels::gemm::{MatRef, NoEpilogue, gemm};
-use ferrograd_kernels::isa::{self, Isa, Job, Level, dispatch};
-use ferrograd_kernels::lanes::{Lanes, Real};
+use ferrograd_kernels::isa::{self, Level};
+use ferrograd_kernels::peak::fma_rate;
 use ferrograd_kernels::pool;
 
 /// `a_t`, `b_t`: whether the operand lies transposed in memory.
@@ -27,26 +27,39 @@ const fn shape(name: &'static str, m: usize, n: usize, k: usize, a_t: bool, b_t:
     Shape { name, m, n, k, a_t, b_t }
 }
 
-/// Forward `X W^T`, data gradient `dZ W`, weight gradient `dZ^T X`, with W of `outputs x inputs`.
+/// Forward `X W^T`, data gradient `dZ W`, weight gradient `dZ^T X`, with W of `outputs x inputs`: the layers of
+/// the networks that `ferrograd bench` times, and a few of other sizes.
 const SHAPES: &[Shape] = &[
     shape("square", 512, 512, 512, false, false),
     shape("square W^T", 512, 512, 512, false, true),
     shape("forward", 1, 128, 784, false, true),
-    shape("forward", 32, 128, 784, false, true),
-    shape("forward", 128, 128, 784, false, true),
+    shape("forward", 4, 16, 16, false, true),
+    shape("forward", 32, 16, 16, false, true),
+    shape("forward", 32, 4096, 4096, false, true),
+    shape("forward", 64, 10, 64, false, true),
+    shape("forward", 64, 64, 64, false, true),
+    shape("forward", 64, 128, 784, false, true),
+    shape("forward", 64, 256, 256, false, true),
     shape("forward", 128, 512, 784, false, true),
     shape("forward", 128, 512, 512, false, true),
-    shape("forward", 64, 10, 64, false, true),
-    shape("forward", 32, 16, 16, false, true),
-    shape("forward", 4, 16, 16, false, true),
-    shape("data gradient", 128, 512, 512, false, false),
-    shape("data gradient", 128, 128, 10, false, false),
+    shape("forward", 512, 2048, 2048, false, true),
+    shape("forward", 1024, 512, 784, false, true),
+    shape("forward", 1024, 10, 512, false, true),
     shape("data gradient", 64, 64, 10, false, false),
-    shape("weight gradient", 128, 784, 32, true, false),
-    shape("weight gradient", 128, 784, 128, true, false),
-    shape("weight gradient", 512, 784, 128, true, false),
-    shape("weight gradient", 10, 128, 128, true, false),
+    shape("data gradient", 64, 128, 10, false, false),
+    shape("data gradient", 64, 256, 256, false, false),
+    shape("data gradient", 128, 512, 512, false, false),
+    shape("data gradient", 512, 2048, 2048, false, false),
+    shape("data gradient", 1024, 512, 512, false, false),
     shape("weight gradient", 16, 16, 32, true, false),
+    shape("weight gradient", 10, 128, 64, true, false),
+    shape("weight gradient", 64, 64, 64, true, false),
+    shape("weight gradient", 128, 784, 64, true, false),
+    shape("weight gradient", 256, 256, 64, true, false),
+    shape("weight gradient", 512, 784, 128, true, false),
+    shape("weight gradient", 512, 784, 1024, true, false),
+    shape("weight gradient", 2048, 2048, 512, true, false),
+    shape("weight gradient", 4096, 4096, 32, true, false),
 ];
 
 struct Operands {
@@ -136,52 +149,10 @@ fn rate(shape: &Shape, operands: &mut Operands, product: Product) -> f64 {
     shape.flop() * calls as f64 / best.as_secs_f64() * 1e-9
 }
 
-/// Independent chains of fused multiply-add, as many as a tile has accumulators.
-struct Peak<T>(T, usize);
-
-impl<T: Real> Job for Peak<T> {
-    type Output = T;
-
-    #[inline(always)]
-    fn run<I: Isa>(self) -> T {
-        // 12 registers on every path: six lane arrays of two AVX2 registers, or twelve of one.
-        const CHAINS: usize = 6;
-        let factor = T::Lanes::splat(self.0);
-        let mut first = [T::Lanes::splat(T::ONE); CHAINS];
-        let mut second = [T::Lanes::splat(T::ONE); CHAINS];
-        for _ in 0..self.1 {
-            for i in 0..CHAINS {
-                first[i] = factor.mul_add(first[i], factor);
-            }
-            if I::TILE_LANES == 2 {
-                for i in 0..CHAINS {
-                    second[i] = factor.mul_add(second[i], factor);
-                }
-            }
-        }
-        let sum = first.iter().chain(&second).fold(T::Lanes::splat(T::ZERO), |sum, &x| sum.add(x));
-        sum.fold(|a, b| a + b)
-    }
-}
-
-/// The FMA peak of the active level in GF/s.
-fn peak() -> f64 {
-    let steps = 200_000;
-    let chains = if isa::active() == Level::Avx512 { 12 } else { 6 };
-    let flop = 2.0 * (steps * chains * f32::LANES) as f64;
-    let mut best = Duration::MAX;
-    for _ in 0..30 {
-        let start = Instant::now();
-        black_box(dispatch(Peak(black_box(0.5f32), steps)));
-        best = best.min(start.elapsed());
-    }
-    flop / best.as_secs_f64() * 1e-9
-}
-
 fn print_table() {
     for level in Level::supported().filter(|&level| level != Level::Portable) {
         isa::force(level).expect("a supported level");
-        let peak = peak();
+        let peak = fma_rate::<f32>(1) * 1e-9;
         println!("\n{level}: FMA peak {peak:.0} GF/s on one thread");
         println!("{:36} {:>7} {:>5} {:>7} {:>7} {:>7}", "", "ours", "peak", "2 thr", "gemm", "matmul");
         for shape in SHAPES {
