@@ -137,9 +137,8 @@ impl Drop for Block {
                 has_room
             })
         };
-        // Whichever thread frees a block keeps it. Larger blocks have layouts of their own.
-        let class = class_of(self.layout.size()).filter(|&class| layout_of(class) == self.layout);
-        if !class.is_some_and(|class| keep(class).unwrap_or(false)) {
+        // Whichever thread frees a block keeps it.
+        if !class_of(self.layout.size()).is_some_and(|class| keep(class).unwrap_or(false)) {
             // SAFETY: allocated in `fresh` with this layout, and on no list.
             unsafe { dealloc(self.allocated.as_ptr(), self.layout) }
         }
