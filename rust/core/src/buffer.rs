@@ -206,6 +206,12 @@ impl Array {
         self.0.offset
     }
 
+    /// Where the first element lies; for prefetching.
+    pub fn address(&self) -> usize {
+        let storage = &self.0.storage;
+        storage.block.start().as_ptr() as usize + storage.offset + self.0.offset * self.0.dtype.size()
+    }
+
     /// The storage behind the view.
     pub fn storage(&self) -> &Storage {
         &self.0.storage

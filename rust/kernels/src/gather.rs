@@ -86,11 +86,8 @@ pub unsafe fn gather_rows<S: Convert<T>, T: Copy>(
     for (i, (row, &r)) in out.chunks_mut(out_stride).zip(index).enumerate() {
         let row = &mut row[..cols];
         if let Some(&next) = index.get(i + PREFETCH_ROWS) {
-            let bytes = cols * size_of::<S>();
-            prefetch(
-                source.wrapping_offset(next as isize * row_stride),
-                bytes.div_ceil(64).min(PREFETCH_LINES),
-            );
+            let bytes = (cols * size_of::<S>()).min(PREFETCH_BYTES);
+            prefetch(source.wrapping_offset(next as isize * row_stride), bytes);
         }
         // SAFETY: the caller vouches for every element of row r.
         let start = unsafe { source.offset(r as isize * row_stride) }.cast::<S>();
@@ -111,22 +108,22 @@ pub unsafe fn gather_rows<S: Convert<T>, T: Copy>(
 /// Rows ahead of the one that is copied, whose first lines are asked for: shuffled rows start on pages that the
 /// hardware does not foresee.
 const PREFETCH_ROWS: usize = 2;
-/// Lines of a row that are asked for, at most; reading it then runs ahead by itself.
-const PREFETCH_LINES: usize = 8;
+/// Bytes of a row that are asked for, at most; reading it then runs ahead by itself.
+const PREFETCH_BYTES: usize = 512;
 
-/// Asks for the first lines of a row; any address may be named.
+/// Asks for bytes that will be read or written soon; any address may be named.
 #[inline(always)]
-fn prefetch(row: *const u8, lines: usize) {
+pub(crate) fn prefetch(start: *const u8, bytes: usize) {
     #[cfg(target_arch = "x86_64")]
-    for line in 0..lines {
+    for line in (0..bytes).step_by(64) {
         // SAFETY: a prefetch reads nothing and never faults; SSE is x86-64's baseline.
         unsafe {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(64 * line).cast());
+            _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(line).cast());
         }
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = (row, lines);
+    let _ = (start, bytes);
 }
 
 /// An element type of a batch: `f32` and `f64` for inputs, `i64` for labels.

@@ -2,7 +2,6 @@
 //! Scalars that hold for the whole step are computed in `f64` and rounded once.
 
 use crate::isa::{Isa, Job, dispatch};
-use crate::lanes::Lanes;
 use crate::math::Math;
 
 /// One step of stochastic gradient descent.
@@ -44,12 +43,24 @@ pub struct Adam {
 /// `weight -= lr * direction`: two roundings, so that `weights += -lr * grad` written by hand gives the same bits.
 pub fn sgd<T: Math>(h: &Sgd, weight: &mut [T], grad: &[T], momentum_buffer: Option<&mut [T]>) {
     assert_eq!(weight.len(), grad.len(), "one gradient per weight");
+    let (lr, decay) = (T::from_f64(h.lr), T::from_f64(h.weight_decay));
     match momentum_buffer.filter(|_| h.momentum != 0.0) {
         Some(buffer) => {
             assert_eq!(weight.len(), buffer.len(), "one momentum per weight");
-            dispatch(MomentumJob { h, weight, grad, buffer });
+            let (momentum, fresh) = (T::from_f64(h.momentum), T::from_f64(1.0 - h.dampening));
+            let (nesterov, first) = (h.nesterov, h.first_step);
+            if h.weight_decay == 0.0 {
+                let step = Momentum::<T, false> { lr, decay, momentum, fresh, nesterov, first };
+                dispatch(Sweep { step, arrays: [weight, buffer], grad });
+            } else {
+                let step = Momentum::<T, true> { lr, decay, momentum, fresh, nesterov, first };
+                dispatch(Sweep { step, arrays: [weight, buffer], grad });
+            }
         }
-        None => dispatch(SgdJob { h, weight, grad }),
+        None if h.weight_decay == 0.0 => {
+            dispatch(Sweep { step: Plain::<T, false> { lr, decay }, arrays: [weight], grad });
+        }
+        None => dispatch(Sweep { step: Plain::<T, true> { lr, decay }, arrays: [weight], grad }),
     }
 }
 
@@ -67,43 +78,64 @@ pub fn adam<T: Math>(
     let n = weight.len();
     assert!(grad.len() == n && m.len() == n && v.len() == n, "one gradient and two moments per weight");
     assert!(v_max.as_ref().is_none_or(|v_max| v_max.len() == n), "one maximum per weight");
-    dispatch(AdamJob { h, weight, grad, m, v, v_max });
-}
-
-/// Up to a lane array; missing elements are 0.
-#[inline(always)]
-fn load<T: Math>(source: &[T]) -> T::Lanes {
-    if source.len() >= T::LANES {
-        return T::Lanes::load(source);
+    let correction1 = 1.0 - libm::pow(h.beta1, h.step as f64);
+    let correction2 = 1.0 - libm::pow(h.beta2, h.step as f64);
+    macro_rules! run {
+        ($decays:literal, $shrinks:literal) => {{
+            let step = Moments::<T, $decays, $shrinks> {
+                step_size: T::from_f64(h.lr / correction1),
+                // A product in place of PyTorch's quotient: one division an element is what this waits for.
+                inverse_root: T::from_f64(1.0 / libm::sqrt(correction2)),
+                fresh1: T::from_f64(1.0 - h.beta1),
+                beta2: T::from_f64(h.beta2),
+                fresh2: T::from_f64(1.0 - h.beta2),
+                eps: T::from_f64(h.eps),
+                decay: T::from_f64(h.weight_decay),
+                shrink: T::from_f64(1.0 - h.lr * h.weight_decay),
+            };
+            match v_max {
+                Some(v_max) => dispatch(Sweep { step, arrays: [weight, m, v, v_max], grad }),
+                None => dispatch(Sweep { step, arrays: [weight, m, v], grad }),
+            }
+        }};
     }
-    // 16 elements are at least a lane array of either type.
-    let mut padded = [T::ZERO; 16];
-    padded[..source.len()].copy_from_slice(source);
-    T::Lanes::load(&padded)
-}
-
-/// Up to a lane array.
-#[inline(always)]
-fn store<T: Math>(lanes: T::Lanes, target: &mut [T]) {
-    if target.len() >= T::LANES {
-        return lanes.store(target);
-    }
-    let mut padded = [T::ZERO; 16];
-    lanes.store(&mut padded);
-    let count = target.len();
-    target.copy_from_slice(&padded[..count]);
-}
-
-#[inline(always)]
-fn decayed<T: Math>(decay: Option<T>, weight: T::Lanes, grad: T::Lanes) -> T::Lanes {
-    match decay {
-        Some(decay) => weight.mul_add(T::Lanes::splat(decay), grad),
-        None => grad,
+    match (h.weight_decay != 0.0, h.decoupled) {
+        (false, _) => run!(false, false),
+        (true, false) => run!(true, false),
+        (true, true) => run!(false, true),
     }
 }
 
-fn decay<T: Math>(weight_decay: f64) -> Option<T> {
-    (weight_decay != 0.0).then(|| T::from_f64(weight_decay))
+/// An update of one weight and its `N - 1` states. What costs an operation only at times is a constant parameter.
+trait Step<T, const N: usize>: Copy {
+    fn step(self, values: [T; N], grad: T) -> [T; N];
+}
+
+/// A [`Step`] over whole arrays.
+struct Sweep<'a, T, S, const N: usize> {
+    step: S,
+    arrays: [&'a mut [T]; N],
+    grad: &'a [T],
+}
+
+impl<T: Math, S: Step<T, N>, const N: usize> Job for Sweep<'_, T, S, N> {
+    type Output = ();
+    // Element by element, which LLVM puts into lanes by itself. From lane arrays it made gathers.
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        let Sweep { step, arrays, grad } = self;
+        let arrays = arrays.map(|array| &mut array[..grad.len()]);
+        for i in 0..grad.len() {
+            let mut values = [T::ZERO; N];
+            for k in 0..N {
+                values[k] = arrays[k][i];
+            }
+            let values = step.step(values, grad[i]);
+            for k in 0..N {
+                arrays[k][i] = values[k];
+            }
+        }
+    }
 }
 
 /// Zero in place of a subnormal. A moment whose gradients have ended decays into the subnormals, where
@@ -114,100 +146,90 @@ fn flush<T: Math>(moment: T) -> T {
     if moment.abs() < T::MIN_POSITIVE { T::ZERO } else { moment }
 }
 
-struct SgdJob<'a, T> {
-    h: &'a Sgd,
-    weight: &'a mut [T],
-    grad: &'a [T],
+/// The gradient, with the L2 penalty's where there is one.
+#[inline(always)]
+fn decayed<T: Math, const DECAYS: bool>(decay: T, weight: T, grad: T) -> T {
+    if DECAYS { weight.mul_add(decay, grad) } else { grad }
 }
 
-impl<T: Math> Job for SgdJob<'_, T> {
-    type Output = ();
+#[derive(Clone, Copy)]
+struct Plain<T, const DECAYS: bool> {
+    lr: T,
+    decay: T,
+}
+
+impl<T: Math, const DECAYS: bool> Step<T, 1> for Plain<T, DECAYS> {
     #[inline(always)]
-    fn run<I: Isa>(self) {
-        let (lr, decay) = (T::from_f64(self.h.lr), decay::<T>(self.h.weight_decay));
-        for (weight, grad) in self.weight.chunks_mut(T::LANES).zip(self.grad.chunks(T::LANES)) {
-            let w = load(weight);
-            let g = decayed(decay, w, load(grad));
-            store(w.zip(g, |w, g| w - lr * g), weight);
-        }
+    fn step(self, [w]: [T; 1], grad: T) -> [T; 1] {
+        [w - self.lr * decayed::<T, DECAYS>(self.decay, w, grad)]
     }
 }
 
-struct MomentumJob<'a, T> {
-    h: &'a Sgd,
-    weight: &'a mut [T],
-    grad: &'a [T],
-    buffer: &'a mut [T],
+#[derive(Clone, Copy)]
+struct Momentum<T, const DECAYS: bool> {
+    lr: T,
+    decay: T,
+    momentum: T,
+    fresh: T,
+    nesterov: bool,
+    first: bool,
 }
 
-impl<T: Math> Job for MomentumJob<'_, T> {
-    type Output = ();
+impl<T: Math, const DECAYS: bool> Step<T, 2> for Momentum<T, DECAYS> {
     #[inline(always)]
-    fn run<I: Isa>(self) {
-        let h = self.h;
-        let (lr, decay, momentum) = (T::from_f64(h.lr), decay::<T>(h.weight_decay), T::from_f64(h.momentum));
-        let (fresh, nesterov, first) = (T::from_f64(1.0 - h.dampening), h.nesterov, h.first_step);
-        let state = self.weight.chunks_mut(T::LANES).zip(self.buffer.chunks_mut(T::LANES));
-        for ((weight, buffer), grad) in state.zip(self.grad.chunks(T::LANES)) {
-            let w = load(weight);
-            let g = decayed(decay, w, load(grad));
-            let b = if first { g } else { load(buffer).zip(g, |b, g| flush(fresh.mul_add(g, momentum * b))) };
-            store(b, buffer);
-            let direction = if nesterov { b.zip(g, |b, g| momentum.mul_add(b, g)) } else { b };
-            store(w.zip(direction, |w, d| w - lr * d), weight);
-        }
+    fn step(self, [w, buffer]: [T; 2], grad: T) -> [T; 2] {
+        let g = decayed::<T, DECAYS>(self.decay, w, grad);
+        let b = if self.first { g } else { flush(self.fresh.mul_add(g, self.momentum * buffer)) };
+        let direction = if self.nesterov { self.momentum.mul_add(b, g) } else { b };
+        [w - self.lr * direction, b]
     }
 }
 
-struct AdamJob<'a, T> {
-    h: &'a Adam,
-    weight: &'a mut [T],
-    grad: &'a [T],
-    m: &'a mut [T],
-    v: &'a mut [T],
-    v_max: Option<&'a mut [T]>,
+/// `SHRINKS`: decoupled weight decay.
+#[derive(Clone, Copy)]
+struct Moments<T, const DECAYS: bool, const SHRINKS: bool> {
+    step_size: T,
+    inverse_root: T,
+    fresh1: T,
+    beta2: T,
+    fresh2: T,
+    eps: T,
+    decay: T,
+    shrink: T,
 }
 
-impl<T: Math> Job for AdamJob<'_, T> {
-    type Output = ();
+impl<T: Math, const DECAYS: bool, const SHRINKS: bool> Moments<T, DECAYS, SHRINKS> {
+    /// The shrunk weight and the new moments.
     #[inline(always)]
-    fn run<I: Isa>(self) {
-        let h = self.h;
-        let correction1 = 1.0 - libm::pow(h.beta1, h.step as f64);
-        let correction2 = 1.0 - libm::pow(h.beta2, h.step as f64);
-        let step_size = T::from_f64(h.lr / correction1);
-        // A product in place of PyTorch's quotient: one division an element is what this kernel waits for.
-        let inverse_root = T::from_f64(1.0 / libm::sqrt(correction2));
-        let (fresh1, beta2) = (T::from_f64(1.0 - h.beta1), T::from_f64(h.beta2));
-        let (fresh2, eps) = (T::from_f64(1.0 - h.beta2), T::from_f64(h.eps));
-        let decay = decay::<T>(h.weight_decay).filter(|_| !h.decoupled);
-        let shrink = (h.decoupled && h.weight_decay != 0.0).then(|| T::from_f64(1.0 - h.lr * h.weight_decay));
-        let mut v_max = self.v_max.map(|v_max| v_max.chunks_mut(T::LANES));
-        let state = self.m.chunks_mut(T::LANES).zip(self.v.chunks_mut(T::LANES));
-        let pairs = self.weight.chunks_mut(T::LANES).zip(self.grad.chunks(T::LANES));
-        for ((weight, grad), (m_chunk, v_chunk)) in pairs.zip(state) {
-            let w = load(weight);
-            let w = match shrink {
-                Some(shrink) => w.map(|w| w * shrink),
-                None => w,
-            };
-            let g = decayed(decay, w, load(grad));
-            let m = load(m_chunk);
-            let m = m.zip(g, |m, g| flush((g - m).mul_add(fresh1, m)));
-            let v = load(v_chunk).zip(g, |v, g| flush((fresh2 * g).mul_add(g, beta2 * v)));
-            store(m, m_chunk);
-            store(v, v_chunk);
-            let scale = match v_max.as_mut().and_then(Iterator::next) {
-                Some(chunk) => {
-                    let largest = load(chunk).zip(v, T::maximum);
-                    store(largest, chunk);
-                    largest
-                }
-                None => v,
-            };
-            let step = m.zip(scale, |m, v| step_size * m / v.sqrt().mul_add(inverse_root, eps));
-            store(w.zip(step, |w, s| w - s), weight);
-        }
+    fn moments(self, w: T, m: T, v: T, grad: T) -> [T; 3] {
+        let w = if SHRINKS { w * self.shrink } else { w };
+        let g = decayed::<T, DECAYS>(self.decay, w, grad);
+        let m = flush((g - m).mul_add(self.fresh1, m));
+        let v = flush((self.fresh2 * g).mul_add(g, self.beta2 * v));
+        [w, m, v]
+    }
+
+    #[inline(always)]
+    fn moved(self, w: T, m: T, scale: T) -> T {
+        w - self.step_size * m / scale.sqrt().mul_add(self.inverse_root, self.eps)
+    }
+}
+
+impl<T: Math, const DECAYS: bool, const SHRINKS: bool> Step<T, 3> for Moments<T, DECAYS, SHRINKS> {
+    #[inline(always)]
+    fn step(self, [w, m, v]: [T; 3], grad: T) -> [T; 3] {
+        let [w, m, v] = self.moments(w, m, v, grad);
+        [self.moved(w, m, v), m, v]
+    }
+}
+
+/// AMSGrad.
+impl<T: Math, const DECAYS: bool, const SHRINKS: bool> Step<T, 4> for Moments<T, DECAYS, SHRINKS> {
+    #[inline(always)]
+    fn step(self, [w, m, v, v_max]: [T; 4], grad: T) -> [T; 4] {
+        let [w, m, v] = self.moments(w, m, v, grad);
+        let v_max = v_max.maximum(v);
+        [self.moved(w, m, v_max), m, v, v_max]
     }
 }
 

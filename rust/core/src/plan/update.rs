@@ -163,8 +163,12 @@ impl BlockUpdate {
         let ((a_row, a_col), (d_row, d_col)) = (matrix(&self.a), matrix(&self.d));
         let batch = self.a.shape()[0];
         let (a, d) = (MatRef::new(&a, a_row, a_col), MatRef::new(&d, d_row, d_col));
-        let panels = self.panels.clone();
-        gradient_panels(batch, a, d, layout, panels, self.rows.clone(), &mut |panel, rows, gradient| {
+        let mut near = [weight.packed.whole.address(); 4];
+        let states = weight.states.iter().map(|(_, packed)| packed.whole.address());
+        near[1..].iter_mut().zip(states).for_each(|(slot, address)| *slot = address);
+        let near = &near[..1 + weight.states.len().min(3)];
+        let (panels, rows) = (self.panels.clone(), self.rows.clone());
+        gradient_panels(batch, a, d, layout, panels, rows, near, &mut |panel, rows, gradient| {
             let block = (rows.start - self.rows.start) / GRADIENT_ROWS;
             let segment = &self.segments[block * self.panels.len() + panel - self.panels.start];
             let mut weight = segment.weight.write::<T>();

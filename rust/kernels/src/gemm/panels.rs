@@ -10,6 +10,7 @@ use super::blocking::{Line, RowTiles, SCRATCH, balanced, reserve};
 use super::pack::{SPILL, Source, pack};
 use super::tile::{self, Operands};
 use super::{MatRef, span};
+use crate::gather::prefetch;
 use crate::isa::{self, Isa, Job, dispatch};
 use crate::lanes::{Lanes, Real};
 use crate::pool;
@@ -444,6 +445,10 @@ pub type GradientBlock<'a, T> = dyn FnMut(usize, Range<usize>, &mut [T]) + 'a;
 /// and D is `batch x n`, on this thread. `update` gets each finished block. `rows` are cut into blocks of [`GRADIENT_ROWS`], so they
 /// should begin at a multiple of it. The sums are those of [`super::gemm`], to the bit.
 ///
+/// `near` holds the addresses of packed arrays of the weight's layout that `update` works on: what belongs to a tile
+/// is asked for while the tile is computed (without that the update of a block waits for the second-level cache:
+/// 20 % of the time for a batch of 64).
+///
 /// # Panics
 /// When a slice is too short.
 pub fn gradient_panels<T: Real>(
@@ -453,12 +458,13 @@ pub fn gradient_panels<T: Real>(
     layout: &Panels,
     panels: Range<usize>,
     rows: Range<usize>,
+    near: &[usize],
     update: &mut GradientBlock<'_, T>,
 ) {
     let Panels { k, n, .. } = *layout;
     assert!(a.holds(batch, k) && d.holds(batch, n) && panels.end <= layout.count() && rows.end <= k);
     let mut scratch = SCRATCH.take();
-    dispatch(Gradient { batch, a, d, layout: *layout, panels, rows, update, scratch: &mut scratch });
+    dispatch(Gradient { batch, a, d, layout: *layout, panels, rows, near, update, scratch: &mut scratch });
     SCRATCH.set(scratch);
 }
 
@@ -472,6 +478,7 @@ struct Gradient<'a, 'u, T> {
     layout: Panels,
     panels: Range<usize>,
     rows: Range<usize>,
+    near: &'a [usize],
     update: &'a mut GradientBlock<'u, T>,
     scratch: &'a mut Vec<Line>,
 }
@@ -484,7 +491,7 @@ impl<T: Real> Job for Gradient<'_, '_, T> {
 
     #[inline(always)]
     fn run<I: Isa>(self) {
-        let Gradient { batch, a, d, layout, panels, rows, update, scratch } = self;
+        let Gradient { batch, a, d, layout, panels, rows, near, update, scratch } = self;
         let (kc, k_blocks) = balanced(batch, K_BLOCK);
         let nr = layout.nr;
         let a_len = (GRADIENT_ROWS * kc + SPILL).next_multiple_of(T::LANES);
@@ -546,6 +553,13 @@ impl<T: Real> Job for Gradient<'_, '_, T> {
                             // SAFETY: the column is in A.
                             (unsafe { a_block.add(start * a.col_stride) }, a.col_stride, a.row_stride)
                         };
+                        if block + 1 == k_blocks {
+                            let tile = layout.segment(panel, rows.start + start..rows.start + start + r);
+                            for address in near {
+                                let start = address.wrapping_add(tile.start * size_of::<T>());
+                                prefetch(start as *const u8, tile.len() * size_of::<T>());
+                            }
+                        }
                         // SAFETY: the tile is in this block of C.
                         let c = unsafe { c.add(start * stride) };
                         let operands =
@@ -690,7 +704,7 @@ mod tests {
                         let mut update = |panel, rows, gradient: &mut [f32]| {
                             packed[layout.segment(panel, rows)].copy_from_slice(gradient);
                         };
-                        gradient_panels(batch, a, d, &layout, panels.clone(), rows, &mut update);
+                        gradient_panels(batch, a, d, &layout, panels.clone(), rows, &[], &mut update);
                     }
                 }
                 let mut got = vec![0.0; k * n];
