@@ -83,6 +83,13 @@ pub unsafe fn gather_rows<S: Convert<T>, T: Copy>(
         "a row of the batch for each index"
     );
     let size = size_of::<S>() as isize;
+    if cols == 1 {
+        for (row, &r) in out.chunks_mut(out_stride).zip(index) {
+            // SAFETY: the caller vouches for the element of row r.
+            row[0] = unsafe { source.offset(r as isize * row_stride).cast::<S>().read_unaligned() }.convert();
+        }
+        return;
+    }
     for (i, (row, &r)) in out.chunks_mut(out_stride).zip(index).enumerate() {
         let row = &mut row[..cols];
         if let Some(&next) = index.get(i + PREFETCH_ROWS) {

@@ -4,6 +4,7 @@
 //! the active instruction set is wide; the last panel ends with the lane array that holds column `n - 1`.
 //! Lanes beyond `n` are zeros and stay zeros.
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::blocking::{Line, RowTiles, SCRATCH, balanced, reserve};
@@ -89,7 +90,24 @@ impl Panels {
     /// When a slice is too short.
     pub fn pack<T: Real>(&self, source: MatRef<'_, T>, packed: &mut [T]) {
         assert!(source.holds(self.k, self.n) && packed.len() >= self.len(), "a matrix and room for {self:?}");
-        dispatch(PackJob { panels: *self, source, packed });
+        let target = Target { start: packed.as_mut_ptr(), len: packed.len(), stride: 0 };
+        let pack = |panel: usize| {
+            // By reference as a whole: the pointer alone is not for other threads.
+            let target = &target;
+            let (columns, segment) = (self.columns(panel), self.segment(panel, 0..self.k));
+            assert!(segment.end <= target.len);
+            // SAFETY: in bounds, and each panel is packed once.
+            let panel =
+                unsafe { std::slice::from_raw_parts_mut(target.start.add(segment.start), segment.len()) };
+            let start = source.data[(columns.start * source.col_stride).min(source.data.len())..].as_ptr();
+            let source = Source { start, column: source.col_stride, step: source.row_stride };
+            dispatch(PackBlock { k: self.k, width: columns.len(), source, panel });
+        };
+        if self.len() < PARALLEL_PACK {
+            (0..self.count()).for_each(pack);
+        } else {
+            pool::parallel(self.count(), &pack);
+        }
     }
 
     /// Writes the matrix to element `(i, j)` at `i * row_stride + j * col_stride`.
@@ -137,28 +155,8 @@ impl Panels {
 /// Rows that are unpacked together: one line of a row-major matrix's column.
 const UNPACK_ROWS: usize = 64;
 
-struct PackJob<'a, T> {
-    panels: Panels,
-    source: MatRef<'a, T>,
-    packed: &'a mut [T],
-}
-
-impl<T: Real> Job for PackJob<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<I: Isa>(self) {
-        let PackJob { panels, source, packed } = self;
-        for panel in 0..panels.count() {
-            let columns = panels.columns(panel);
-            let segment = panels.segment(panel, 0..panels.k);
-            let target = &mut packed[segment];
-            let start = source.data[(columns.start * source.col_stride).min(source.data.len())..].as_ptr();
-            let source = Source { start, column: source.col_stride, step: source.row_stride };
-            PackBlock { k: panels.k, width: columns.len(), source, panel: target }.run::<I>();
-        }
-    }
-}
+/// Elements from which panels are packed by all threads: about 10 us.
+const PARALLEL_PACK: usize = 1 << 15;
 
 /// Packs one panel, and fills its padding.
 struct PackBlock<'a, T> {
@@ -191,9 +189,12 @@ impl<T: Real> Job for PackBlock<'_, T> {
 pub struct Tile<'a, T> {
     row: usize,
     column: usize,
+    rows: usize,
     lanes: usize,
+    /// Where the first lies, and the elements from a row to the next.
+    start: *mut T,
     stride: usize,
-    values: &'a mut [T],
+    values: PhantomData<&'a mut T>,
 }
 
 impl<T: Real> Tile<'_, T> {
@@ -203,8 +204,11 @@ impl<T: Real> Tile<'_, T> {
         for v in 0..self.lanes {
             let column = self.column + v * T::LANES;
             let common = f.common(column);
-            for (i, values) in self.values.chunks_mut(self.stride).enumerate() {
-                let values = &mut values[v * T::LANES..];
+            for i in 0..self.rows {
+                // SAFETY: who makes a `Tile` vouches for its elements, and lends them to it alone.
+                let values = unsafe {
+                    std::slice::from_raw_parts_mut(self.start.add(i * self.stride + v * T::LANES), T::LANES)
+                };
                 f.apply(self.row + i, column, common, T::Lanes::load(values)).store(values);
             }
         }
@@ -392,12 +396,17 @@ impl<T: Real, F: Finish<T>> Job for Multiply<'_, T, F> {
                         // SAFETY: A and B hold the tile's operands; C or the edge has room for the whole panel.
                         unsafe { run_tiles::<I, T>(r, b_k / T::LANES, packs_a, operands) };
                         if block + 1 == k_blocks {
-                            // SAFETY: these elements of C or of the edge were just written, and nothing else
-                            // refers to them now.
-                            let values =
-                                unsafe { std::slice::from_raw_parts_mut(c_at, (r - 1) * c_row + b_k) };
-                            let lanes = b_k / T::LANES;
-                            finish.finish(Tile { row, column: columns.start, lanes, stride: c_row, values });
+                            // These elements of C or of the edge were just written, and nothing else refers to
+                            // them now.
+                            finish.finish(Tile {
+                                row,
+                                column: columns.start,
+                                rows: r,
+                                lanes: b_k / T::LANES,
+                                start: c_at,
+                                stride: c_row,
+                                values: PhantomData,
+                            });
                         }
                     }
                     if in_edge && block + 1 == k_blocks {

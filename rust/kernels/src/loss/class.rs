@@ -50,7 +50,12 @@ trait Term<T>: Copy {
 
 /// The sum of a term over all classes: blocks in pairs, as all row sums.
 #[inline(always)]
-fn sum_terms<T: Math>(classes: usize, term: impl Term<T>, terms: &mut [T; ROW_BLOCK]) -> T {
+fn sum_terms<T: Math>(classes: usize, term: impl Term<T>) -> T {
+    if classes < T::LANES {
+        // The order of `fold_block`, without its buffer: clearing that took longer than a whole row.
+        return (0..classes).fold(T::ZERO, |sum, class| sum + term.at(class));
+    }
+    let mut terms = [T::ZERO; ROW_BLOCK];
     let mut blocks = Pairwise::new();
     for first in (0..classes).step_by(ROW_BLOCK) {
         let terms = &mut terms[..ROW_BLOCK.min(classes - first)];
@@ -153,9 +158,8 @@ impl<T: Math> Job for CrossEntropyJob<'_, T> {
         let (classes, weight) = (self.classes, self.options.weight);
         let keep = T::from_f64(1.0 - self.options.label_smoothing);
         let spread = T::from_f64(self.options.label_smoothing / classes as f64);
-        let mut terms = [T::ZERO; ROW_BLOCK];
         let weights = match weight {
-            Some(weight) => sum_terms(classes, ClassWeight(weight), &mut terms),
+            Some(weight) => sum_terms(classes, ClassWeight(weight)),
             None => T::from_f64(classes as f64),
         };
         let group_rows = rows_per_group(classes);
@@ -175,7 +179,7 @@ impl<T: Math> Job for CrossEntropyJob<'_, T> {
                         NegativeLog { weight: None, logits: z, max: group.max[r], log_sum: group.log_sum[r] };
                     let mut value = own * log.at(class);
                     if spread != T::ZERO {
-                        let all = sum_terms(classes, NegativeLog { weight, ..log }, &mut terms);
+                        let all = sum_terms(classes, NegativeLog { weight, ..log });
                         value = spread.mul_add(all, value);
                     }
                     loss[first + r] = if is_ignored { T::ZERO } else { value };
@@ -261,7 +265,6 @@ impl<T: Math> Job for SoftJob<'_, T> {
         let (classes, weight) = (self.classes, self.weight);
         let keep = T::from_f64(1.0 - self.label_smoothing);
         let spread = T::from_f64(self.label_smoothing / classes as f64);
-        let mut terms = [T::ZERO; ROW_BLOCK];
         let group_rows = rows_per_group(classes);
         for first in (0..self.rows).step_by(group_rows) {
             let count = group_rows.min(self.rows - first);
@@ -275,12 +278,12 @@ impl<T: Math> Job for SoftJob<'_, T> {
                 if let Some(loss) = self.loss.as_deref_mut() {
                     let (max, log_sum) = (group.max[r], group.log_sum[r]);
                     let log = NegativeLog { weight, logits: &logits[row.clone()], max, log_sum };
-                    loss[first + r] = sum_terms(classes, SoftTerm { log, target }, &mut terms);
+                    loss[first + r] = sum_terms(classes, SoftTerm { log, target });
                 }
                 if let Some(grad) = grad.as_deref_mut() {
                     // d/dz_j = p_j sum_c w_c t_c - w_j t_j
                     let weighted = Weighted { weight, target };
-                    let scale = sum_terms(classes, weighted, &mut terms) / group.sum[r];
+                    let scale = sum_terms(classes, weighted) / group.sum[r];
                     for (j, g) in grad[row].iter_mut().enumerate() {
                         *g = *g * scale - weighted.at(j);
                     }
@@ -363,21 +366,20 @@ impl<T: Math> Job for HingeJob<'_, T> {
     #[inline(always)]
     fn run<I: Isa>(mut self) {
         let classes = self.classes;
-        let mut terms = [T::ZERO; ROW_BLOCK];
         for (r, &y) in self.target.iter().enumerate() {
             let (row, own) = (r * classes..(r + 1) * classes, y as usize);
             let factor = self.weight.map_or(self.scale, |weight| self.scale * weight[own]);
             let scores = &self.scores[row.clone()];
             let hinge = Hinge { is_squared: self.is_squared, margin: self.margin, factor, scores, own };
             if let Some(loss) = self.loss.as_deref_mut() {
-                loss[r] = sum_terms(classes, hinge, &mut terms);
+                loss[r] = sum_terms(classes, hinge);
             }
             if let Some(grad) = self.grad.as_deref_mut() {
                 let grad = &mut grad[row];
                 for (j, g) in grad.iter_mut().enumerate() {
                     *g = HingeSlope(hinge).at(j);
                 }
-                grad[own] = -sum_terms(classes, HingeSlope(hinge), &mut terms);
+                grad[own] = -sum_terms(classes, HingeSlope(hinge));
             }
         }
     }
