@@ -1,0 +1,153 @@
+//! Gradients of a packed matrix, block by block, each handed over while it is in cache.
+
+use std::ops::Range;
+
+use super::{K_BLOCK, PACK_A_COLUMNS, PackBlock, Panels, run_tiles};
+use crate::gather::prefetch;
+use crate::gemm::MatRef;
+use crate::gemm::blocking::{Line, RowTiles, SCRATCH, balanced, reserve};
+use crate::gemm::pack::{SPILL, Source, pack};
+use crate::gemm::tile::Operands;
+use crate::isa::{Isa, Job, dispatch};
+use crate::lanes::Real;
+
+/// Takes a finished block of a gradient: its panel, its rows, and its values, laid out as those of the packed weight.
+pub type GradientBlock<'a, T> = dyn FnMut(usize, Range<usize>, &mut [T]) + 'a;
+
+/// The gradient of a packed weight: `A^T D` for some rows and panels of it, where A is `batch x k`
+/// and D is `batch x n`, on this thread. `update` gets each finished block. `rows` are cut into blocks of [`GRADIENT_ROWS`], so they
+/// should begin at a multiple of it. The sums are those of [`super::gemm`], to the bit.
+///
+/// `near` holds the addresses of packed arrays of the weight's layout that `update` works on: what belongs to a tile
+/// is asked for while the tile is computed, worth 3 to 5 % where the weight is larger than the caches.
+///
+/// # Panics
+/// When a slice is too short.
+pub fn gradient_panels<T: Real>(
+    batch: usize,
+    a: MatRef<'_, T>,
+    d: MatRef<'_, T>,
+    layout: &Panels,
+    panels: Range<usize>,
+    rows: Range<usize>,
+    near: &[usize],
+    update: &mut GradientBlock<'_, T>,
+) {
+    let Panels { k, n, .. } = *layout;
+    assert!(a.holds(batch, k) && d.holds(batch, n) && panels.end <= layout.count() && rows.end <= k);
+    let mut scratch = SCRATCH.take();
+    dispatch(Gradient { batch, a, d, layout: *layout, panels, rows, near, update, scratch: &mut scratch });
+    SCRATCH.set(scratch);
+}
+
+/// Rows of a weight's gradient that are finished together: a multiple of every tile's rows and panel's width.
+pub const GRADIENT_ROWS: usize = 96;
+
+struct Gradient<'a, 'u, T> {
+    batch: usize,
+    a: MatRef<'a, T>,
+    d: MatRef<'a, T>,
+    layout: Panels,
+    panels: Range<usize>,
+    rows: Range<usize>,
+    near: &'a [usize],
+    update: &'a mut GradientBlock<'u, T>,
+    scratch: &'a mut Vec<Line>,
+}
+
+/// Samples from which packing a panel of D pays for itself.
+const PACK_D_SAMPLES: usize = 256;
+
+impl<T: Real> Job for Gradient<'_, '_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        let Gradient { batch, a, d, layout, panels, rows, near, update, scratch } = self;
+        let (kc, k_blocks) = balanced(batch, K_BLOCK);
+        let nr = layout.nr;
+        let a_len = (GRADIENT_ROWS * kc + SPILL).next_multiple_of(T::LANES);
+        let d_len = nr * kc + SPILL;
+        let c_len = GRADIENT_ROWS * nr;
+        // With several blocks the sums of all panels rest while the next block is packed.
+        let c_count = if k_blocks > 1 { panels.len() } else { 1 };
+        let c_all = reserve::<T>(scratch, c_len * c_count + d_len.next_multiple_of(T::LANES) + a_len);
+        // SAFETY: the parts lie side by side in the buffer.
+        let (d_pack, a_pack) = unsafe {
+            (c_all.add(c_len * c_count), c_all.add(c_len * c_count + d_len.next_multiple_of(T::LANES)))
+        };
+        for first_row in rows.clone().step_by(GRADIENT_ROWS) {
+            let rows = first_row..rows.end.min(first_row + GRADIENT_ROWS);
+            let tiles = RowTiles::new(rows.len(), I::TILE_ROWS);
+            let packs_a = panels.len() * nr >= PACK_A_COLUMNS;
+            for block in 0..k_blocks {
+                let first = block * kc;
+                let kc = kc.min(batch - first);
+                // SAFETY: the sample and the column are in A.
+                let a_block =
+                    unsafe { a.data.as_ptr().add(first * a.row_stride + rows.start * a.col_stride) };
+                if packs_a {
+                    for t in 0..tiles.count {
+                        let (start, r) = tiles.get(t);
+                        // SAFETY: the columns and samples are in A; the buffer has `a_len` elements, and
+                        // tiles are packed in ascending order.
+                        unsafe {
+                            let start_at = a_block.add(start * a.col_stride);
+                            let source = Source { start: start_at, column: a.col_stride, step: a.row_stride };
+                            pack::<I, T>(kc, r, r, source, a_pack.add(start * kc));
+                        }
+                    }
+                }
+                for panel in panels.clone() {
+                    let (columns, stride) = (layout.columns(panel), layout.stride(panel));
+                    let is_whole = columns.len() == stride && d.col_stride == 1;
+                    // SAFETY: the sample and the column are in D.
+                    let d_block =
+                        unsafe { d.data.as_ptr().add(first * d.row_stride + columns.start * d.col_stride) };
+                    let (b, b_k) = if is_whole && batch < PACK_D_SAMPLES {
+                        (d_block, d.row_stride)
+                    } else {
+                        let source = Source { start: d_block, column: d.col_stride, step: d.row_stride };
+                        // SAFETY: `d_len` elements of the buffer are the panel's.
+                        let target = unsafe { std::slice::from_raw_parts_mut(d_pack, d_len) };
+                        PackBlock { k: kc, width: columns.len(), source, panel: target }.run::<I>();
+                        (d_pack.cast_const(), stride)
+                    };
+                    let at = if k_blocks > 1 { panel - panels.start } else { 0 };
+                    // SAFETY: `c_count` blocks of `c_len` elements.
+                    let c = unsafe { c_all.add(at * c_len) };
+                    for t in 0..tiles.count {
+                        let (start, r) = tiles.get(t);
+                        let (a, a_row, a_k) = if packs_a {
+                            // SAFETY: packed above.
+                            (unsafe { a_pack.add(start * kc) }.cast_const(), 1, r)
+                        } else {
+                            // SAFETY: the column is in A.
+                            (unsafe { a_block.add(start * a.col_stride) }, a.col_stride, a.row_stride)
+                        };
+                        if block + 1 == k_blocks {
+                            let tile = layout.segment(panel, rows.start + start..rows.start + start + r);
+                            for address in near {
+                                let start = address.wrapping_add(tile.start * size_of::<T>());
+                                prefetch(start as *const u8, tile.len() * size_of::<T>());
+                            }
+                        }
+                        // SAFETY: the tile is in this block of C.
+                        let c = unsafe { c.add(start * stride) };
+                        let operands =
+                            Operands { k: kc, a, a_row, a_k, b, b_k, c, c_row: stride, resume: block > 0 };
+                        let is_panel = b_k == stride;
+                        // SAFETY: the packed operands or A and D hold the tile's; `b_k` is the panel's stride
+                        // or D's, whose rows hold the whole panel.
+                        unsafe { run_tiles::<I, T>(r, stride / T::LANES, packs_a && is_panel, operands) };
+                    }
+                    if block + 1 == k_blocks {
+                        // SAFETY: the block's rows were written, and nothing else refers to them now.
+                        let gradient = unsafe { std::slice::from_raw_parts_mut(c, rows.len() * stride) };
+                        update(panel, rows.clone(), gradient);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Products with a matrix that is packed once and used many times, as the weights of a layer are.
+//!
+//! A packed `k x n` matrix is a row of panels. Each holds `k` steps of as many columns as the tile of
+//! the active instruction set is wide; the last panel ends with the lane array that holds column `n - 1`.
+//! Lanes beyond `n` are zeros and stay zeros.
+mod gradient;
+mod multiply;
+#[cfg(test)]
+mod tests;
+
+pub use gradient::{GRADIENT_ROWS, GradientBlock, gradient_panels};
+pub use multiply::{Finish, Keep, Tile, TileMap, multiply_panels};
+
+use std::ops::Range;
+
+use super::pack::{Source, pack};
+use super::tile::{self, Operands};
+use super::{MatRef, span};
+use crate::isa::{self, Isa, Job, dispatch};
+use crate::lanes::Real;
+use crate::pool;
+
+/// Steps of k in a block: a panel of them stays in L1 while the rows of A pass.
+const K_BLOCK: usize = 384;
+/// Columns of C from which packing A pays for itself.
+const PACK_A_COLUMNS: usize = 256;
+
+/// Where the elements of a packed `k x n` matrix lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Panels {
+    k: usize,
+    n: usize,
+    /// Elements in a lane array.
+    lane: usize,
+    /// Columns of a full panel.
+    nr: usize,
+}
+
+impl Panels {
+    /// The layout that suits the active instruction set. Products accept a layout made for another one.
+    pub fn new<T: Real>(k: usize, n: usize) -> Panels {
+        Panels { k, n, lane: T::LANES, nr: isa::active().tile_lanes() * T::LANES }
+    }
+
+    /// Rows of the matrix.
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// Columns of the matrix.
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Columns of a full panel.
+    pub fn width(&self) -> usize {
+        self.nr
+    }
+
+    /// Columns with the padding of the last panel.
+    pub fn padded(&self) -> usize {
+        self.n.next_multiple_of(self.lane)
+    }
+
+    /// Elements of the packed matrix.
+    pub fn len(&self) -> usize {
+        self.k * self.padded()
+    }
+
+    /// Whether there is nothing to pack.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Number of panels.
+    pub fn count(&self) -> usize {
+        self.n.div_ceil(self.nr)
+    }
+
+    /// The columns of a panel.
+    pub fn columns(&self, panel: usize) -> Range<usize> {
+        panel * self.nr..self.n.min((panel + 1) * self.nr)
+    }
+
+    /// The elements of some rows of a panel: each row is [`Panels::stride`] long.
+    pub fn segment(&self, panel: usize, rows: Range<usize>) -> Range<usize> {
+        let (start, stride) = (panel * self.nr * self.k, self.stride(panel));
+        start + rows.start * stride..start + rows.end * stride
+    }
+
+    /// Elements from a row of a panel to the next.
+    pub fn stride(&self, panel: usize) -> usize {
+        self.columns(panel).len().next_multiple_of(self.lane)
+    }
+
+    /// Packs `source`, a matrix of `k x n`.
+    ///
+    /// # Panics
+    /// When a slice is too short.
+    pub fn pack<T: Real>(&self, source: MatRef<'_, T>, packed: &mut [T]) {
+        assert!(source.holds(self.k, self.n) && packed.len() >= self.len(), "a matrix and room for {self:?}");
+        let target = Target { start: packed.as_mut_ptr(), len: packed.len(), stride: 0 };
+        let pack = |panel: usize| {
+            // By reference as a whole: the pointer alone is not for other threads.
+            let target = &target;
+            let (columns, segment) = (self.columns(panel), self.segment(panel, 0..self.k));
+            assert!(segment.end <= target.len);
+            // SAFETY: in bounds, and each panel is packed once.
+            let panel =
+                unsafe { std::slice::from_raw_parts_mut(target.start.add(segment.start), segment.len()) };
+            let start = source.data[(columns.start * source.col_stride).min(source.data.len())..].as_ptr();
+            let source = Source { start, column: source.col_stride, step: source.row_stride };
+            dispatch(PackBlock { k: self.k, width: columns.len(), source, panel });
+        };
+        if self.len() < PARALLEL_PACK {
+            (0..self.count()).for_each(pack);
+        } else {
+            pool::parallel(self.count(), &pack);
+        }
+    }
+
+    /// Writes the matrix to element `(i, j)` at `i * row_stride + j * col_stride`.
+    ///
+    /// # Panics
+    /// When a slice is too short.
+    pub fn unpack<T: Real>(&self, packed: &[T], target: &mut [T], row_stride: usize, col_stride: usize) {
+        let span = span(self.k, row_stride, self.n, col_stride);
+        assert!(span.is_some_and(|span| span <= target.len()), "room for {self:?}");
+        // Blocks of rows, so that both sides stay in cache whichever of them is walked across.
+        for panel in 0..self.count() {
+            let (columns, stride) = (self.columns(panel), self.stride(panel));
+            for first in (0..self.k).step_by(UNPACK_ROWS) {
+                let rows = first..self.k.min(first + UNPACK_ROWS);
+                let block = &packed[self.segment(panel, rows.clone())];
+                for (j, column) in columns.clone().enumerate() {
+                    for (i, row) in rows.clone().enumerate() {
+                        target[row * row_stride + column * col_stride] = block[i * stride + j];
+                    }
+                }
+            }
+        }
+    }
+
+    /// Packs the transpose of a block of this matrix, `rows` of `panel` as they lie in `block`, into
+    /// `transposed`, the packed `n x k` matrix: the part that begins at [`Panels::transposed_segment`].
+    /// `rows` begin at a panel of the transpose and end within it.
+    ///
+    /// # Panics
+    /// When a slice is too short.
+    pub fn pack_transposed<T: Real>(&self, panel: usize, rows: usize, block: &[T], transposed: &mut [T]) {
+        let (stride, steps) = (self.stride(panel), self.columns(panel).len());
+        let padded = rows.next_multiple_of(self.lane);
+        assert!(rows <= self.nr && block.len() >= rows * stride && transposed.len() >= steps * padded);
+        let source = Source { start: block.as_ptr(), column: stride, step: 1 };
+        dispatch(PackBlock { k: steps, width: rows, source, panel: transposed });
+    }
+
+    /// Where [`Panels::pack_transposed`] writes in the packed transpose, whose layout is `of`.
+    pub fn transposed_segment(&self, of: &Panels, panel: usize, rows: Range<usize>) -> Range<usize> {
+        of.segment(rows.start / of.nr, self.columns(panel))
+    }
+}
+
+/// Rows that are unpacked together: one line of a row-major matrix's column.
+const UNPACK_ROWS: usize = 64;
+
+/// Elements from which panels are packed by all threads: about 10 us.
+const PARALLEL_PACK: usize = 1 << 15;
+
+/// Packs one panel, and fills its padding.
+struct PackBlock<'a, T> {
+    k: usize,
+    width: usize,
+    source: Source<T>,
+    panel: &'a mut [T],
+}
+
+impl<T: Real> Job for PackBlock<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        let PackBlock { k, width, source, panel } = self;
+        let stride = width.next_multiple_of(T::LANES);
+        assert!(panel.len() >= k * stride);
+        // SAFETY: the makers of a `PackBlock` checked the source. A panel whose stride is whole lane arrays
+        // is written within `k * stride`.
+        unsafe { pack::<I, T>(k, width, stride, source, panel.as_mut_ptr()) };
+        if width < stride {
+            for step in panel.chunks_exact_mut(stride).take(k) {
+                step[width..].fill(T::ZERO);
+            }
+        }
+    }
+}
+/// Where threads write different parts.
+struct Target<T> {
+    start: *mut T,
+    len: usize,
+    stride: usize,
+}
+
+// SAFETY: each thread writes its own part.
+unsafe impl<T: Send> Sync for Target<T> {}
+
+/// Part `i` of `parts` of `count` things.
+pub fn cut(count: usize, parts: usize, i: usize) -> Range<usize> {
+    count * i / parts..count * (i + 1) / parts
+}
+
+/// A row tile over all `lanes` lane arrays of a panel, in as many tiles as the instruction set needs.
+///
+/// # Safety
+/// As [`tile::run`].
+#[inline(always)]
+unsafe fn run_tiles<I: Isa, T: Real>(rows: usize, lanes: usize, is_packed: bool, o: Operands<T>) {
+    if lanes <= tile::most_lanes::<I>(rows) {
+        let is_packed = is_packed && tile::reads_panels::<I>(rows, lanes);
+        // SAFETY: passed on from the caller.
+        unsafe { tile::run::<I, T>(rows, lanes, is_packed, o) };
+        return;
+    }
+    // A layout that was made for wider tiles.
+    for lane in 0..lanes {
+        // SAFETY: passed on from the caller.
+        unsafe {
+            let (b, c) = (o.b.add(lane * T::LANES), o.c.add(lane * T::LANES));
+            tile::run::<I, T>(rows, 1, false, Operands { b, c, ..o });
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Products of rows with a packed matrix, and what is done to their tiles.
+
+use std::marker::PhantomData;
+use std::ops::Range;
+
+use super::{K_BLOCK, PACK_A_COLUMNS, Panels, Target, cut, run_tiles};
+use crate::gemm::blocking::{Line, RowTiles, SCRATCH, balanced, reserve};
+use crate::gemm::pack::{SPILL, Source, pack};
+use crate::gemm::tile::Operands;
+use crate::gemm::{MatRef, span};
+use crate::isa::{Isa, Job, dispatch};
+use crate::lanes::{Lanes, Real};
+use crate::pool;
+
+/// Finished sums of a product, as they lie in C: whole lane arrays, the padding of the last panel included.
+pub struct Tile<'a, T> {
+    row: usize,
+    column: usize,
+    rows: usize,
+    lanes: usize,
+    /// Where the first lies, and the elements from a row to the next.
+    start: *mut T,
+    stride: usize,
+    values: PhantomData<&'a mut T>,
+}
+
+impl<T: Real> Tile<'_, T> {
+    /// Replaces each lane array by what `f` makes of it.
+    #[inline(always)]
+    pub fn map(&mut self, f: impl TileMap<T>) {
+        for v in 0..self.lanes {
+            let column = self.column + v * T::LANES;
+            let common = f.common(column);
+            for i in 0..self.rows {
+                // SAFETY: who makes a `Tile` vouches for its elements, and lends them to it alone.
+                let values = unsafe {
+                    std::slice::from_raw_parts_mut(self.start.add(i * self.stride + v * T::LANES), T::LANES)
+                };
+                f.apply(self.row + i, column, common, T::Lanes::load(values)).store(values);
+            }
+        }
+    }
+}
+
+/// A function of lane arrays and their place. A trait, because closures cannot be told to be inlined: a call would
+/// leave the code compiled for the instruction set.
+pub trait TileMap<T: Real>: Copy {
+    /// What lane arrays of the same columns share.
+    type Common: Copy;
+    /// For the columns from `column` on.
+    fn common(self, column: usize) -> Self::Common;
+    /// For the lane array whose first element is at `(row, column)`.
+    fn apply(self, row: usize, column: usize, common: Self::Common, x: T::Lanes) -> T::Lanes;
+}
+
+/// What is done to the elements of a product once their sums are complete.
+pub trait Finish<T>: Sync {
+    /// Finishes a tile. Mark it `#[inline(always)]`: it is compiled for each instruction set.
+    fn finish(&self, tile: Tile<'_, T>);
+}
+
+/// Leaves the sums as they are.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Keep;
+
+impl<T> Finish<T> for Keep {
+    #[inline(always)]
+    fn finish(&self, _tile: Tile<'_, T>) {}
+}
+
+/// `C = A B` for packed B, then `finish`. A has `m` rows. Rows of C begin every `c_stride` elements; where that
+/// leaves room for the padding of the last panel, the padding is written too, and where it does not, `finish`
+/// sees it in a buffer. The sums are those of [`super::gemm`], to the bit.
+///
+/// With `threads` above 1 the panels, and where they are too few also the rows, are split over the threads of the
+/// pool: the same thread takes the same panels each time, as far as it comes in time.
+///
+/// # Panics
+/// When a slice is too short for its shape, or rows of C overlap.
+pub fn multiply_panels<T: Real>(
+    m: usize,
+    a: MatRef<'_, T>,
+    b: &[T],
+    layout: &Panels,
+    c: &mut [T],
+    c_stride: usize,
+    finish: &impl Finish<T>,
+    threads: usize,
+) {
+    let Panels { k, n, .. } = *layout;
+    assert!(a.holds(m, k) && b.len() >= layout.len(), "operands of {layout:?}");
+    assert!(span(m, c_stride, n, 1).is_some_and(|span| span <= c.len()) && (m <= 1 || c_stride >= n));
+    if m == 0 || n == 0 {
+        return;
+    }
+    let target = Target { start: c.as_mut_ptr(), len: c.len(), stride: c_stride };
+    let part = |panels: Range<usize>, rows: Range<usize>| {
+        let mut scratch = SCRATCH.take();
+        let layout = *layout;
+        dispatch(Multiply { rows, a, b, layout, panels, c: &target, finish, scratch: &mut scratch });
+        SCRATCH.set(scratch);
+    };
+    let by_panels = threads.min(layout.count());
+    let by_rows = (threads / by_panels).min(m);
+    if by_panels * by_rows == 1 {
+        return part(0..layout.count(), 0..m);
+    }
+    pool::parallel(by_panels * by_rows, &|task| {
+        let (i, j) = (task / by_rows, task % by_rows);
+        part(cut(layout.count(), by_panels, i), cut(m, by_rows, j));
+    });
+}
+
+struct Multiply<'a, T, F> {
+    rows: Range<usize>,
+    a: MatRef<'a, T>,
+    b: &'a [T],
+    layout: Panels,
+    panels: Range<usize>,
+    c: &'a Target<T>,
+    finish: &'a F,
+    scratch: &'a mut Vec<Line>,
+}
+
+/// Rows of A for which one panel is read: their packed block stays in L2.
+const ROW_BLOCK: usize = 192;
+impl<T: Real, F: Finish<T>> Job for Multiply<'_, T, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        let Multiply { rows: all_rows, a, b, layout, panels, c, finish, scratch } = self;
+        let (k, m, c_stride) = (layout.k, all_rows.len(), c.stride);
+        let (kc, k_blocks) = balanced(k, K_BLOCK);
+        let (row_block, row_blocks) = balanced(m, ROW_BLOCK);
+        let packs_a = m > 1 && panels.len() * layout.nr >= PACK_A_COLUMNS;
+        let last = panels.end - 1;
+        // Where rows of C have no room for the last panel's padding, it gets a C of its own.
+        let padded_end = layout.columns(last).start + layout.stride(last);
+        let fits = padded_end == layout.columns(last).end
+            || span(all_rows.end, c_stride, padded_end, 1).is_some_and(|span| span <= c.len)
+                && (all_rows.end <= 1 || c_stride >= padded_end);
+        let edge_stride = layout.stride(last);
+        let a_len = if packs_a { (row_block * kc + SPILL).next_multiple_of(T::LANES) } else { 0 };
+        let edge_len = if fits { 0 } else { row_block * edge_stride };
+        let a_pack = reserve::<T>(scratch, a_len + edge_len);
+        // SAFETY: `a_len` elements of the buffer come before the edge.
+        let edge = unsafe { a_pack.add(a_len) };
+        for i in 0..row_blocks {
+            let rows = all_rows.start + i * row_block..all_rows.end.min(all_rows.start + (i + 1) * row_block);
+            let tiles = RowTiles::new(rows.len(), I::TILE_ROWS);
+            for block in 0..k_blocks {
+                let first = block * kc;
+                let kc = kc.min(k - first);
+                // SAFETY: row `rows.start` and step `first` are in A.
+                let a_block =
+                    unsafe { a.data.as_ptr().add(rows.start * a.row_stride + first * a.col_stride) };
+                if packs_a {
+                    for t in 0..tiles.count {
+                        let (start, r) = tiles.get(t);
+                        // SAFETY: the rows and steps are in A; the buffer has `a_len` elements, and tiles
+                        // are packed in ascending order.
+                        unsafe {
+                            let start_at = a_block.add(start * a.row_stride);
+                            let source = Source { start: start_at, column: a.row_stride, step: a.col_stride };
+                            pack::<I, T>(kc, r, r, source, a_pack.add(start * kc));
+                        }
+                    }
+                }
+                for panel in panels.clone() {
+                    let (columns, b_k) = (layout.columns(panel), layout.stride(panel));
+                    let b_start = layout.segment(panel, first..first).start;
+                    let b_panel = b[b_start..b_start + kc * b_k].as_ptr();
+                    let in_edge = !fits && panel == last;
+                    for t in 0..tiles.count {
+                        let (start, r) = tiles.get(t);
+                        let row = rows.start + start;
+                        let (c_at, c_row) = if in_edge {
+                            // SAFETY: `start + r` rows of the edge.
+                            (unsafe { edge.add(start * edge_stride) }, edge_stride)
+                        } else {
+                            // SAFETY: (row, columns.start) is in C.
+                            (unsafe { c.start.add(row * c_stride + columns.start) }, c_stride)
+                        };
+                        let (a, a_row, a_k) = if packs_a {
+                            // SAFETY: packed above.
+                            (unsafe { a_pack.add(start * kc) }.cast_const(), 1, r)
+                        } else {
+                            // SAFETY: the row is in A.
+                            (unsafe { a_block.add(start * a.row_stride) }, a.row_stride, a.col_stride)
+                        };
+                        let operands = Operands {
+                            k: kc,
+                            a,
+                            a_row,
+                            a_k,
+                            b: b_panel,
+                            b_k,
+                            c: c_at,
+                            c_row,
+                            resume: block > 0,
+                        };
+                        // SAFETY: A and B hold the tile's operands; C or the edge has room for the whole panel.
+                        unsafe { run_tiles::<I, T>(r, b_k / T::LANES, packs_a, operands) };
+                        if block + 1 == k_blocks {
+                            // These elements of C or of the edge were just written, and nothing else refers to
+                            // them now.
+                            finish.finish(Tile {
+                                row,
+                                column: columns.start,
+                                rows: r,
+                                lanes: b_k / T::LANES,
+                                start: c_at,
+                                stride: c_row,
+                                values: PhantomData,
+                            });
+                        }
+                    }
+                    if in_edge && block + 1 == k_blocks {
+                        for (i, row) in rows.clone().enumerate() {
+                            for (j, column) in columns.clone().enumerate() {
+                                // SAFETY: row i of the edge was written; the element is in C.
+                                unsafe {
+                                    *c.start.add(row * c_stride + column) = *edge.add(i * edge_stride + j)
+                                };
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

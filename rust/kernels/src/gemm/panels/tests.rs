@@ -1,0 +1,151 @@
+use super::*;
+use crate::gemm::{NoEpilogue, gemm};
+use crate::isa::on_every_level;
+use crate::lanes::Lanes;
+
+fn wave(len: usize, step: f32) -> Vec<f32> {
+    (0..len).map(|i| (i as f32 * step).sin()).collect()
+}
+
+fn product(m: usize, n: usize, k: usize, a: MatRef<'_, f32>, b: MatRef<'_, f32>) -> Vec<f32> {
+    let mut c = vec![0.0; m * n];
+    gemm(m, n, k, a, b, &mut c, n, false, &NoEpilogue);
+    c
+}
+
+#[derive(Clone, Copy)]
+struct Twice;
+impl<T: Real> TileMap<T> for Twice {
+    type Common = ();
+    fn common(self, _column: usize) {}
+    fn apply(self, _row: usize, _column: usize, (): (), x: T::Lanes) -> T::Lanes {
+        x.map(|x| x + x)
+    }
+}
+impl<T: Real> Finish<T> for Twice {
+    #[inline(always)]
+    fn finish(&self, mut tile: Tile<'_, T>) {
+        tile.map(Twice);
+    }
+}
+
+const SHAPES: [(usize, usize, usize); 8] = [
+    (1, 1, 1),
+    (3, 10, 0),
+    (7, 16, 5),
+    (13, 33, 40),
+    (64, 10, 128),
+    (30, 100, 257),
+    (200, 70, 9),
+    (2, 64, 600),
+];
+
+#[test]
+fn packing_keeps_every_element_and_zeros_the_rest() {
+    on_every_level(|level| {
+        for (_, n, k) in SHAPES {
+            let layout = Panels::new::<f32>(k, n);
+            let source = wave(k * n, 0.7);
+            for (row, col) in [(n, 1), (1, k)] {
+                let mut packed = vec![f32::NAN; layout.len()];
+                layout.pack(MatRef::new(&source, row, col), &mut packed);
+                let mut back = vec![0.0; k * n];
+                layout.unpack(&packed, &mut back, row, col);
+                assert_eq!(back, source, "{level} {k} x {n}");
+                let zeros = packed.iter().filter(|&&v| v == 0.0).count();
+                let real = source.iter().filter(|&&v| v == 0.0).count();
+                assert_eq!(zeros, real + k * (layout.padded() - n), "{level} {k} x {n}");
+            }
+        }
+    });
+}
+
+#[test]
+fn the_transpose_is_packed_block_by_block() {
+    on_every_level(|level| {
+        for (_, n, k) in SHAPES {
+            let (layout, transpose) = (Panels::new::<f32>(k, n), Panels::new::<f32>(n, k));
+            let source = wave(k * n, 0.7);
+            let (mut packed, mut want) = (vec![0.0; layout.len()], vec![0.0; transpose.len()]);
+            layout.pack(MatRef::rows(&source, n), &mut packed);
+            transpose.pack(MatRef::rows(&source, n).transposed(), &mut want);
+            let mut got = vec![f32::NAN; transpose.len()];
+            for panel in 0..layout.count() {
+                for first in (0..k).step_by(transpose.width()) {
+                    let rows = first..k.min(first + transpose.width());
+                    let block = &packed[layout.segment(panel, rows.clone())];
+                    let target = layout.transposed_segment(&transpose, panel, rows.clone());
+                    layout.pack_transposed(panel, rows.len(), block, &mut got[target]);
+                }
+            }
+            assert_eq!(got, want, "{level} {k} x {n}");
+        }
+    });
+}
+
+#[test]
+fn products_have_the_bits_of_gemm_with_and_without_room_for_padding() {
+    on_every_level(|level| {
+        for (m, n, k) in SHAPES {
+            let (a, b) = (wave(m * k, 0.37), wave(k * n, 0.73));
+            let want = product(m, n, k, MatRef::rows(&a, k), MatRef::rows(&b, n));
+            let layout = Panels::new::<f32>(k, n);
+            let mut packed = vec![0.0; layout.len()];
+            layout.pack(MatRef::rows(&b, n), &mut packed);
+            for stride in [n, layout.padded() + 16] {
+                let mut c = vec![f32::NAN; m * stride];
+                let a = MatRef::rows(&a, k);
+                multiply_panels(m, a, &packed, &layout, &mut c, stride, &Twice, 1 + m % 3);
+                for (row, want) in c.chunks(stride).zip(want.chunks(n)) {
+                    let twice: Vec<f32> = want.iter().map(|v| v + v).collect();
+                    assert_eq!(&row[..n], twice, "{level} {m} x {n} x {k}");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn gradients_have_the_bits_of_gemm_whatever_the_rectangle() {
+    on_every_level(|level| {
+        for (k, n, batch) in SHAPES {
+            let (a, d) = (wave(batch * k, 0.37), wave(batch * n, 0.73));
+            let want = product(k, n, batch, MatRef::rows(&a, k).transposed(), MatRef::rows(&d, n));
+            let layout = Panels::new::<f32>(k, n);
+            let mut packed = vec![0.0; layout.len()];
+            let count = layout.count();
+            for panels in [0..count / 2, count / 2..count] {
+                for first in (0..k).step_by(GRADIENT_ROWS) {
+                    let rows = first..k.min(first + GRADIENT_ROWS);
+                    let (a, d) = (MatRef::rows(&a, k), MatRef::rows(&d, n));
+                    let mut update = |panel, rows, gradient: &mut [f32]| {
+                        packed[layout.segment(panel, rows)].copy_from_slice(gradient);
+                    };
+                    gradient_panels(batch, a, d, &layout, panels.clone(), rows, &[], &mut update);
+                }
+            }
+            let mut got = vec![0.0; k * n];
+            layout.unpack(&packed, &mut got, n, 1);
+            assert_eq!(got, want, "{level} {k} x {n} over {batch}");
+        }
+    });
+}
+
+#[test]
+fn a_layout_made_for_another_instruction_set_gives_the_same_bits() {
+    let (m, n, k) = (13, 50, 40);
+    let (a, b) = (wave(m * k, 0.37), wave(k * n, 0.73));
+    let mut layouts = Vec::new();
+    on_every_level(|_| layouts.push(Panels::new::<f32>(k, n)));
+    on_every_level(|level| {
+        let want = product(m, n, k, MatRef::rows(&a, k), MatRef::rows(&b, n));
+        for layout in &layouts {
+            let mut packed = vec![0.0; layout.len()];
+            layout.pack(MatRef::rows(&b, n), &mut packed);
+            let mut c = vec![0.0; m * n];
+            let a = MatRef::rows(&a, k);
+            multiply_panels(m, a, &packed, layout, &mut c, n, &Keep, 1);
+            assert_eq!(c, want, "{level} {layout:?}");
+        }
+    });
+}
