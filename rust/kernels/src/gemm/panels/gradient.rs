@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{K_BLOCK, PACK_A_COLUMNS, PackBlock, Panels, run_tiles};
+use super::{K_BLOCK, PackBlock, Panels, run_tiles};
 use crate::gather::prefetch;
 use crate::gemm::MatRef;
 use crate::gemm::blocking::{Line, RowTiles, SCRATCH, balanced, reserve};
@@ -54,6 +54,9 @@ struct Gradient<'a, 'u, T> {
     update: &'a mut GradientBlock<'u, T>,
     scratch: &'a mut Vec<Line>,
 }
+
+/// Columns of C from which packing A pays for itself.
+const PACK_A_COLUMNS: usize = 256;
 
 /// Samples from which packing a panel of D pays for itself.
 const PACK_D_SAMPLES: usize = 256;

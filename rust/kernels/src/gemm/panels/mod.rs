@@ -22,8 +22,6 @@ use crate::pool;
 
 /// Steps of k in a block: a panel of them stays in L1 while the rows of A pass.
 const K_BLOCK: usize = 384;
-/// Columns of C from which packing A pays for itself.
-const PACK_A_COLUMNS: usize = 256;
 
 /// Where the elements of a packed `k x n` matrix lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use super::{K_BLOCK, PACK_A_COLUMNS, Panels, Target, cut, run_tiles};
+use super::{K_BLOCK, Panels, Target, cut, run_tiles};
 use crate::gemm::blocking::{Line, RowTiles, SCRATCH, balanced, reserve};
 use crate::gemm::pack::{SPILL, Source, pack};
 use crate::gemm::tile::Operands;
@@ -124,6 +124,9 @@ struct Multiply<'a, T, F> {
 
 /// Rows of A for which one panel is read: their packed block stays in L2.
 const ROW_BLOCK: usize = 192;
+/// Columns of C from which packing A pays for itself.
+const PACK_A_COLUMNS: usize = 128;
+
 impl<T: Real, F: Finish<T>> Job for Multiply<'_, T, F> {
     type Output = ();
 
