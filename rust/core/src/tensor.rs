@@ -295,11 +295,16 @@ impl Tensor {
     /// The values as a constant leaf with memory of its own: this memory, where nobody shares it.
     pub(crate) fn owned(&self) -> Result<Tensor> {
         let is_ours = self.array.is_unshared() && self.array.is_contiguous();
-        if is_ours { Ok(self.detach()) } else { self.contiguous_copy() }
+        if is_ours { Ok(Tensor::constant(self.array.clone())) } else { self.contiguous_copy() }
     }
 
-    /// The same values as a constant leaf.
+    /// The same values as a constant leaf. A trace still follows them: what is computed anew in each run stays
+    /// so.
     pub fn detach(&self) -> Tensor {
+        if is_tracing() {
+            let order: Dims = (0..self.shape().rank()).collect();
+            return with_grad_mode(false, || Tensor::record(Op::Permute(order), &[self], self.array.clone()));
+        }
         Tensor::constant(self.array.clone())
     }
 

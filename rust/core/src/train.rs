@@ -127,6 +127,11 @@ impl Step {
         self.plan.instruction_names()
     }
 
+    /// The compiled plan.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
     /// Which of the given parameters are updated: the loss depends on them.
     pub fn updated(&self) -> &[usize] {
         &self.updated

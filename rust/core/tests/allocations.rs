@@ -2,18 +2,19 @@
 //!
 //! One test only: the counter sees every thread of the process, the pool's workers with it.
 
+mod common;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use common::*;
 use ferrograd_core::buffer::Array;
-use ferrograd_core::dtype::{DType, Element};
-use ferrograd_core::error::Result;
-use ferrograd_core::op::{Generator, Loss, Unary};
+use ferrograd_core::dtype::DType;
+use ferrograd_core::op::Unary;
 use ferrograd_core::plan::Tracing;
-use ferrograd_core::shape::Dims;
 use ferrograd_core::tensor::Tensor;
-use ferrograd_core::train::{Engine, Parameter, Rows, Rule, Step, StepSpec};
-use ferrograd_kernels::{pool, update};
+use ferrograd_core::train::{Engine, Parameter, Step, StepSpec};
+use ferrograd_kernels::pool;
 
 struct Counting;
 
@@ -54,52 +55,28 @@ const BATCH: usize = 64;
 /// The rows of the last, short batch.
 const REST: usize = 36;
 
-struct Table(Array);
-
-impl Rows for Table {
-    fn gather(&self, rows: &[u32], out: &Array) -> Result<()> {
-        fn typed<T: Element>(table: &Array, rows: &[u32], out: &Array) {
-            let width: usize = table.shape()[1..].iter().product();
-            let (source, mut target) = (table.read::<T>(), out.write::<T>());
-            for (i, &row) in rows.iter().enumerate() {
-                let row = &source[row as usize * width..][..width];
-                target[i * out.row_stride()..][..width].copy_from_slice(row);
-            }
-        }
-        match self.0.dtype() {
-            DType::I64 => typed::<i64>(&self.0, rows, out),
-            _ => typed::<f32>(&self.0, rows, out),
-        }
-        Ok(())
-    }
-}
-
-fn normal(seed: u64, shape: &[usize], requires_grad: bool) -> Tensor {
-    let values = Generator::new(seed).normal(DType::F32, Dims::from_slice(shape), 0.0, 0.3).unwrap();
-    Tensor::leaf(values, requires_grad)
-}
-
 /// A 20-48-32-5 network with its steps for a whole and a short batch.
-fn engine(rule: Rule, states: usize, clip_grad_norm: Option<f64>) -> Engine {
+fn engine(optimizer: Optimizer, clip_grad_norm: Option<f64>) -> Engine {
+    let leaf = |seed, shape: &[usize]| Tensor::leaf(normal(seed, DType::F32, shape, 0.3), true);
     let widths = [INPUTS, 48, 32, CLASSES];
     let layers: Vec<[Tensor; 2]> = widths
         .windows(2)
         .zip(1..)
-        .map(|(w, seed)| [normal(seed, &[w[1], w[0]], true), normal(seed + 10, &[w[1]], true)])
+        .map(|(w, seed)| [leaf(seed, &[w[1], w[0]]), leaf(seed + 10, &[w[1]])])
         .collect();
     let states: Vec<Vec<Tensor>> = layers
         .iter()
         .flatten()
         .map(|p| {
             let zeros = || Tensor::constant(Array::zeros(DType::F32, *p.shape()).unwrap());
-            (0..states).map(|_| zeros()).collect()
+            (0..optimizer.states).map(|_| zeros()).collect()
         })
         .collect();
-    let mut engine = Engine::new(vec![rule], 3);
+    let mut engine = Engine::new(vec![optimizer.rule], 3);
     for batch in [BATCH, REST] {
         let tracing = Tracing::start();
-        let labels = Generator::new(5).integers(Dims::from_slice(&[batch]), 0, CLASSES as i64).unwrap();
-        let inputs = [normal(1, &[batch, INPUTS], false), Tensor::constant(labels)];
+        let inputs = [normal(1, DType::F32, &[batch, INPUTS], 0.3), labels(batch, CLASSES)];
+        let inputs = inputs.map(Tensor::constant);
         let mut scores = inputs[0].clone();
         for (i, [weight, bias]) in layers.iter().enumerate() {
             scores = scores.linear(weight, Some(bias)).unwrap();
@@ -107,8 +84,7 @@ fn engine(rule: Rule, states: usize, clip_grad_norm: Option<f64>) -> Engine {
                 scores = scores.unary(Unary::Relu).unwrap();
             }
         }
-        let loss = Loss::CrossEntropy { label_smoothing: 0.0, ignore_index: -100, weighted: false };
-        let loss = scores.loss(loss, &inputs[1], None).unwrap().mean(&[], false).unwrap();
+        let loss = scores.loss(CROSS_ENTROPY, &inputs[1], None).unwrap().mean(&[], false).unwrap();
         let parameters = layers.iter().flatten().zip(&states);
         let parameters =
             parameters.map(|(p, s)| Parameter { tensor: p.clone(), rule: 0, state: s.clone() }).collect();
@@ -127,33 +103,15 @@ fn engine(rule: Rule, states: usize, clip_grad_norm: Option<f64>) -> Engine {
 
 #[test]
 fn an_epoch_of_many_steps_allocates_as_often_as_one_of_few() {
-    let momentum = Rule::Sgd(update::Sgd {
-        lr: 0.1,
-        momentum: 0.9,
-        dampening: 0.0,
-        weight_decay: 1e-4,
-        nesterov: true,
-        first_step: true,
-    });
-    let adam = Rule::Adam(update::Adam {
-        lr: 1e-2,
-        beta1: 0.9,
-        beta2: 0.999,
-        eps: 1e-8,
-        weight_decay: 0.01,
-        decoupled: true,
-        step: 1,
-    });
     let samples = 50 * BATCH + REST;
-    let labels = Generator::new(5).integers(Dims::from_slice(&[samples]), 0, CLASSES as i64).unwrap();
-    let (x, y) = (Table(normal(2, &[samples, INPUTS], false).array().clone()), Table(labels));
+    let x = Table::new(normal(2, DType::F32, &[samples, INPUTS], 0.3));
+    let y = Table::new(labels(samples, CLASSES));
     let order: Vec<u32> = (0..samples as u32).collect();
     for threads in [1, 2] {
         pool::set_num_threads(threads);
-        for (name, rule, states, clip) in
-            [("momentum", momentum, 1, None), ("adam", adam, 2, None), ("clipped adam", adam, 2, Some(1.0))]
-        {
-            let mut engine = engine(rule, states, clip);
+        let adam = adam(true, false, 0.01);
+        for (optimizer, clip) in [(sgd(0.9, true, 1e-4), None), (adam, None), (adam, Some(1.0))] {
+            let mut engine = engine(optimizer, clip);
             let mut epoch = |samples: usize| {
                 let before = ALLOCATIONS.load(Ordering::SeqCst);
                 let seen = engine.epoch(&order[..samples], BATCH, &[&x, &y], None, &mut || Ok(())).unwrap();
@@ -167,7 +125,7 @@ fn an_epoch_of_many_steps_allocates_as_often_as_one_of_few() {
             }
             let few = epoch(BATCH + REST);
             let many = epoch(samples);
-            assert_eq!(many, few, "{name}, {threads} threads: allocations of 51 steps and of 2");
+            assert_eq!(many, few, "{optimizer:?}, {clip:?}, {threads} threads: 51 steps and 2");
         }
     }
 }
