@@ -272,7 +272,7 @@ def test_dropout_draws_anew_in_each_step() -> None:
 
 
 BAD: list[Any] = [
-    (np.where(X == X[2, 1], np.nan, X), Y, fg.NonFiniteError, "X: expected finite values, got NaN in row 2"),
+    (np.where(X[2, 1] == X, np.nan, X), Y, fg.NonFiniteError, "X: expected finite values, got NaN in row 2"),
     (X, np.where(np.arange(12) == 7, 3, Y), fg.LabelError, r"labels in 0..2, got 3 in row 7"),
     (X, np.where(np.arange(12) == 7, -1, Y), fg.LabelError, "got -1 in row 7"),
     (X, np.full(12, 2**63, np.uint64), fg.LabelError, "below 2"),

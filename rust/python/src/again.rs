@@ -19,7 +19,7 @@ use crate::watch::PyWatch;
 /// Shape of a row, and whether its elements are integers, where that makes a difference.
 type Kind = (Vec<usize>, Option<bool>);
 
-/// The array as a table that needs no conversion, of rows as before and finite.
+/// The array as a table that needs no conversion, of rows as before.
 fn table(object: &Bound<'_, PyAny>, (row, is_integer): &Kind) -> Result<Option<Table>> {
     if !array::is_exact_array(object)? {
         return Ok(None);
@@ -28,7 +28,7 @@ fn table(object: &Bound<'_, PyAny>, (row, is_integer): &Kind) -> Result<Option<T
     let fits = table.shape()[1..] == row[..]
         && is_integer.is_none_or(|wanted| table.is_integer() == wanted)
         && !table.is_u64();
-    Ok((fits && table.is_finite()).then_some(table))
+    Ok(fits.then_some(table))
 }
 
 /// Prediction by an engine's step for as many rows.
@@ -62,7 +62,8 @@ impl PyPredictAgain {
             let py = rows.py();
             let Some(table) = table(rows, &self.row)? else { return Ok(None) };
             let engine = self.engine.get();
-            if !self.watch.get().holds(py) || !engine.knows(table.rows())? {
+            // How many rows there are comes first: strides of zero make any number of them.
+            if !self.watch.get().holds(py) || !engine.knows(table.rows())? || !table.is_finite() {
                 return Ok(None);
             }
             let mut shape = self.scores.0.clone();
@@ -121,8 +122,11 @@ impl PyStepAgain {
             let Some(x) = table(inputs, &self.kinds.0)? else { return Ok(None) };
             let Some(y) = table(targets, &self.kinds.1)? else { return Ok(None) };
             let engine = self.engine.get();
+            if x.rows() != y.rows() || !engine.knows(x.rows())? || !x.is_finite() || !y.is_finite() {
+                return Ok(None);
+            }
             let are_labels = self.labels.is_none_or(|(classes, ignored)| y.are_labels(classes, ignored));
-            if x.rows() != y.rows() || !are_labels || !engine.knows(x.rows())? {
+            if !are_labels {
                 return Ok(None);
             }
             let tables: [&dyn Rows; 2] = [&x, &y];

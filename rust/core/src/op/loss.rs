@@ -79,10 +79,7 @@ impl Loss {
     }
 
     fn is_by_row(self) -> bool {
-        matches!(
-            self,
-            Loss::CrossEntropy { .. } | Loss::SoftCrossEntropy { .. } | Loss::MultiMargin { .. }
-        )
+        matches!(self, Loss::CrossEntropy { .. } | Loss::SoftCrossEntropy { .. } | Loss::MultiMargin { .. })
     }
 
     fn takes_labels(self) -> bool {

@@ -116,12 +116,7 @@ fn check<T>(x: &[T], target: &[T], loss: Option<&mut [T]>, grad: Option<&mut [T]
 }
 
 /// `(x - t)^2` and its gradient `2 (x - t)`, which is exact but for the difference's rounding.
-pub fn squared_error<T: Math>(
-    x: &[T],
-    target: &[T],
-    mut loss: Option<&mut [T]>,
-    mut grad: Option<&mut [T]>,
-) {
+pub fn squared_error<T: Math>(x: &[T], target: &[T], mut loss: Option<&mut [T]>, mut grad: Option<&mut [T]>) {
     check(x, target, loss.as_deref_mut(), grad.as_deref_mut());
     dispatch(PointJob { point: SquaredError, x, target, weight: None, loss, grad });
 }
