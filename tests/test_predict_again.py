@@ -37,8 +37,7 @@ def expected(model: Any, rows: Any) -> Any:
 
 def is_repeated(trainer: fg.Trainer, rows: Any) -> bool:
     """Whether the next prediction takes the short way."""
-    compiled = trainer._engines.get("predict")
-    return compiled is not None and compiled.scores_again(rows) is not None
+    return trainer._predict_again(rows) is not None
 
 
 @pytest.mark.parametrize("rows", [1, 2, 16])

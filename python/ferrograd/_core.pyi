@@ -402,6 +402,8 @@ def multi_margin(
     weight: _TensorLike | None = None,
     divide_by_classes: bool = True,
 ) -> Tensor: ...
+def count_labels(target: _TensorLike, ignore_index: int, dtype: _DTypeLike) -> Tensor: ...
+def squared_error(input: _TensorLike, target: _TensorLike) -> Tensor: ...
 def bce(input: _TensorLike, target: _TensorLike) -> Tensor: ...
 def bce_with_logits(
     input: _TensorLike, target: _TensorLike, pos_weight: _TensorLike | None = None
@@ -492,13 +494,43 @@ class Graph:
 def gate(obj: Any) -> Callable[..., Any]: ...
 
 # The plan executor, for `ferrograd.Trainer`
+def are_finite(tensors: Sequence[Tensor]) -> bool: ...
 def check_finite(table: npt.NDArray[Any], name: str) -> None: ...
 
 @final
 class Watch:
-    def __new__(cls, dicts: Sequence[dict[str, Any]], columns: int) -> Self: ...
+    def __new__(
+        cls,
+        dicts: Sequence[dict[str, Any]],
+        lists: Sequence[list[Any]] = ...,
+        tensors: Sequence[Tensor] = ...,
+        counted: Sequence[dict[str, Any]] = ...,
+    ) -> Self: ...
     def holds(self) -> bool: ...
-    def rows(self, table: object) -> int: ...
+
+@final
+class PredictAgain:
+    def __new__(
+        cls,
+        engine: Engine,
+        watch: Watch,
+        row: Sequence[int],
+        score_shape: Sequence[int],
+        score_dtype: DType,
+    ) -> Self: ...
+    def __call__(self, rows: object) -> npt.NDArray[Any] | None: ...
+
+@final
+class StepAgain:
+    def __new__(
+        cls,
+        engine: Engine,
+        watch: Watch,
+        own: tuple[Any, ...],
+        kinds: tuple[tuple[Sequence[int], bool | None], tuple[Sequence[int], bool | None]],
+        labels: tuple[int, int | None] | None,
+    ) -> Self: ...
+    def __call__(self, inputs: object, targets: object, own: tuple[Any, ...]) -> float | None: ...
 
 @final
 class Engine:

@@ -3,6 +3,7 @@
 import math
 import sys
 import warnings
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ferrograd._core import ConfigError, Tensor
@@ -11,7 +12,7 @@ from ferrograd.autograd import no_grad
 if TYPE_CHECKING:
     from ferrograd.trainer import Trainer
 
-__all__ = ["Callback", "ConvergenceWarning", "EarlyStopping", "History", "progress_bar"]
+__all__ = ["Callback", "ConvergenceWarning", "EarlyStopping", "History", "notify", "progress_bar"]
 
 
 class ConvergenceWarning(UserWarning):
@@ -44,6 +45,12 @@ class Callback:
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """Run after an epoch; `logs` has its loss, accuracy, and the validation's."""
+
+
+def notify(watchers: Iterable[Callback], event: str, *arguments: Any) -> None:
+    """Call a method of each."""
+    for watcher in watchers:
+        getattr(watcher, event)(*arguments)
 
 
 class History(Callback):

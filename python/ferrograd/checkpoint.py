@@ -93,13 +93,19 @@ class Snapshot:
 
     def __init__(self, optimizer: Optimizer) -> None:
         self.optimizer = optimizer
+        self.values: list[tuple[Tensor, Tensor]] = []
         self.take()
 
     def take(self) -> None:
-        """Remember the present."""
+        """Remember the present, in the memory of the last time where the tensors are the same."""
         params = _params(self.optimizer)
-        state = [tensor for param in params for tensor in self.optimizer.state_tensors(param)]
-        self.values = [(tensor, tensor.detach().clone()) for tensor in params + state]
+        tensors = params + [value for param in params for value in self.optimizer.state_tensors(param)]
+        if [id(tensor) for tensor in tensors] == [id(tensor) for tensor, _ in self.values]:
+            with no_grad():
+                for tensor, value in self.values:
+                    value.copy_(tensor.detach())
+        else:
+            self.values = [(tensor, tensor.detach().clone()) for tensor in tensors]
         self.steps = [(param, self.optimizer.steps_of(param)) for param in params]
 
     def restore(self) -> None:

@@ -3,7 +3,7 @@
 import math
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from os import PathLike
 from typing import Any
@@ -13,12 +13,12 @@ import numpy as np
 from ferrograd import _core, checkpoint
 from ferrograd._core import ConfigError, GraphError, ShapeError, Tensor
 from ferrograd._typing import Array, TensorLike
-from ferrograd.autograd import no_grad
-from ferrograd.callbacks import Callback, ConvergenceWarning, EarlyStopping, History, progress_bar
+from ferrograd.callbacks import Callback, ConvergenceWarning, EarlyStopping, History, notify, progress_bar
 from ferrograd.checks import check_bool, check_int, check_number
-from ferrograd.compiled import Compiled, watch
-from ferrograd.nn.losses import CrossEntropyLoss, Loss, MulticlassHingeLoss, MultiMarginLoss
-from ferrograd.nn.module import Module, in_mode, signature
+from ferrograd.compiled import Compiled, describe, ignored_label, is_of_labels, members, objects, trained
+from ferrograd.nn.losses import Loss
+from ferrograd.nn.module import Module, in_mode
+from ferrograd.objective import objective
 from ferrograd.optim import Optimizer
 from ferrograd.samples import (
     Samples,
@@ -33,9 +33,6 @@ __all__ = ["Callback", "ConvergenceWarning", "EarlyStopping", "History", "Traine
 
 # Rows that are predicted at a time: enough for the matrix products, little enough for the caches.
 _PREDICT_ROWS = 1024
-
-# Losses whose integer targets are class numbers.
-_LABEL_LOSSES = (CrossEntropyLoss, MultiMarginLoss, MulticlassHingeLoss)
 
 # More threads than any machine of this kind has; each costs a stack.
 _MAX_THREADS = 1024
@@ -212,7 +209,9 @@ class Trainer:
         with self._alone(), self._threads():
             if validation is not None:
                 # Data that do not fit are found before anything is changed.
-                self._validation_engine(validation)
+                rows = min(_PREDICT_ROWS, validation.rows)
+                with self._reading:
+                    self._engine("evaluate", validation, rows, validation.rows % rows)
             seed = self._seed(seed)
             engine = _core.Engine(seed)
             sizes = {batch} if drop_last else {batch, data.rows % batch or batch}
@@ -228,9 +227,9 @@ class Trainer:
             for watcher in watchers:
                 watcher.set_trainer(self)
             try:
-                self._notify(watchers, "on_train_begin", {})
+                notify(watchers, "on_train_begin", {})
                 for epoch in range(epochs):
-                    self._notify(watchers, "on_epoch_begin", epoch, {})
+                    notify(watchers, "on_epoch_begin", epoch, {})
                     order = (seed, epoch) if shuffle else None
                     result = self._epoch(engine, data, batch, order, drop_last)
                     loss, weight, correct, rows, diverged = result
@@ -241,17 +240,19 @@ class Trainer:
                     logs: dict[str, float] = {"loss": loss / weight if weight else math.nan}
                     if counts_classes(data, score_shape):
                         logs["accuracy"] = correct / rows if rows else math.nan
-                    if logs["loss"] < lowest and self._is_finite():
+                    # Nothing goes back to the last epoch. An update of a finite epoch may overflow.
+                    is_last = epoch == epochs - 1
+                    if not is_last and logs["loss"] < lowest and _core.are_finite(trained(self.optimizer)):
                         lowest = logs["loss"]
                         best.take()
                     if validation is not None:
                         found = self._evaluate(validation, _PREDICT_ROWS)
                         logs.update({f"val_{name}": value for name, value in found.items()})
-                    self._notify(watchers, "on_epoch_end", epoch, logs)
+                    notify(watchers, "on_epoch_end", epoch, logs)
                     bar.update(logs)
                     if self.stop_training:
                         break
-                self._notify(watchers, "on_train_end", {})
+                notify(watchers, "on_train_end", {})
             finally:
                 bar.close()
         return history
@@ -272,16 +273,33 @@ class Trainer:
             The loss before the update, penalty included. If it is NaN or infinite there was no update, and a
             ConvergenceWarning is given.
         """
+        loss = self._step_again(X, y)
+        if loss is None:
+            loss = self._step(X, y)
+        if not math.isfinite(loss):
+            warnings.warn(f"the loss is {loss}; the step was not made", ConvergenceWarning, stacklevel=2)
+        return loss
+
+    def _step(self, X: TensorLike, y: TensorLike) -> float:
         data = self._data(X, y, None)
         with self._alone(), self._threads():
-            engine = self._engine("train", data, data.rows).engine
-            loss, weight, _, _, diverged = self._epoch(engine, data, data.rows, None, drop_last=False)
-        if diverged is not None:
-            warnings.warn(
-                f"the loss is {diverged[1]}; the step was not made", ConvergenceWarning, stacklevel=2
-            )
-            return diverged[1]
-        return loss / weight
+            compiled = self._engine("train", data, data.rows)
+            result = self._epoch(compiled.engine, data, data.rows, None, drop_last=False)
+            # Now: what a step counts has been counted.
+            self._engines["train"] = compiled.with_step_again(self._own(), data)
+        loss, weight, _, _, diverged = result
+        return loss / weight if diverged is None else diverged[1]
+
+    def _step_again(self, X: TensorLike, y: TensorLike) -> float | None:
+        """Make a step by the plan of the last one; None where that may be another's."""
+        compiled = self._engines.get("train")
+        if compiled is None or compiled.again is None or not self._lock.acquire(blocking=False):
+            return None
+        try:
+            loss: float | None = self._repeat(compiled.again, X, y, self._own())
+            return loss
+        finally:
+            self._lock.release()
 
     def _epoch(
         self, engine: _core.Engine, data: Samples, batch: int, order: tuple[int, int] | None, drop_last: bool
@@ -290,21 +308,16 @@ class Trainer:
         for group in self.optimizer.param_groups:
             self.optimizer.check_group(group)
         # A rule for each parameter: their step counts differ where one joined later.
-        members = self._members()
+        learned = members(self.optimizer)
         steps_of = self.optimizer.steps_of
-        engine.set_rules([self.optimizer.rule(group, steps_of(param)) for group, param in members])
+        engine.set_rules([self.optimizer.rule(group, steps_of(param)) for group, param in learned])
         before = engine.steps_made
         try:
             return engine.epoch(data.tables, batch, 0, data.rows, order, None, drop_last)
         finally:
             made = engine.steps_made - before
             for number in self._updated:
-                self.optimizer.count_steps(members[number][1], made)
-
-    def _is_finite(self) -> bool:
-        """Whether no weight is NaN or infinite: the last update of a finite epoch may overflow."""
-        with no_grad():
-            return all((param * 0).sum().item() == 0 for param in self._trained())
+                self.optimizer.count_steps(learned[number][1], made)
 
     def _warn_diverged(self, epoch: int, batch: int, loss: float, *, kept: bool) -> None:
         weights = "those of the epoch with the lowest loss" if kept else "the initial ones"
@@ -315,11 +328,6 @@ class Trainer:
             ConvergenceWarning,
             stacklevel=3,
         )
-
-    @staticmethod
-    def _notify(watchers: Iterable[Callback], event: str, *arguments: Any) -> None:
-        for watcher in watchers:
-            getattr(watcher, event)(*arguments)
 
     # Prediction and evaluation
 
@@ -353,10 +361,11 @@ class Trainer:
     def _predict_again(self, X: TensorLike) -> Array | None:
         """Predict few rows by the plan of the last prediction; None where that may be another's."""
         compiled = self._engines.get("predict")
-        if compiled is None or compiled.kept[0] is not self.model or self.n_threads is not None:
+        if compiled is None or compiled.again is None or compiled.kept[0] is not self.model:
             return None
         with self._reading:
-            return compiled.scores_again(X)
+            scores: Array | None = self._repeat(compiled.again, X)
+        return scores
 
     def evaluate(
         self,
@@ -406,23 +415,13 @@ class Trainer:
 
     # Compilation
 
-    def _validation_engine(self, data: Samples) -> None:
-        batch = min(_PREDICT_ROWS, data.rows)
-        with self._reading:
-            self._engine("evaluate", data, batch, data.rows % batch)
-
     def _engine(self, kind: str, data: Samples, *sizes: int) -> Compiled:
         """Return the cached engine of a kind with steps for these batch sizes, compiled where needed."""
         trains = kind == "train"
-        tables = [(table.shape[1:], dtype) for table, dtype in zip(*data, strict=True)]
         cached = self._engines.get(kind)
-        key = (self._signature(), tables, self._places() if trains else None)
-        if cached is not None and cached.key == key:
+        if cached is not None and cached.key == describe(self._own(), data, trains=trains):
             engine = cached.engine
             self._check_labels(data, cached.score_shape)
-            if kind == "predict":
-                # The same as before, though perhaps assigned anew.
-                cached = self._engines[kind] = cached._replace(watch=watch(self.model, data))
         else:
             cached, engine = None, _core.Engine(self._seed(None) if trains else 0)
         for rows in sizes:
@@ -431,34 +430,21 @@ class Trainer:
                 cached = None
         if cached is None:
             # The key is made now: compiling creates the optimizer's state.
-            key = (self._signature(), tables, self._places() if trains else None)
-            modules = list(self.model.modules()) if isinstance(self.model, Module) else [self.model]
-            params = list(self.model.parameters()) if isinstance(self.model, Module) else []
-            buffers = list(self.model.buffers()) if isinstance(self.model, Module) else []
-            kept: list[Any] = [self.model, self.loss]
-            kept += [*modules, *params, *buffers, *self._trained(), *self._state_tensors()]
-            watched = watch(self.model, data) if kind == "predict" else None
+            key = describe(self._own(), data, trains=trains)
+            kept = objects(*self._own()[:3])
             scores = (self._score_shape, self._score_dtype)
-            cached = Compiled(key, kept, engine, *scores, self._updated, watched)
-            self._engines[kind] = cached
+            cached = Compiled(key, kept, engine, *scores, self._updated)
         if trains:
             self._updated = cached.updated
+        elif kind == "predict":
+            # Perhaps the same as before, but assigned anew.
+            cached = cached.with_prediction_again(self.model, data)
+        self._engines[kind] = cached
         return cached
 
-    def _state_tensors(self) -> list[Tensor]:
-        states = (self.optimizer.state.get(param, {}) for param in self._trained())
-        return [value for state in states for value in state.values() if isinstance(value, Tensor)]
-
-    def _places(self) -> Any:
-        """Return what a step keeps of the optimizer: its buffers."""
-        buffers = [self.optimizer.buffer_names(group) for group in self.optimizer.param_groups]
-        return buffers, [id(value) for value in self._state_tensors()]
-
-    def _signature(self) -> Any:
-        """Return what a compiled step depends on."""
-        trained = [id(param) for param in self._trained()]
-        own = (trained, id(self.loss), repr(self.loss), self.l2, self.clip_grad_norm)
-        return (signature(self.model) if isinstance(self.model, Module) else id(self.model), own)
+    def _own(self) -> tuple[Any, ...]:
+        """Return what a step depends on, besides the data."""
+        return self.model, self.loss, self.optimizer, self.l2, self.clip_grad_norm
 
     def _compile(self, engine: _core.Engine, data: Samples, rows: int, *, trains: bool) -> None:
         # What does not fit float32 becomes infinite here as in the gather, which does not warn either.
@@ -472,9 +458,9 @@ class Trainer:
         if trains:
             for options in self.optimizer.param_groups:
                 self.optimizer.check_group(options)
-            if not self._trained():
+            if not trained(self.optimizer):
                 raise GraphError("trainer: none of the optimizer's parameters requires a gradient")
-            for number, param in enumerate(self._trained()):
+            for number, param in enumerate(trained(self.optimizer)):
                 parameters.append((param, number, self.optimizer.state_tensors(param)))
 
         def step(batch: Tensor, target: Tensor | None = None, weight: Tensor | None = None) -> Any:
@@ -487,7 +473,8 @@ class Trainer:
             if target is None:
                 return scores, None
             self._check_labels(data, scores.shape[1:])
-            return scores, self._loss(scores, target, weight)
+            learned = trained(self.optimizer)
+            return scores, objective(self.loss, scores, target, weight, self.l2, learned)
 
         try:
             with in_mode(self.model, training=trains) if isinstance(self.model, Module) else nullcontext():
@@ -500,36 +487,6 @@ class Trainer:
             for param in set(self.optimizer.state) - had_state:
                 del self.optimizer.state[param]
             raise
-
-    def _loss(self, scores: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        if weight is None:
-            loss = self.loss(scores, target)
-        else:
-            assert isinstance(self.loss, Loss)
-            losses = self.loss.unreduced()(scores, target)
-            by_sample = losses.flatten(1).mean(1) if losses.ndim > 1 else losses
-            loss = (by_sample * weight).sum()
-            if self.loss.reduction == "mean":
-                # A batch without weight has loss 0, not 0 / 0.
-                loss = loss / weight.sum().clamp(min=float(np.finfo(np.float32).tiny))
-        if not isinstance(loss, Tensor) or loss.numel() != 1:
-            got = f"shape {loss.shape}" if isinstance(loss, Tensor) else type(loss).__name__
-            raise ShapeError(f"loss: expected a scalar Tensor, got {got}; use reduction='mean' or 'sum'")
-        if self.l2:
-            for param in self._trained():
-                if param.ndim >= 2:
-                    loss = loss + param.square().sum() * (self.l2 / 2)
-        return loss
-
-    # Parameters and their rules
-
-    def _members(self) -> list[tuple[dict[str, Any], Tensor]]:
-        """Return the parameters that are trained, each with its group."""
-        groups = self.optimizer.param_groups
-        return [(group, param) for group in groups for param in group["params"] if param.requires_grad]
-
-    def _trained(self) -> list[Tensor]:
-        return [param for _, param in self._members()]
 
     def _dtype(self) -> _core.DType:
         params = [param for group in self.optimizer.param_groups for param in group["params"]]
@@ -570,8 +527,8 @@ class Trainer:
         return self._data(data[0], data[1], data[2] if len(data) == 3 else None)
 
     def _check_labels(self, data: Samples, score_shape: tuple[int, ...]) -> None:
-        if isinstance(self.loss, _LABEL_LOSSES):
-            check_labels(data, score_shape, getattr(self.loss, "ignore_index", None))
+        if is_of_labels(self.loss):
+            check_labels(data, score_shape, ignored_label(self.loss))
 
     # Runs
 
@@ -601,6 +558,13 @@ class Trainer:
         finally:
             if self.n_threads is not None:
                 _core.set_num_threads(before)
+
+    def _repeat(self, again: Any, *arguments: Any) -> Any:
+        # A context costs as much as a small step.
+        if self.n_threads is None:
+            return again(*arguments)
+        with self._threads():
+            return again(*arguments)
 
     # Files
 

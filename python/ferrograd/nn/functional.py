@@ -129,7 +129,7 @@ def mse_loss(input: TensorLike, target: TensorLike, reduction: str = "mean") -> 
     """
     input, target = as_tensor(input), as_tensor(target)
     check_same_shape("mse_loss", input, target)
-    return reduce("mse_loss", (input - target).square(), reduction)
+    return reduce("mse_loss", _core.squared_error(input, target), reduction)
 
 
 def l1_loss(input: TensorLike, target: TensorLike, reduction: str = "mean") -> Tensor:
@@ -165,7 +165,7 @@ def half_squared_error(input: TensorLike, target: TensorLike, reduction: str = "
     check_same_shape("half_squared_error", input, target)
     if input.ndim == 0:
         raise ShapeError("half_squared_error: expected rows, shape (batch, ...), got ()")
-    halves = (input - target).square() * 0.5
+    halves = _core.squared_error(input, target) * 0.5
     rows = halves.flatten(1).sum(1) if input.ndim > 1 else halves
     return reduce("half_squared_error", rows, reduction)
 
@@ -324,12 +324,12 @@ def cross_entropy(
     losses = _core.cross_entropy(input, target, weight, ignore_index, label_smoothing)
     if reduction != "mean" or target.dtype.is_floating_point:
         return reduce("cross_entropy", losses, reduction)
-    counted = target.long().ne(ignore_index)
     if weight is not None:
+        counted = target.long().ne(ignore_index)
         # Rows that are ignored have a class number no weight belongs to: they look up class 0 and are masked.
         row_weights = as_tensor(weight)[_core.where(counted, target, 0)]
         return losses.sum() / _core.where(counted, row_weights, 0.0).sum()
-    return losses.sum() / counted.sum()
+    return losses.sum() / _core.count_labels(target, ignore_index, losses.dtype)
 
 
 def multi_margin_loss(

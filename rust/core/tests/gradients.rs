@@ -227,6 +227,9 @@ fn loss_gradients() {
         );
     }
     let target = random(5, &[3, 2], 0.1, 0.9).detach();
+    // The target of a squared error gets a gradient too.
+    let pair = [random(1, &[3, 2], -1.0, 1.0), random(2, &[3, 2], -1.0, 1.0)];
+    check("squared_error", &|x| x[0].squared_error(&x[1]), &pair);
     let bce = Loss::BinaryCrossEntropy;
     check("bce", &|x| x[0].loss(bce, &target, None), &[random(1, &[3, 2], 0.1, 0.9)]);
     for weight in [None, Some(random(3, &[2], 0.5, 1.5).detach())] {

@@ -202,6 +202,104 @@ pub unsafe fn gather<T: Target>(
     unsafe { T::gather(kind, source, row_stride, col_stride, index, cols, out, out_stride) }
 }
 
+/// Elements between two looks at what was found.
+const SCAN: usize = 4096;
+
+macro_rules! is_finite_run {
+    ($name:ident, $float:ident) => {
+        /// Whether `count` elements side by side are finite.
+        ///
+        /// # Safety
+        /// They must be readable; nothing is required of their alignment.
+        unsafe fn $name(start: *const u8, count: usize) -> bool {
+            let start = start.cast::<$float>();
+            (0..count).step_by(SCAN).all(|first| {
+                let mut bits = 0;
+                for j in first..count.min(first + SCAN) {
+                    // SAFETY: the caller's promise.
+                    let value = unsafe { start.add(j).read_unaligned() };
+                    // Zero for a finite number, else NaN: one integer reduction, which the compiler vectorises.
+                    bits |= (value - value).to_bits();
+                }
+                bits == 0
+            })
+        }
+    };
+}
+is_finite_run!(is_finite_f32, f32);
+is_finite_run!(is_finite_f64, f64);
+
+/// Whether no element of a matrix is NaN or infinite; integers never are.
+///
+/// # Safety
+/// The bytes of every element of `rows` rows and `cols` columns must be readable and inside one allocation.
+pub unsafe fn is_finite(
+    kind: Source,
+    source: *const u8,
+    row_stride: isize,
+    col_stride: isize,
+    rows: usize,
+    cols: usize,
+) -> bool {
+    let run = match kind {
+        Source::F32 => is_finite_f32,
+        Source::F64 => is_finite_f64,
+        _ => return true,
+    };
+    let size = kind.size() as isize;
+    let is_dense_row = col_stride == size || cols == 1;
+    if is_dense_row && (row_stride == cols as isize * size || rows == 1) {
+        // SAFETY: without gaps, all elements are one run.
+        return unsafe { run(source, rows * cols) };
+    }
+    (0..rows).all(|row| {
+        // SAFETY: the start of a row, and elements of it.
+        unsafe {
+            let start = source.offset(row as isize * row_stride);
+            if is_dense_row {
+                run(start, cols)
+            } else {
+                (0..cols).all(|col| run(start.offset(col as isize * col_stride), 1))
+            }
+        }
+    })
+}
+
+/// Whether every one of `rows` integers is in `0..classes`, or is `ignored`.
+///
+/// # Safety
+/// The bytes of every element, `stride` apart, must be readable and inside one allocation.
+pub unsafe fn are_labels(
+    kind: Source,
+    source: *const u8,
+    stride: isize,
+    rows: usize,
+    classes: u64,
+    ignored: Option<i64>,
+) -> bool {
+    macro_rules! scan {
+        ($type:ident) => {
+            (0..rows as isize).fold(true, |all, row| {
+                // SAFETY: the caller's promise.
+                let value = unsafe { source.offset(row * stride).cast::<$type>().read_unaligned() };
+                let label: i64 = value.convert();
+                all & ((label as u64) < classes || Some(label) == ignored)
+            })
+        };
+    }
+    match kind {
+        Source::Bool | Source::U8 => scan!(u8),
+        Source::I8 => scan!(i8),
+        Source::U16 => scan!(u16),
+        Source::I16 => scan!(i16),
+        Source::U32 => scan!(u32),
+        Source::I32 => scan!(i32),
+        Source::I64 => scan!(i64),
+        // The largest have no counterpart among labels; floats are none.
+        Source::U64 | Source::F32 | Source::F64 => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -251,6 +349,46 @@ mod tests {
         unsafe {
             gather::<f32>(Source::F64, std::ptr::null(), 8, 8, &[], 3, &mut [], 3);
             gather::<f32>(Source::F64, std::ptr::null(), 8, 8, &[1, 2], 0, &mut [], 0);
+        }
+    }
+
+    #[test]
+    fn a_number_that_is_not_finite_is_found_anywhere() {
+        let (rows, cols) = (5, 1700);
+        for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            for at in [None, Some(0), Some(cols - 1), Some(4 * cols + 3), Some(rows * cols - 1)] {
+                let mut wide = vec![f64::MAX; rows * cols];
+                let mut narrow = vec![f32::MAX; rows * cols];
+                if let Some(at) = at {
+                    (wide[at], narrow[at]) = (bad, bad as f32);
+                }
+                let ends = [(Source::F64, wide.as_ptr().cast(), 8), (Source::F32, narrow.as_ptr().cast(), 4)];
+                for (kind, start, size) in ends {
+                    let row = cols as isize * size;
+                    // SAFETY: the whole matrix, then its transpose, then every second column.
+                    unsafe {
+                        assert_eq!(is_finite(kind, start, row, size, rows, cols), at.is_none());
+                        assert_eq!(is_finite(kind, start, size, row, cols, rows), at.is_none());
+                        let seen = at.is_some_and(|at| at % cols % 2 == 0);
+                        assert_eq!(is_finite(kind, start, row, 2 * size, rows, cols / 2), !seen);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn labels_are_classes_or_ignored() {
+        let labels = [0i32, 5, 2, -100, 4];
+        let start = labels.as_ptr().cast::<u8>();
+        // SAFETY: some elements of the slice.
+        unsafe {
+            assert!(are_labels(Source::I32, start, 4, 3, 6, None));
+            assert!(!are_labels(Source::I32, start, 4, 3, 5, None));
+            assert!(!are_labels(Source::I32, start, 4, 5, 6, None));
+            assert!(are_labels(Source::I32, start, 4, 5, 6, Some(-100)));
+            assert!(are_labels(Source::I32, start, 8, 3, 5, None));
+            assert!(!are_labels(Source::F32, start, 4, 1, 5, None));
         }
     }
 }

@@ -3,6 +3,9 @@
 //! Native arrays of our dtypes are read in place through the buffer protocol, with any strides;
 //! everything else goes through numpy's own conversions first.
 
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use ferrograd_core::buffer::Array;
 use ferrograd_core::dtype::{DType, Element};
 use ferrograd_core::error::Error;
@@ -11,6 +14,7 @@ use ferrograd_core::shape::Dims;
 use ferrograd_core::train::Rows;
 use ferrograd_kernels::elementwise;
 use ferrograd_kernels::gather::{self, Source};
+use ferrograd_kernels::pool;
 use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -305,6 +309,39 @@ pub fn to_numpy<'py>(py: Python<'py>, array: &Array) -> Result<Bound<'py, PyAny>
     Ok(if shape.rank() == 0 { made.call_method1("reshape", (PyTuple::empty(py),))? } else { made })
 }
 
+/// Whether no element from the first to the last is NaN or infinite. Large arrays are read by all threads.
+pub fn is_finite(array: &Array) -> bool {
+    macro_rules! scan {
+        ($type:ident) => {{
+            let values: &[$type] = &array.read::<$type>();
+            all_tasks(values.len().div_ceil(TASK), &|task| {
+                let part = &values[task * TASK..values.len().min((task + 1) * TASK)];
+                // The difference is zero for a finite number, else NaN.
+                part.iter().fold(0, |bits, v| bits | (v - v).to_bits()) == 0
+            })
+        }};
+    }
+    match array.dtype() {
+        DType::F32 => scan!(f32),
+        DType::F64 => scan!(f64),
+        _ => true,
+    }
+}
+
+/// Elements that a task looks at.
+const TASK: usize = 64 * 1024;
+
+/// Whether all tasks say so; once one does not, those that have not begun are left out.
+fn all_tasks(tasks: usize, body: &(dyn Fn(usize) -> bool + Sync)) -> bool {
+    let all = AtomicBool::new(true);
+    pool::parallel(tasks, &|task| {
+        if all.load(Ordering::Relaxed) && !body(task) {
+            all.store(false, Ordering::Relaxed);
+        }
+    });
+    all.into_inner()
+}
+
 /// Whether a value is array-like enough for an operator to try it; others leave the operation to the
 /// other operand's class.
 ///
@@ -381,6 +418,41 @@ impl Table {
         self.columns
     }
 
+    /// Whether no element is NaN or infinite. Large tables are read by all threads.
+    pub fn is_finite(&self) -> bool {
+        let rows = TASK.div_ceil(self.columns.max(1));
+        self.is_integer()
+            || all_tasks(self.rows().div_ceil(rows), &|task| {
+                self.are_finite(task * rows..self.rows().min((task + 1) * rows))
+            })
+    }
+
+    fn are_finite(&self, rows: Range<usize>) -> bool {
+        debug_assert!(rows.start <= rows.end && rows.end <= self.rows());
+        let start = self.start().wrapping_offset(rows.start as isize * self.row_stride);
+        let (row, column) = (self.row_stride, self.column_stride);
+        // SAFETY: the rows are in range and have `columns` evenly strided elements of the buffer's format, which
+        // `source` names.
+        unsafe { gather::is_finite(self.source, start, row, column, rows.len(), self.columns) }
+    }
+
+    /// Whether the table has one integer a row, each below `classes` or equal to `ignored`.
+    pub fn are_labels(&self, classes: u64, ignored: Option<i64>) -> bool {
+        let (rows, stride) = (self.rows(), self.row_stride);
+        // SAFETY: as above.
+        self.shape().len() == 1
+            && unsafe { gather::are_labels(self.source, self.start(), stride, rows, classes, ignored) }
+    }
+
+    fn start(&self) -> *const u8 {
+        self.buffer.buf_ptr().cast::<u8>().cast_const()
+    }
+
+    /// Whether values above `i64::MAX` are possible.
+    pub fn is_u64(&self) -> bool {
+        self.source == Source::U64
+    }
+
     /// Whether no element can be NaN or infinite.
     pub fn is_integer(&self) -> bool {
         !matches!(self.source, Source::F32 | Source::F64)
@@ -397,7 +469,7 @@ impl Rows for Table {
                 got: format!("{} rows of {} of a table of {}", rows.len(), self.columns, self.rows()),
             });
         }
-        let start = self.buffer.buf_ptr().cast::<u8>().cast_const();
+        let start = self.start();
         let out_stride = out.row_stride();
         macro_rules! into {
             ($t:ty) => {{

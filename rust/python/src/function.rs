@@ -5,6 +5,7 @@ use ferrograd_core::shape::Dims;
 use ferrograd_core::tensor::Tensor;
 use pyo3::prelude::*;
 
+use crate::dtype;
 use crate::error::{Kind, Result, enter, raise};
 use crate::operand::{self, Operand};
 use crate::tensor::PyTensor;
@@ -121,6 +122,29 @@ pub fn multi_margin(
         let weight = weight.map(operand::tensor).transpose()?;
         let kind = Loss::MultiMargin { p, margin, divide_by_classes, weighted: weight.is_some() };
         loss(py, &input, kind, &target, weight.as_ref())
+    })
+}
+
+/// How many class numbers are not `ignore_index`, as a scalar of a float dtype. It has no gradient.
+#[pyfunction]
+pub fn count_labels(
+    target: &Bound<'_, PyAny>,
+    ignore_index: i64,
+    dtype: &Bound<'_, PyAny>,
+) -> Result<PyTensor> {
+    enter(|| Ok(operand::tensor(target)?.count_labels(ignore_index, dtype::parse(dtype)?)?.into()))
+}
+
+/// Squared difference of tensors of one shape, a value an element; its derivative is `2 (input - target)`.
+#[pyfunction]
+pub fn squared_error(
+    py: Python<'_>,
+    input: &Bound<'_, PyAny>,
+    target: &Bound<'_, PyAny>,
+) -> Result<PyTensor> {
+    enter(|| {
+        let (input, target) = (operand::tensor(input)?, operand::tensor(target)?);
+        Ok(long(py, input.shape().elements(), || input.squared_error(&target))?.into())
     })
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Nothing is computed here. Python's view of each name is in `python/ferrograd/_core.pyi`.
 
+mod again;
 mod array;
 mod autograd;
 mod create;
@@ -32,6 +33,8 @@ mod _core {
     use pyo3::prelude::*;
 
     #[pymodule_export]
+    use crate::again::{PyPredictAgain, PyStepAgain};
+    #[pymodule_export]
     use crate::autograd::{grad, is_grad_enabled, set_grad_enabled};
     #[pymodule_export]
     use crate::create::{arange, empty, eye, full, linspace, ones, ones_like, tensor, zeros, zeros_like};
@@ -40,7 +43,10 @@ mod _core {
     #[pymodule_export]
     use crate::file::{load_tensors, save_tensors};
     #[pymodule_export]
-    use crate::function::{bce, bce_with_logits, cat, cross_entropy, linear, multi_margin, stack, r#where};
+    use crate::function::{
+        bce, bce_with_logits, cat, count_labels, cross_entropy, linear, multi_margin, squared_error, stack,
+        r#where,
+    };
     #[pymodule_export]
     use crate::gate::gate;
     #[pymodule_export]
@@ -56,7 +62,7 @@ mod _core {
     #[pymodule_export]
     use crate::tensor_copy::_rebuild_tensor;
     #[pymodule_export]
-    use crate::trainer::{PyEngine, check_finite};
+    use crate::trainer::{PyEngine, are_finite, check_finite};
     #[pymodule_export]
     use crate::watch::PyWatch;
 

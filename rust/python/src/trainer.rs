@@ -9,12 +9,12 @@ use ferrograd_core::error::Error;
 use ferrograd_core::plan::Tracing;
 use ferrograd_core::shape::Dims;
 use ferrograd_core::tensor::{Tensor, with_grad_mode};
-use ferrograd_core::train::{Engine, Parameter, Rows, Rule, Step, StepSpec};
+use ferrograd_core::train::{Engine, Epoch, Parameter, Rows, Rule, Step, StepSpec};
 use ferrograd_kernels::{rng, update};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use crate::array::Table;
+use crate::array::{self, Table};
 use crate::error::{Failure, Kind, Result, enter, raise};
 use crate::tensor::PyTensor;
 
@@ -193,6 +193,7 @@ impl PyEngine {
                 let text = format!("data: expected at least {stop} rows, got {}", table.rows());
                 return Err(raise(Kind::Shape, text).into());
             }
+            let tables: Vec<&dyn Rows> = tables.iter().map(|table| table as &dyn Rows).collect();
             let scores = scores.map(|t| t.get().live().map(|t| t.array().clone())).transpose()?;
             self.with(|state| {
                 let State { engine, order } = state;
@@ -203,27 +204,68 @@ impl PyEngine {
                 }
                 order.iter_mut().for_each(|row| *row += start as u32);
                 let used = if drop_last { order.len() / batch.max(1) * batch } else { order.len() };
-                let order = &order[..used];
-                let rows: Vec<&dyn Rows> = tables.iter().map(|table| table as &dyn Rows).collect();
-                let mut asked = Instant::now();
-                let mut poll = || {
-                    if asked.elapsed() < POLL {
-                        return Ok(());
-                    }
-                    asked = Instant::now();
-                    Python::attach(|py| py.check_signals()).map_err(|error| Error::Foreign(Box::new(error)))
-                };
-                let epoch = py.detach(|| {
-                    enter(|| Ok(engine.epoch(order, batch, &rows, scores.as_ref(), &mut poll)?))
-                })?;
+                let epoch = run(py, engine, &order[..used], batch, &tables, scores.as_ref())?;
                 Ok((epoch.loss, epoch.weight, epoch.correct, epoch.rows, epoch.diverged))
             })
         })
     }
 }
 
+impl PyEngine {
+    /// Whether a batch of so many rows can be run at once.
+    pub fn knows(&self, rows: usize) -> Result<bool> {
+        self.with(|state| Ok(state.engine.has(rows)))
+    }
+
+    /// Runs the step for all rows of the tables.
+    pub fn batch(
+        &self,
+        py: Python<'_>,
+        tables: &[&dyn Rows],
+        rows: usize,
+        scores: Option<&Array>,
+    ) -> Result<Epoch> {
+        self.with(|state| {
+            let State { engine, order } = state;
+            order.clear();
+            order.extend(0..rows as u32);
+            run(py, engine, order, rows, tables, scores)
+        })
+    }
+}
+
+/// Runs an epoch without the interpreter, but for a look at Ctrl-C now and then.
+fn run(
+    py: Python<'_>,
+    engine: &mut Engine,
+    order: &[u32],
+    batch: usize,
+    tables: &[&dyn Rows],
+    scores: Option<&Array>,
+) -> Result<Epoch> {
+    let mut asked = Instant::now();
+    let mut poll = || {
+        if asked.elapsed() < POLL {
+            return Ok(());
+        }
+        asked = Instant::now();
+        Python::attach(|py| py.check_signals()).map_err(|error| Error::Foreign(Box::new(error)))
+    };
+    py.detach(|| enter(|| Ok(engine.epoch(order, batch, tables, scores, &mut poll)?)))
+}
+
 /// Rows that are checked at a time.
 const CHECK_ROWS: usize = 64;
+
+/// Whether no element of the tensors is NaN or infinite.
+#[pyfunction]
+pub fn are_finite(py: Python<'_>, tensors: Vec<Bound<'_, PyTensor>>) -> Result<bool> {
+    enter(|| {
+        let arrays: Vec<Array> =
+            tensors.iter().map(|t| Ok(t.get().live()?.array().clone())).collect::<Result<_>>()?;
+        py.detach(|| enter(|| Ok(arrays.iter().all(array::is_finite))))
+    })
+}
 
 /// Raises `NonFiniteError` at the first NaN or infinity of a table, naming its place.
 #[pyfunction]
@@ -243,7 +285,7 @@ pub fn check_finite(py: Python<'_>, table: &Bound<'_, PyAny>, name: &str) -> Res
 }
 
 fn first_non_finite(table: &Table) -> ferrograd_core::error::Result<Option<(usize, usize, f64)>> {
-    if table.is_integer() || table.columns() == 0 {
+    if table.columns() == 0 || table.is_finite() {
         return Ok(None);
     }
     for start in (0..table.rows()).step_by(CHECK_ROWS) {

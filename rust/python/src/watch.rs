@@ -1,30 +1,24 @@
-//! What lets a trainer predict a few rows at once: nothing was assigned since the last prediction, and the rows
-//! need no conversion.
+//! How a trainer notices that nothing was assigned since it last looked at a model closely.
 
-use ferrograd_core::buffer::Array;
-use ferrograd_core::dtype::DType;
-use ferrograd_core::shape::Dims;
-use ferrograd_core::train::Rows;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
-use pyo3::{PyTraverseError, PyVisit};
+use pyo3::types::{PyDict, PyList};
+use pyo3::{PyTraverseError, PyVisit, intern};
 
-use crate::array::{self, Table};
 use crate::error::{Result, enter};
-
-/// Rows that are looked at, at most: with more, the time of the usual checks does not show.
-const FEW: usize = 16;
+use crate::tensor::PyTensor;
 
 /// A dict with the objects that it held.
-struct Seen {
+struct SeenDict {
     dict: Py<PyDict>,
     entries: Vec<(Py<PyAny>, Py<PyAny>)>,
 }
 
-impl Seen {
-    fn new(dict: &Bound<'_, PyDict>) -> Seen {
+impl SeenDict {
+    fn new(dict: &Bound<'_, PyDict>) -> SeenDict {
         let entries = dict.iter().map(|(key, value)| (key.unbind(), value.unbind())).collect();
-        Seen { dict: dict.clone().unbind(), entries }
+        SeenDict { dict: dict.clone().unbind(), entries }
     }
 
     fn holds(&self, py: Python<'_>) -> bool {
@@ -32,55 +26,111 @@ impl Seen {
         dict.len() == self.entries.len()
             && dict.iter().zip(&self.entries).all(|((key, value), seen)| key.is(&seen.0) && value.is(&seen.1))
     }
+
+    /// Adds one to the entry "step"; the new number is the one that was seen.
+    fn count(&mut self, py: Python<'_>) -> PyResult<()> {
+        let (dict, key) = (self.dict.bind(py), intern!(py, "step"));
+        let Some(steps) = dict.get_item(key)? else { return Ok(()) };
+        let more = steps.add(1)?;
+        dict.set_item(key, &more)?;
+        if let Some((_, seen)) = self.entries.iter_mut().find(|(_, seen)| seen.is(&steps)) {
+            *seen = more.unbind();
+        }
+        Ok(())
+    }
 }
 
-/// The content of dicts at one time, and the width of a matrix.
+/// A list with the objects that it held.
+struct SeenList {
+    list: Py<PyList>,
+    entries: Vec<Py<PyAny>>,
+}
+
+impl SeenList {
+    fn new(list: &Bound<'_, PyList>) -> SeenList {
+        SeenList { list: list.clone().unbind(), entries: list.iter().map(Bound::unbind).collect() }
+    }
+
+    fn holds(&self, py: Python<'_>) -> bool {
+        let list = self.list.bind(py);
+        list.len() == self.entries.len() && list.iter().zip(&self.entries).all(|(value, seen)| value.is(seen))
+    }
+}
+
+/// The content of dicts and lists at one time, and which tensors wanted a gradient.
+///
+/// `counted` are dicts whose entry "step" counts updates: the watch itself goes on counting there.
 #[pyclass(name = "Watch", module = "ferrograd._core", frozen)]
 pub struct PyWatch {
-    dicts: Vec<Seen>,
-    columns: usize,
+    dicts: Vec<SeenDict>,
+    lists: Vec<SeenList>,
+    tensors: Vec<(Py<PyTensor>, bool)>,
+    counted: Mutex<Vec<SeenDict>>,
+}
+
+impl PyWatch {
+    /// Locked with the interpreter attached, and never while anything waits.
+    fn counted(&self) -> MutexGuard<'_, Vec<SeenDict>> {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts an update.
+    pub fn count(&self, py: Python<'_>) -> Result<()> {
+        self.counted().iter_mut().try_for_each(|seen| seen.count(py))?;
+        Ok(())
+    }
 }
 
 #[pymethods]
 impl PyWatch {
     #[new]
-    fn new(dicts: Vec<Bound<'_, PyDict>>, columns: usize) -> PyWatch {
-        PyWatch { dicts: dicts.iter().map(Seen::new).collect(), columns }
-    }
-
-    /// Whether each dict holds the same objects still, in the same order.
-    fn holds(&self, py: Python<'_>) -> bool {
-        self.dicts.iter().all(|seen| seen.holds(py))
-    }
-
-    /// The number of rows where `table` is a float matrix of few rows, of this width and finite; else 0.
-    fn rows(&self, table: &Bound<'_, PyAny>) -> Result<usize> {
+    #[pyo3(signature = (dicts, lists = vec![], tensors = vec![], counted = vec![]))]
+    fn new(
+        dicts: Vec<Bound<'_, PyDict>>,
+        lists: Vec<Bound<'_, PyList>>,
+        tensors: Vec<Bound<'_, PyTensor>>,
+        counted: Vec<Bound<'_, PyDict>>,
+    ) -> Result<PyWatch> {
         enter(|| {
-            if !array::is_exact_array(table)? {
-                return Ok(0);
-            }
-            let Ok(table) = Table::new(table) else { return Ok(0) };
-            let rows = match *table.shape() {
-                [rows @ 1..=FEW, columns] if columns == self.columns && !table.is_integer() => rows,
-                _ => return Ok(0),
-            };
-            let order: [u32; FEW] = std::array::from_fn(|row| row as u32);
-            let values = Array::stale(DType::F64, Dims::from_slice(table.shape()))?;
-            table.gather(&order[..rows], &values)?;
-            let is_finite = values.read::<f64>().iter().all(|v| v.is_finite());
-            Ok(if is_finite { rows } else { 0 })
+            Ok(PyWatch {
+                dicts: dicts.iter().map(SeenDict::new).collect(),
+                lists: lists.iter().map(SeenList::new).collect(),
+                tensors: tensors
+                    .into_iter()
+                    .map(|tensor| {
+                        let wanted = tensor.get().node().requires_grad();
+                        (tensor.unbind(), wanted)
+                    })
+                    .collect(),
+                counted: Mutex::new(counted.iter().map(SeenDict::new).collect()),
+            })
         })
     }
 
+    /// Whether each dict and list holds the same objects still, in the same order, and the same tensors want a
+    /// gradient.
+    pub fn holds(&self, py: Python<'_>) -> bool {
+        self.dicts.iter().all(|seen| seen.holds(py))
+            && self.lists.iter().all(|seen| seen.holds(py))
+            && self.tensors.iter().all(|(tensor, wanted)| tensor.get().node().requires_grad() == *wanted)
+            && self.counted().iter().all(|seen| seen.holds(py))
+    }
+
     /// For the cycle collector: a module may lead back to the trainer that watches it.
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        for seen in &self.dicts {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> std::result::Result<(), PyTraverseError> {
+        // What is in use is not garbage.
+        let Ok(counted) = self.counted.try_lock() else { return Ok(()) };
+        for seen in self.dicts.iter().chain(counted.iter()) {
             visit.call(&seen.dict)?;
             for (key, value) in &seen.entries {
                 visit.call(key)?;
                 visit.call(value)?;
             }
         }
-        Ok(())
+        for seen in &self.lists {
+            visit.call(&seen.list)?;
+            seen.entries.iter().try_for_each(|value| visit.call(value))?;
+        }
+        self.tensors.iter().try_for_each(|(tensor, _)| visit.call(tensor))
     }
 }

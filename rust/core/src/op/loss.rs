@@ -46,6 +46,8 @@ pub enum Loss {
         /// Whether a third operand holds class weights.
         weighted: bool,
     },
+    /// Squared difference, a value an element. The target gets a gradient too.
+    SquaredError,
     /// Binary cross-entropy of probabilities, a value an element.
     BinaryCrossEntropy,
     /// Binary cross-entropy of logits, a value an element.
@@ -60,6 +62,7 @@ impl Loss {
         match self {
             Loss::CrossEntropy { .. } | Loss::SoftCrossEntropy { .. } => "cross_entropy",
             Loss::MultiMargin { .. } => "multi_margin",
+            Loss::SquaredError => "mse",
             Loss::BinaryCrossEntropy => "bce",
             Loss::BinaryCrossEntropyWithLogits { .. } => "bce_with_logits",
         }
@@ -69,13 +72,14 @@ impl Loss {
         match self {
             Loss::CrossEntropy { .. } | Loss::SoftCrossEntropy { .. } => "cross_entropy_grad",
             Loss::MultiMargin { .. } => "multi_margin_grad",
+            Loss::SquaredError => "mse_grad",
             Loss::BinaryCrossEntropy => "bce_grad",
             Loss::BinaryCrossEntropyWithLogits { .. } => "bce_with_logits_grad",
         }
     }
 
     fn is_by_row(self) -> bool {
-        !matches!(self, Loss::BinaryCrossEntropy | Loss::BinaryCrossEntropyWithLogits { .. })
+        matches!(self, Loss::CrossEntropy { .. } | Loss::SoftCrossEntropy { .. } | Loss::MultiMargin { .. })
     }
 
     fn takes_labels(self) -> bool {
@@ -158,6 +162,7 @@ impl Loss {
                 let scale = if divide_by_classes { 1.0 / classes as f64 } else { 1.0 };
                 kernel::multi_margin_rows(p, margin, scale, weight, rows, classes, &x, &labels, loss, grad);
             }
+            Loss::SquaredError => kernel::squared_error(&x, &target.read::<T>(), loss, grad),
             Loss::BinaryCrossEntropy => kernel::bce(&x, &target.read::<T>(), loss, grad),
             Loss::BinaryCrossEntropyWithLogits { .. } => {
                 let weight = weight.map(|w| (w, classes));
@@ -167,13 +172,21 @@ impl Loss {
         Ok(())
     }
 
-    /// dL/dx = g * loss'(x), g spread over the row. Targets and weights get no gradient.
+    /// Whether scores and targets change places without a change of the value.
+    fn is_symmetric(self) -> bool {
+        self == Loss::SquaredError
+    }
+
+    /// dL/dx = g * loss'(x), g spread over the row. Weights get no gradient, and targets only where the loss is
+    /// symmetric.
     pub(super) fn vjp(self, cx: &Vjp) -> Result<Gradients> {
         let operands: Operands<Tensor> = (0..cx.arity()).map(|i| cx.input(i)).collect();
         let slope = Tensor::apply(Op::LossGrad(self), &operands.iter().collect::<Operands<_>>())?;
         let g = if self.is_by_row() { cx.grad().unsqueeze(1)? } else { cx.grad().clone() };
         let mut grads: Gradients = smallvec![None; cx.arity()];
-        grads[0] = Some(slope.mul(&g)?);
+        let grad = slope.mul(&g)?;
+        grads[1] = self.is_symmetric().then(|| grad.neg()).filter(|_| cx.needs(1)).transpose()?;
+        grads[0] = Some(grad);
         Ok(grads)
     }
 
@@ -207,6 +220,7 @@ impl Loss {
                 let pull = active.mul(&u.sub(&u.mul(&own)?.sum(&[1], true)?)?)?;
                 pull.sub(&own.mul(&pull.sum(&[1], true)?)?)?
             }
+            Loss::SquaredError => u.mul_scalar(2.0)?,
             // d/dx (x - t) / q = 1/q - (x - t)(1 - 2x) / q^2 with q = x (1 - x)
             Loss::BinaryCrossEntropy => {
                 let one = Tensor::scalar(x.dtype(), 1.0)?;
@@ -227,6 +241,7 @@ impl Loss {
             }
         };
         let mut grads: Gradients = smallvec![None; cx.arity()];
+        grads[1] = self.is_symmetric().then(|| grad.neg()).filter(|_| cx.needs(1)).transpose()?;
         grads[0] = Some(grad);
         Ok(grads)
     }
@@ -261,6 +276,16 @@ fn one_hot(labels: &Tensor, classes: usize, dtype: DType) -> Result<Tensor> {
     labels.unsqueeze(1)?.compare(Compare::Eq, &columns)?.cast(dtype)
 }
 
+/// The number of labels that are not `ignored`.
+pub(super) fn run_count(ignored: i64, labels: &Array, out: &Array) -> Result<()> {
+    let labels = contiguous(labels)?;
+    let count = labels.read::<i64>().iter().filter(|&&label| label != ignored).count();
+    for_float!("count_labels", out.dtype(), T => {
+        out.write::<T>()[0] = T::from_f64(count as f64);
+        Ok(())
+    })
+}
+
 fn check_labels(op: &'static str, labels: &[i64], classes: usize, ignore: Option<i64>) -> Result<()> {
     match labels.iter().position(|&label| !(0..classes as i64).contains(&label) && Some(label) != ignore) {
         Some(position) => Err(Error::Label { op, label: labels[position], position, classes }),
@@ -269,6 +294,30 @@ fn check_labels(op: &'static str, labels: &[i64], classes: usize, ignore: Option
 }
 
 impl Tensor {
+    /// `(x - t)^2` of tensors of one shape; derivative `2 (x - t)`, and its negative for `t`.
+    ///
+    /// # Errors
+    /// `Shape`, or `DType` for integers.
+    pub fn squared_error(&self, target: &Tensor) -> Result<Tensor> {
+        let is_scalar = self.shape().rank() == 0;
+        let dtype = DType::promote(self.dtype(), is_scalar, target.dtype(), target.shape().rank() == 0);
+        Tensor::apply(Op::Loss(Loss::SquaredError), &[&self.cast(dtype)?, &target.cast(dtype)?])
+    }
+
+    /// How many of this tensor's integers are not `ignored`, as a scalar of a float dtype; without gradient.
+    ///
+    /// # Errors
+    /// `DType` when this tensor is not of integers or `dtype` is not of floats.
+    pub fn count_labels(&self, ignored: i64, dtype: DType) -> Result<Tensor> {
+        if self.dtype().is_float() {
+            return Err(Error::DType { op: "count_labels", expected: "integers", got: self.dtype() });
+        }
+        if !dtype.is_float() {
+            return Err(Error::DType { op: "count_labels", expected: "float32 or float64", got: dtype });
+        }
+        Tensor::apply(Op::CountLabels { ignored, dtype }, &[&self.cast(DType::I64)?])
+    }
+
     /// An unreduced loss of this tensor's scores.
     ///
     /// # Errors

@@ -137,6 +137,13 @@ pub enum Op {
     Loss(Loss),
     /// Its derivative with respect to the first operand.
     LossGrad(Loss),
+    /// How many integers are not `ignored`, as a scalar of this dtype: what the mean of a loss divides by.
+    CountLabels {
+        /// What is not counted.
+        ignored: i64,
+        /// Of the result.
+        dtype: DType,
+    },
     /// Zeros and `1 / (1 - p)`.
     DropoutMask(DropoutMask),
     /// A gate written by the user.
@@ -169,6 +176,7 @@ impl Op {
             Op::ScatterAddRows { .. } => "scatter_add_rows",
             Op::Loss(loss) => loss.name(),
             Op::LossGrad(loss) => loss.grad_name(),
+            Op::CountLabels { .. } => "count_labels",
             Op::DropoutMask(_) => "dropout_mask",
             Op::Custom(op) => op.name(),
         }
@@ -196,6 +204,7 @@ impl Op {
             Op::ScatterAddRows { rows } => index::infer_scatter(*rows, inputs[0]),
             Op::Loss(loss) => loss.infer(inputs),
             Op::LossGrad(loss) => loss.infer(inputs).map(|_| inputs[0]),
+            Op::CountLabels { dtype, .. } => Ok(Meta { dtype: *dtype, shape: Dims::scalar() }),
             Op::DropoutMask(mask) => Ok(mask.meta()),
             Op::Custom(_) => unreachable!("a gate's shapes are known once it has run"),
         }
@@ -233,6 +242,7 @@ impl Op {
             Op::ScatterAddRows { .. } => index::run_scatter(inputs[0], inputs[1], output),
             Op::Loss(loss) => loss.run(inputs, Some(output), None),
             Op::LossGrad(loss) => loss.run(inputs, None, Some(output)),
+            Op::CountLabels { ignored, .. } => loss::run_count(*ignored, inputs[0], output),
             Op::DropoutMask(mask) => mask.run(output),
             Op::Custom(op) => custom::run(op.as_ref(), inputs, output),
         }
@@ -260,6 +270,7 @@ impl Op {
             | Op::Slice(_)
             | Op::Embed(_)
             | Op::Cat { .. }
+            | Op::CountLabels { .. }
             | Op::DropoutMask(_) => Saves::NOTHING,
         }
     }
@@ -287,8 +298,8 @@ impl Op {
             Op::Loss(loss) => loss.vjp(cx),
             Op::LossGrad(loss) => loss.vjp_of_grad(cx),
             Op::Custom(op) => custom::vjp(op, cx),
-            // Steps and random sources: no gradient, by definition.
-            Op::Compare(_) | Op::DropoutMask(_) => Ok(smallvec![None; cx.arity()]),
+            // Steps, counts and random sources: no gradient, by definition.
+            Op::Compare(_) | Op::CountLabels { .. } | Op::DropoutMask(_) => Ok(smallvec![None; cx.arity()]),
             Op::Dense(_) => unreachable!("made by the plan, after gradients"),
         }
     }

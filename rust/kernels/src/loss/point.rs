@@ -1,4 +1,4 @@
-//! Losses of single values: binary cross-entropy of probabilities and of logits.
+//! Losses of single values: squared error, binary cross-entropy of probabilities and of logits.
 
 use crate::elementwise::walk::BLOCK;
 use crate::isa::{Isa, Job, dispatch};
@@ -7,6 +7,17 @@ use crate::math::Math;
 /// Loss and gradient of one value; `weight` is the factor of the positive class.
 trait Point<T>: Copy {
     fn apply(self, x: T, target: T, weight: T) -> (T, T);
+}
+
+#[derive(Clone, Copy)]
+struct SquaredError;
+
+impl<T: Math> Point<T> for SquaredError {
+    #[inline(always)]
+    fn apply(self, x: T, target: T, _weight: T) -> (T, T) {
+        let difference = x - target;
+        (difference * difference, difference + difference)
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -102,6 +113,12 @@ fn check<T>(x: &[T], target: &[T], loss: Option<&mut [T]>, grad: Option<&mut [T]
     assert_eq!(x.len(), target.len(), "a target for each value");
     assert!(loss.is_none_or(|loss| loss.len() == x.len()), "a loss for each value");
     assert!(grad.is_none_or(|grad| grad.len() == x.len()), "a gradient for each value");
+}
+
+/// `(x - t)^2` and its gradient `2 (x - t)`, which is exact but for the difference's rounding.
+pub fn squared_error<T: Math>(x: &[T], target: &[T], mut loss: Option<&mut [T]>, mut grad: Option<&mut [T]>) {
+    check(x, target, loss.as_deref_mut(), grad.as_deref_mut());
+    dispatch(PointJob { point: SquaredError, x, target, weight: None, loss, grad });
 }
 
 /// `-t log x - (1 - t) log(1 - x)` of probabilities `x`, logarithms no less than -100, and its gradient

@@ -158,6 +158,7 @@ fn binary_cross_entropies_agree_and_have_their_gradients() {
     bce(&p, &target, Some(&mut direct), None);
     bce_with_logits(&x, &target, None, Some(&mut by_logits), None);
     assert!(direct.iter().zip(&by_logits).all(|(a, b)| (a - b).abs() < 1e-14));
+    check("squared error", n, &x, |x, (loss, grad)| squared_error(x, &target, loss, grad));
     check("bce", n, &p, |x, (loss, grad)| bce(x, &target, loss, grad));
     check("logits", n, &x, |x, (loss, grad)| bce_with_logits(x, &target, None, loss, grad));
     let weight = [0.5, 2.0, 3.0];
