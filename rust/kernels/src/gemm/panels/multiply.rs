@@ -1,5 +1,6 @@
 //! Products of rows with a packed matrix, and what is done to their tiles.
 
+use std::hint::black_box;
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -28,15 +29,19 @@ impl<T: Real> Tile<'_, T> {
     /// Replaces each lane array by what `f` makes of it.
     #[inline(always)]
     pub fn map(&mut self, f: impl TileMap<T>) {
+        // Hidden from the compiler: where it sees that an element is written where it was read, it turns a choice
+        // between the old value and another one into a masked store, which is slow on many CPUs.
+        let source = black_box(self.start.cast_const());
         for v in 0..self.lanes {
             let column = self.column + v * T::LANES;
             let common = f.common(column);
             for i in 0..self.rows {
+                let at = i * self.stride + v * T::LANES;
                 // SAFETY: who makes a `Tile` vouches for its elements, and lends them to it alone.
-                let values = unsafe {
-                    std::slice::from_raw_parts_mut(self.start.add(i * self.stride + v * T::LANES), T::LANES)
-                };
-                f.apply(self.row + i, column, common, T::Lanes::load(values)).store(values);
+                let x = T::Lanes::load(unsafe { std::slice::from_raw_parts(source.add(at), T::LANES) });
+                let y = f.apply(self.row + i, column, common, x);
+                // SAFETY: as above.
+                y.store(unsafe { std::slice::from_raw_parts_mut(self.start.add(at), T::LANES) });
             }
         }
     }
