@@ -239,8 +239,7 @@ unsafe fn step<T: Real, V: Vector<T>, const R: usize, const N: usize, const PACK
 /// power of two. A tile of few rows then still keeps the multipliers busy.
 #[inline(always)]
 pub(super) fn most_lanes<I: Isa>(rows: usize) -> usize {
-    // The full tile leaves registers for a row of B, two lane arrays more than a broadcast element needs. A single row
-    // reads B from memory.
+    // Registers for the accumulators, a row of B and a broadcast element; a single row reads B from memory.
     let fits = |lanes: usize| rows == 1 || (rows + 1) * lanes < (I::TILE_ROWS + 2) * I::TILE_LANES;
     match I::TILE_ROWS * I::TILE_LANES / rows {
         4.. if rows <= 4 && has_registers::<I>() && fits(4) => 4,
