@@ -285,9 +285,10 @@ fn check(seed: u64, network: &Network) -> bool {
     let alone = check(How::fused(1));
     let shared = [2, 3, 7].map(|threads| check(How::fused(threads)));
     check(How::unfused(3));
+    let how = How::fused(3);
     for level in Level::supported() {
-        if level != How::fused(1).level && (level != Level::Portable || network.cost() < PORTABLE_COST) {
-            check(How { level, ..How::fused(3) });
+        if level != how.level && (level != Level::Portable || network.cost() < PORTABLE_COST) {
+            check(How { level, ..how });
         }
     }
     shared[2] > alone

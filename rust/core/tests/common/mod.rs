@@ -145,12 +145,12 @@ pub struct How {
 }
 
 impl How {
-    /// Fused, on the best instruction set.
+    /// Fused, on the best instruction set or that of `FERROGRAD_ISA`.
     pub fn fused(threads: usize) -> How {
-        How { threads, level: Level::supported().last().unwrap(), fused: true }
+        How { threads, level: isa::init().unwrap(), fused: true }
     }
 
-    /// One op at a time, on the best instruction set.
+    /// One op at a time, on the same instruction set.
     pub fn unfused(threads: usize) -> How {
         How { fused: false, ..How::fused(threads) }
     }
