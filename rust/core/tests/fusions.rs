@@ -178,6 +178,7 @@ fn losses_come_with_their_gradient() {
         multi_margin(1, true, true),
         multi_margin(2, false, true),
         multi_margin(2, true, false),
+        Loss::SquaredError,
         Loss::BinaryCrossEntropy,
         Loss::BinaryCrossEntropyWithLogits { weighted: false },
         Loss::BinaryCrossEntropyWithLogits { weighted: true },
@@ -189,6 +190,7 @@ fn losses_come_with_their_gradient() {
             Loss::CrossEntropy { weighted, .. } => ("cross_entropy", weighted, true),
             Loss::SoftCrossEntropy { weighted, .. } => ("cross_entropy", weighted, false),
             Loss::MultiMargin { weighted, .. } => ("multi_margin", weighted, true),
+            Loss::SquaredError => ("mse", false, false),
             Loss::BinaryCrossEntropy => ("bce", false, false),
             Loss::BinaryCrossEntropyWithLogits { weighted } => ("bce_with_logits", weighted, false),
         };

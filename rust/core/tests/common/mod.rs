@@ -218,7 +218,10 @@ impl Job<'_> {
             };
             engine.add(Step::build(&tracing, spec).unwrap());
         }
-        let shortest = if samples % self.batch > 0 { samples % self.batch } else { self.batch };
+        let shortest = match samples % self.batch {
+            0 => self.batch,
+            rest => rest,
+        };
         let is_by_sample = scores_shape.rank() == 2 && scores_shape[0] == shortest;
         let scores = is_by_sample
             .then(|| Array::zeros(parameters[0].dtype(), dims(&[samples, scores_shape[1]])).unwrap());
