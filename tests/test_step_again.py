@@ -223,11 +223,12 @@ CHANGES = [
 ]
 
 
-@pytest.mark.parametrize("name", ["sgd", "adam"])
-@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+# Adam has no momentum.
+PAIRS = [(change, name) for change in CHANGES for name in ("sgd", "adam") if (change, name) != (momentum, "adam")]
+
+
+@pytest.mark.parametrize(("change", "name"), PAIRS, ids=lambda part: getattr(part, "__name__", part))
 def test_the_next_step_sees_every_change(change: Any, name: str) -> None:
-    if (change, name) == (momentum, "adam"):
-        pytest.skip("Adam has no momentum")
     fast, slow = make(OPTIMIZERS[name]), make(OPTIMIZERS[name])
     for _ in range(3):
         fast.train_step(X, Y)

@@ -252,7 +252,8 @@ impl Tensor {
                 got: self.dtype(),
             });
         }
-        if !self.is_leaf() && !value {
+        let has_history = !matches!(self.node.op, None | Some(Op::Detach));
+        if has_history && !value {
             return Err(Error::Graph(
                 "requires_grad: only a leaf's flag can be cleared; use detach() for a result of an op".into(),
             ));
@@ -302,8 +303,7 @@ impl Tensor {
     /// so.
     pub fn detach(&self) -> Tensor {
         if is_tracing() {
-            let order: Dims = (0..self.shape().rank()).collect();
-            return with_grad_mode(false, || Tensor::record(Op::Permute(order), &[self], self.array.clone()));
+            return with_grad_mode(false, || Tensor::record(Op::Detach, &[self], self.array.clone()));
         }
         Tensor::constant(self.array.clone())
     }

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use ferrograd_kernels::pool;
+
 use crate::backward;
 use crate::buffer::Array;
 use crate::dtype::{DType, Element};
@@ -35,6 +37,8 @@ struct Outcome {
 pub struct Step {
     plan: Plan,
     batch: usize,
+    /// Threads of the pool when it was compiled.
+    threads: usize,
     updated: Vec<usize>,
     has_loss: bool,
     counts_classes: bool,
@@ -119,7 +123,14 @@ impl Step {
             && labels
                 .is_some_and(|y| y.dtype() == DType::I64 && *y.shape() == Dims::from_slice(&scores[..1]));
         let batch = spec.inputs[0].shape().first().copied().unwrap_or(0);
-        Ok(Step { plan, batch, updated, has_loss: spec.loss.is_some(), counts_classes })
+        Ok(Step {
+            plan,
+            batch,
+            threads: pool::num_threads(),
+            updated,
+            has_loss: spec.loss.is_some(),
+            counts_classes,
+        })
     }
 
     /// Names of the compiled instructions.
@@ -243,7 +254,7 @@ pub struct Engine {
     pub steps_made: u64,
 }
 
-/// A step longer than this is interrupted between its instructions, not only between steps.
+/// A step that takes longer than this can be interrupted about as often.
 const SLOW_STEP: Duration = Duration::from_millis(10);
 
 /// Compiled batch sizes that are kept: an epoch needs two.
@@ -264,9 +275,9 @@ impl Engine {
         self.steps.push(step);
     }
 
-    /// Whether a batch size is compiled.
+    /// Whether a batch size is compiled for as many threads as there are now.
     pub fn has(&self, batch: usize) -> bool {
-        self.steps.iter().any(|s| s.batch == batch)
+        self.steps.iter().any(|s| s.batch == batch && s.threads == pool::num_threads())
     }
 
     /// The step for a batch size.
@@ -305,7 +316,7 @@ impl Engine {
         poll: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Epoch> {
         let mut epoch = Epoch::default();
-        let mut is_slow = false;
+        let mut pieces = 0;
         let mut current = None;
         for (number, rows) in order.chunks(batch.max(1)).enumerate() {
             let found = self.steps.iter().position(|s| s.batch == rows.len());
@@ -321,11 +332,7 @@ impl Engine {
             step.plan.load()?;
             step.plan.reseed(self.key, self.steps_made);
             let batch = Batch { rows, tables };
-            if is_slow {
-                step.plan.run(batch, poll)?;
-            } else {
-                step.plan.run(batch, &mut || Ok(()))?;
-            }
+            step.plan.run(batch, pieces, poll)?;
             let outcome = step.outcome(tables.len())?;
             if let Some(scores) = scores {
                 copy_rows(&step.plan.outputs()[0], scores, epoch.rows)?;
@@ -343,7 +350,7 @@ impl Engine {
             epoch.weight += outcome.weight;
             epoch.correct += outcome.correct;
             epoch.rows += rows.len();
-            is_slow = started.elapsed() > SLOW_STEP;
+            pieces = (started.elapsed().as_nanos() / SLOW_STEP.as_nanos()) as usize;
         }
         Ok(epoch)
     }

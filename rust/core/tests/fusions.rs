@@ -10,6 +10,7 @@ use ferrograd_core::buffer::Array;
 use ferrograd_core::dtype::DType;
 use ferrograd_core::error::Result;
 use ferrograd_core::op::{DropoutMask, Generator, Loss, Unary};
+use ferrograd_core::shape::Dims;
 use ferrograd_core::tensor::Tensor;
 use ferrograd_core::train::Rule;
 use ferrograd_kernels::update::Sgd;
@@ -418,6 +419,33 @@ fn detached_values_are_those_of_the_run() {
     let inputs: Vec<Tensor> = job.tables.iter().map(rows).collect();
     let parameters: Vec<Tensor> = job.parameters.iter().cloned().map(Tensor::constant).collect();
     assert_eq!(loss, (job.model)(&inputs, &parameters).unwrap().1.item().unwrap());
+}
+
+#[test]
+fn a_detached_leaf_of_a_trace_keeps_its_gradient_to_itself() {
+    // The penalty's gradient ends at the detached copy: the weights learn from the scores alone.
+    let job = |detaches: bool| {
+        square_layers(sgd(0.0, false, 0.0), move |x, w| {
+            let h = x.linear(&w[0], None)?.relu()?;
+            let copy = h.detach();
+            copy.set_requires_grad(true)?;
+            let scores = h.linear(&w[1], None)?.relu()?.linear(&w[2], None)?;
+            let penalty = copy.square()?.mean(&[], false)?.mul(&Tensor::scalar(copy.dtype(), 1e3)?)?;
+            Ok((scores, detaches.then_some(penalty)))
+        })
+    };
+    assert_eq!(job(true).run(How::fused(1)).parameters, job(false).run(How::fused(1)).parameters);
+    job(true).assert_fusion_keeps_bits("a detached leaf");
+}
+
+#[test]
+fn a_permutation_that_changes_nothing_is_no_transpose() {
+    let job = square_layers(sgd(0.0, false, 0.0), |x, w| {
+        let same = |w: &Tensor| w.permute(&Dims::from_slice(&[0, 1]));
+        let h = product(x, &same(&w[0])?, Form::InOut)?.relu()?;
+        Ok((product(&h, &same(&w[1])?, Form::InOut)?.relu()?.linear(&w[2], None)?, None))
+    });
+    job.assert_fusion_keeps_bits("an identical permutation");
 }
 
 #[test]

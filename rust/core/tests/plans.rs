@@ -84,7 +84,7 @@ fn a_plan_has_the_bits_of_eager_execution_fused_or_not() {
             let (x, y) = (Table::new(x.array().clone()), Table::new(y.array().clone()));
             let rows: Vec<u32> = (0..13).collect();
             plan.load().unwrap();
-            plan.run(Batch { rows: &rows, tables: &[&x, &y] }, &mut || Ok(())).unwrap();
+            plan.run(Batch { rows: &rows, tables: &[&x, &y] }, 0, &mut || Ok(())).unwrap();
             assert_eq!(bits(&plan.outputs()[0]), bits(loss.array()));
             for (planned, eager) in plan.outputs()[1..].iter().zip(&gradients) {
                 assert_eq!(bits(planned), bits(eager.as_ref().unwrap().array()), "{activation:?}");

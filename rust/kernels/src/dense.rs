@@ -7,6 +7,7 @@ use crate::gemm::Epilogue;
 use crate::gemm::panels::{Finish, Tile, TileMap};
 use crate::lanes::Lanes;
 use crate::math::Math;
+use crate::reduce::load_padded;
 
 /// `c = activation(c + bias[column])`: the operations, and so the bits, of the separate passes.
 #[derive(Clone, Copy, Debug)]
@@ -97,19 +98,6 @@ pub struct Layer<'a, T> {
     pub then: Then<'a, T>,
 }
 
-/// The lane array from `at` on, filled up with zeros where the slice ends.
-#[inline(always)]
-fn load_padded<T: Math>(x: &[T], at: usize) -> T::Lanes {
-    let x = &x[at.min(x.len())..];
-    if x.len() >= T::LANES {
-        return T::Lanes::load(x);
-    }
-    // 16 elements are at least a lane array of either type.
-    let mut padded = [T::ZERO; 16];
-    padded[..x.len()].copy_from_slice(x);
-    T::Lanes::load(&padded)
-}
-
 /// `f(x + bias)`
 #[derive(Clone, Copy)]
 struct AddThen<'a, T, F>(&'a [T], F);
@@ -118,7 +106,7 @@ impl<T: Math, F: Map<T, T>> TileMap<T> for AddThen<'_, T, F> {
     type Common = T::Lanes;
     #[inline(always)]
     fn common(self, column: usize) -> T::Lanes {
-        load_padded(self.0, column)
+        load_padded(&self.0[column.min(self.0.len())..], T::ZERO)
     }
     #[inline(always)]
     fn apply(self, _row: usize, _column: usize, bias: T::Lanes, x: T::Lanes) -> T::Lanes {
@@ -154,7 +142,8 @@ impl<T: Math, F: Zip<T, T, T>> TileMap<T> for With<'_, T, F> {
     fn common(self, _column: usize) {}
     #[inline(always)]
     fn apply(self, row: usize, column: usize, (): (), x: T::Lanes) -> T::Lanes {
-        x.zip(load_padded(self.y, row * self.stride + column), |x, y| self.f.apply(x, y))
+        let at = row * self.stride + column;
+        x.zip(load_padded(&self.y[at.min(self.y.len())..], T::ZERO), |x, y| self.f.apply(x, y))
     }
 }
 

@@ -312,18 +312,19 @@ pub fn to_numpy<'py>(py: Python<'py>, array: &Array) -> Result<Bound<'py, PyAny>
 /// Whether no element from the first to the last is NaN or infinite. Large arrays are read by all threads.
 pub fn is_finite(array: &Array) -> bool {
     macro_rules! scan {
-        ($type:ident) => {{
+        ($type:ident, $source:ident) => {{
             let values: &[$type] = &array.read::<$type>();
             all_tasks(values.len().div_ceil(TASK), &|task| {
                 let part = &values[task * TASK..values.len().min((task + 1) * TASK)];
-                // The difference is zero for a finite number, else NaN.
-                part.iter().fold(0, |bits, v| bits | (v - v).to_bits()) == 0
+                let (start, size) = (part.as_ptr().cast(), size_of::<$type>() as isize);
+                // SAFETY: one row of the slice's elements.
+                unsafe { gather::is_finite(gather::Source::$source, start, 0, size, 1, part.len()) }
             })
         }};
     }
     match array.dtype() {
-        DType::F32 => scan!(f32),
-        DType::F64 => scan!(f64),
+        DType::F32 => scan!(f32, F32),
+        DType::F64 => scan!(f64, F64),
         _ => true,
     }
 }

@@ -2,6 +2,7 @@
 
 import importlib
 import time
+from abc import ABC, abstractmethod
 from typing import Any
 
 from ferrograd._typing import Array
@@ -10,7 +11,7 @@ from ferrograd.bench.problem import Data, Problem
 MODES = ("loop", "step")
 
 
-class Peer:
+class Peer(ABC):
     """A library that trains one problem. Data are converted here, before anything is timed.
 
     Parameters
@@ -25,29 +26,29 @@ class Peer:
         The process is already pinned to as many CPUs.
     """
 
-    def __init__(self, problem: Problem, data: Data, mode: str, threads: int) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def __init__(self, problem: Problem, data: Data, mode: str, threads: int) -> None: ...
 
     @staticmethod
+    @abstractmethod
     def versions() -> dict[str, str]:
         """Return the versions of what computes, by name."""
-        raise NotImplementedError
 
+    @abstractmethod
     def reset(self) -> None:
         """Go back to the initial weights, without undoing what was compiled."""
-        raise NotImplementedError
 
+    @abstractmethod
     def train(self, batches: int, epochs: int) -> None:
         """Train on the first batches in order, so many times; return when the last step is done."""
-        raise NotImplementedError
 
+    @abstractmethod
     def train_shuffled(self, epochs: int) -> None:
         """Train on all rows, in a new order each epoch."""
-        raise NotImplementedError
 
+    @abstractmethod
     def weights(self) -> list[Array]:
         """Return the present weights in the layout of `Data.weights`."""
-        raise NotImplementedError
 
     def seconds(self, batches: int, epochs: int) -> float:
         """Return how long `train` takes."""

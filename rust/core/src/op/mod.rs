@@ -113,6 +113,8 @@ pub enum Op {
     Reshape(Dims),
     /// The same values, row-major in memory of their own.
     Copy,
+    /// The same values, without a gradient. Traces only: elsewhere a detached tensor has no history.
+    Detach,
     /// Dimensions in another order.
     Permute(Dims),
     /// Broadcast to a larger shape.
@@ -167,6 +169,7 @@ impl Op {
             Op::Softmax { log: true, .. } => "log_softmax",
             Op::Reshape(_) => "reshape",
             Op::Copy => "copy",
+            Op::Detach => "detach",
             Op::Permute(_) => "permute",
             Op::Expand(_) => "expand",
             Op::Slice(_) => "slice",
@@ -197,7 +200,7 @@ impl Op {
             Op::Softmax { .. } => elementwise::infer_float(self.static_name(), inputs[0]),
             Op::Reshape(shape) | Op::Expand(shape) => Ok(Meta { shape: *shape, ..inputs[0] }),
             Op::Copy => Ok(inputs[0]),
-            Op::Permute(_) | Op::Slice(_) => unreachable!("always a view"),
+            Op::Detach | Op::Permute(_) | Op::Slice(_) => unreachable!("always a view"),
             Op::Embed(region) => Ok(Meta { shape: region.full, ..inputs[0] }),
             Op::Cat { dim } => shape::infer_cat(*dim, inputs),
             Op::GatherRows => index::infer_gather(inputs[0], inputs[1]),
@@ -214,6 +217,7 @@ impl Op {
     pub fn view(&self, input: &Array) -> Option<Array> {
         match self {
             Op::Reshape(shape) => shape::reshape_view(input, shape),
+            Op::Detach => Some(input.clone()),
             Op::Permute(order) => Some(shape::permute_view(input, order)),
             Op::Expand(shape) => Some(shape::expand_view(input, shape)),
             Op::Slice(region) => Some(shape::slice_view(input, region)),
@@ -235,7 +239,7 @@ impl Op {
             Op::Reduce(op) => op.run(inputs[0], output),
             Op::Softmax { dim, log } => reduce::run_softmax(*dim, *log, inputs[0], output),
             Op::Reshape(_) | Op::Copy => shape::run_copy(inputs[0], output),
-            Op::Permute(_) | Op::Expand(_) | Op::Slice(_) => unreachable!("always a view"),
+            Op::Detach | Op::Permute(_) | Op::Expand(_) | Op::Slice(_) => unreachable!("always a view"),
             Op::Embed(region) => shape::run_embed(region, inputs[0], output),
             Op::Cat { dim } => shape::run_cat(*dim, inputs, output),
             Op::GatherRows => index::run_gather(inputs[0], inputs[1], output),
@@ -265,6 +269,7 @@ impl Op {
             | Op::Dense(_)
             | Op::Reshape(_)
             | Op::Copy
+            | Op::Detach
             | Op::Permute(_)
             | Op::Expand(_)
             | Op::Slice(_)
@@ -299,7 +304,9 @@ impl Op {
             Op::LossGrad(loss) => loss.vjp_of_grad(cx),
             Op::Custom(op) => custom::vjp(op, cx),
             // Steps, counts and random sources: no gradient, by definition.
-            Op::Compare(_) | Op::CountLabels { .. } | Op::DropoutMask(_) => Ok(smallvec![None; cx.arity()]),
+            Op::Detach | Op::Compare(_) | Op::CountLabels { .. } | Op::DropoutMask(_) => {
+                Ok(smallvec![None; cx.arity()])
+            }
             Op::Dense(_) => unreachable!("made by the plan, after gradients"),
         }
     }

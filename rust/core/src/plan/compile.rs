@@ -240,9 +240,9 @@ impl Products {
         trained: &Trained,
     ) -> Result<Option<(usize, ValueId, ValueId)>> {
         let output = program.outputs[trained.output];
-        let (gradient, is_transposed) = match &program.definitions[output] {
-            Definition::Op { op: Op::Permute(_), operands } => (operands[0], true),
-            _ => (output, false),
+        let (gradient, is_transposed) = match transposed(program, output) {
+            Some(operand) => (operand, true),
+            None => (output, false),
         };
         let Definition::Op { op: Op::MatMul, operands } = &program.definitions[gradient] else {
             return Ok(None);
@@ -257,10 +257,8 @@ impl Products {
         let Some(number) = self.leaves.iter().position(is_ours) else { return Ok(None) };
         let leaf = self.leaves[number];
         // The left factor is the transpose of a matrix of the program, by rows of the batch.
-        let Definition::Op { op: Op::Permute(_), operands } = &program.definitions[left] else {
-            return Ok(None);
-        };
-        let (lower, upper) = (operands[0], right);
+        let Some(lower) = transposed(program, left) else { return Ok(None) };
+        let upper = right;
         let is_matrix = |value: ValueId| {
             program.metas[value].shape.rank() == 2 && schedule.is_by_rows(views.owner[value])
         };
@@ -295,6 +293,14 @@ impl Products {
         let matrix = |array: &Array| if flipped { transpose(array) } else { array.clone() };
         self.weights[number].update(trained.state.iter().map(matrix).collect())?;
         Ok(Some(if flipped != is_transposed { (number, upper, lower) } else { (number, lower, upper) }))
+    }
+}
+
+/// What a value is the transpose of.
+fn transposed(program: &Program, value: ValueId) -> Option<ValueId> {
+    match &program.definitions[value] {
+        Definition::Op { op: Op::Permute(order), operands } if order[..] == [1, 0] => Some(operands[0]),
+        _ => None,
     }
 }
 

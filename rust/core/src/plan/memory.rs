@@ -128,7 +128,8 @@ pub(super) fn padded(
     for value in 0..count {
         let takes_strides = match &program.definitions[value] {
             Definition::Op { op, .. } => {
-                matches!(op, Op::MatMul | Op::Dense(_) | Op::Unary(_) | Op::Binary(_) | Op::Permute(_))
+                use Op::{Binary, Dense, Detach, MatMul, Permute, Unary};
+                matches!(op, MatMul | Dense(_) | Unary(_) | Binary(_) | Detach | Permute(_))
             }
             _ => false,
         };

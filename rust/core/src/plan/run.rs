@@ -154,11 +154,13 @@ impl Plan {
         self.weights.iter_mut().try_for_each(Weight::store)
     }
 
-    /// Runs all but the updates. `poll` is called between phases and may stop the run.
+    /// Runs all but the updates. `poll` is called between instructions, and between blocks of rows where the run
+    /// is to be cut into so many `pieces`; it may stop the run. With 0 pieces it is never called.
     ///
     /// # Errors
     /// Those of the ops and the tables, and what `poll` returns.
-    pub fn run(&self, batch: Batch, poll: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+    pub fn run(&self, batch: Batch, pieces: usize, poll: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+        let mut poll = || if pieces > 0 { poll() } else { Ok(()) };
         for phase in &self.phases {
             match phase {
                 Phase::Whole(instructions) => {
@@ -168,10 +170,13 @@ impl Plan {
                     }
                 }
                 Phase::Rows(blocks) => {
-                    poll()?;
-                    self.parallel(blocks.len(), &|block| {
-                        blocks[block].iter().try_for_each(|instruction| instruction.run(batch, &self.weights))
-                    })?;
+                    let together = blocks.len().div_ceil(pieces.max(1)).next_multiple_of(self.threads);
+                    for blocks in blocks.chunks(together.max(1)) {
+                        poll()?;
+                        self.parallel(blocks.len(), &|block| {
+                            blocks[block].iter().try_for_each(|i| i.run(batch, &self.weights))
+                        })?;
+                    }
                 }
             }
         }

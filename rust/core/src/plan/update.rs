@@ -146,7 +146,7 @@ impl BlockUpdate {
         BlockUpdate { weight: number, rule, a: a.clone(), d: d.clone(), panels, rows, segments }
     }
 
-    /// Multiply-adds.
+    /// Work in proportion to that of other blocks of the same weight.
     pub(super) fn cost(&self) -> usize {
         self.a.shape()[0] * self.panels.len() * self.rows.len()
     }

@@ -90,15 +90,16 @@ unsafe fn copy<T: Real>(k: usize, width: usize, stride: usize, source: Source<T>
 }
 
 /// Columns that are transposed together.
-const GROUP: usize = 8;
+pub(super) const GROUP: usize = 8;
 
 /// Transposes columns that each lie in one run. Groups of columns go from the last to the first and
 /// steps upwards, so that what a group writes beyond the width, the next step's first group corrects.
 ///
 /// # Safety
-/// As [`pack`] with `source.step = 1`.
+/// As [`pack`] with `source.step = 1`. Where the width is a multiple of [`GROUP`], any `stride` of at least the
+/// width will do, and nothing is written beyond the width.
 #[inline(always)]
-unsafe fn transpose<I: Isa, T: Real>(
+pub(super) unsafe fn transpose<I: Isa, T: Real>(
     k: usize,
     width: usize,
     stride: usize,

@@ -146,7 +146,7 @@ pub(crate) fn fold_row<T: Math>(op: impl Combine<T>, x: &[T]) -> T {
 
 /// The first elements of `x` as a lane array, filled up where `x` ends.
 #[inline(always)]
-fn load_padded<T: Math>(x: &[T], fill: T) -> T::Lanes {
+pub(crate) fn load_padded<T: Math>(x: &[T], fill: T) -> T::Lanes {
     if x.len() >= T::LANES {
         return T::Lanes::load(x);
     }

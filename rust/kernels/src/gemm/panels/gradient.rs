@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use super::{K_BLOCK, PackBlock, Panels, run_tiles};
+use super::{K_BLOCK, PackBlock, Panels, pack_tiles, run_tiles};
 use crate::gather::prefetch;
 use crate::gemm::MatRef;
 use crate::gemm::blocking::{Line, RowTiles, SCRATCH, balanced, reserve};
-use crate::gemm::pack::{SPILL, Source, pack};
+use crate::gemm::pack::{SPILL, Source};
 use crate::gemm::tile::Operands;
 use crate::isa::{Isa, Job, dispatch};
 use crate::lanes::Real;
@@ -15,8 +15,8 @@ use crate::lanes::Real;
 pub type GradientBlock<'a, T> = dyn FnMut(usize, Range<usize>, &mut [T]) + 'a;
 
 /// The gradient of a packed weight: `A^T D` for some rows and panels of it, where A is `batch x k`
-/// and D is `batch x n`, on this thread. `update` gets each finished block. `rows` are cut into blocks of [`GRADIENT_ROWS`], so they
-/// should begin at a multiple of it. The sums are those of [`super::gemm`], to the bit.
+/// and D is `batch x n`, on this thread. `update` gets each finished block. `rows` are cut into blocks of
+/// [`GRADIENT_ROWS`], so they should begin at a multiple of it. The sums are those of [`super::gemm`], to the bit.
 ///
 /// `near` holds the addresses of packed arrays of the weight's layout that `update` works on: what belongs to a tile
 /// is asked for while the tile is computed, worth 3 to 5 % where the weight is larger than the caches.
@@ -90,16 +90,9 @@ impl<T: Real> Job for Gradient<'_, '_, T> {
                 let a_block =
                     unsafe { a.data.as_ptr().add(first * a.row_stride + rows.start * a.col_stride) };
                 if packs_a {
-                    for t in 0..tiles.count {
-                        let (start, r) = tiles.get(t);
-                        // SAFETY: the columns and samples are in A; the buffer has `a_len` elements, and
-                        // tiles are packed in ascending order.
-                        unsafe {
-                            let start_at = a_block.add(start * a.col_stride);
-                            let source = Source { start: start_at, column: a.col_stride, step: a.row_stride };
-                            pack::<I, T>(kc, r, r, source, a_pack.add(start * kc));
-                        }
-                    }
+                    let source = Source { start: a_block, column: a.col_stride, step: a.row_stride };
+                    // SAFETY: the columns and samples are in A; the buffer has `a_len` elements.
+                    unsafe { pack_tiles::<I, T>(tiles, kc, source, a_pack) };
                 }
                 for panel in panels.clone() {
                     let (columns, stride) = (layout.columns(panel), layout.stride(panel));

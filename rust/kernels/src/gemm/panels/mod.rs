@@ -9,11 +9,12 @@ mod multiply;
 mod tests;
 
 pub use gradient::{GRADIENT_ROWS, GradientBlock, gradient_panels};
-pub use multiply::{Finish, Keep, Tile, TileMap, multiply_panels};
+pub use multiply::{Finish, Tile, TileMap, multiply_panels};
 
 use std::ops::Range;
 
-use super::pack::{Source, pack};
+use super::blocking::RowTiles;
+use super::pack::{self, Source, pack};
 use super::tile::{self, Operands};
 use super::{MatRef, span};
 use crate::isa::{self, Isa, Job, dispatch};
@@ -124,18 +125,15 @@ impl Panels {
     pub fn unpack<T: Real>(&self, packed: &[T], target: &mut [T], row_stride: usize, col_stride: usize) {
         let span = span(self.k, row_stride, self.n, col_stride);
         assert!(span.is_some_and(|span| span <= target.len()), "room for {self:?}");
-        // Blocks of rows, so that both sides stay in cache whichever of them is walked across.
-        for panel in 0..self.count() {
-            let (columns, stride) = (self.columns(panel), self.stride(panel));
-            for first in (0..self.k).step_by(UNPACK_ROWS) {
-                let rows = first..self.k.min(first + UNPACK_ROWS);
-                let block = &packed[self.segment(panel, rows.clone())];
-                for (j, column) in columns.clone().enumerate() {
-                    for (i, row) in rows.clone().enumerate() {
-                        target[row * row_stride + column * col_stride] = block[i * stride + j];
-                    }
-                }
-            }
+        assert!(packed.len() >= self.len(), "a packed {self:?}");
+        let target = Target { start: target.as_mut_ptr(), len: target.len(), stride: row_stride };
+        let unpack = |panel: usize| {
+            dispatch(UnpackPanel { layout: *self, panel, packed, target: &target, col_stride });
+        };
+        if self.len() < PARALLEL_PACK {
+            (0..self.count()).for_each(unpack);
+        } else {
+            pool::parallel(self.count(), &unpack);
         }
     }
 
@@ -159,7 +157,7 @@ impl Panels {
     }
 }
 
-/// Rows that are unpacked together: one line of a row-major matrix's column.
+/// Rows that are unpacked together, so that both sides stay in cache whichever of them is walked across.
 const UNPACK_ROWS: usize = 64;
 
 /// Elements from which panels are packed by all threads: about 10 us.
@@ -191,6 +189,49 @@ impl<T: Real> Job for PackBlock<'_, T> {
         }
     }
 }
+/// Writes one panel back to a strided matrix, whose rows begin every `target.stride` elements.
+struct UnpackPanel<'a, T> {
+    layout: Panels,
+    panel: usize,
+    packed: &'a [T],
+    target: &'a Target<T>,
+    col_stride: usize,
+}
+
+impl<T: Real> Job for UnpackPanel<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        let UnpackPanel { layout, panel, packed, target, col_stride } = self;
+        let (columns, stride, row_stride) = (layout.columns(panel), layout.stride(panel), target.stride);
+        for first in (0..layout.k).step_by(UNPACK_ROWS) {
+            let rows = first..layout.k.min(first + UNPACK_ROWS);
+            let block = &packed[layout.segment(panel, rows.clone())];
+            // Whole groups of rows that lie side by side in a column of the target.
+            let turned = if row_stride == 1 { rows.len() / pack::GROUP * pack::GROUP } else { 0 };
+            if turned > 0 {
+                let source = Source { start: block.as_ptr(), column: stride, step: 1 };
+                // SAFETY: the block has the rows; the target has room for the matrix, and whole groups write
+                // nothing beyond their rows.
+                unsafe {
+                    let target = target.start.add(first + columns.start * col_stride);
+                    pack::transpose::<I, T>(columns.len(), turned, col_stride, source, target);
+                }
+            }
+            for i in turned..rows.len() {
+                for (j, column) in columns.clone().enumerate() {
+                    // SAFETY: the target has room for the matrix, and nobody else writes this element.
+                    unsafe {
+                        *target.start.add((first + i) * row_stride + column * col_stride) =
+                            block[i * stride + j];
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// Where threads write different parts.
 struct Target<T> {
     start: *mut T,
@@ -204,6 +245,23 @@ unsafe impl<T: Send> Sync for Target<T> {}
 /// Part `i` of `parts` of `count` things.
 pub fn cut(count: usize, parts: usize, i: usize) -> Range<usize> {
     count * i / parts..count * (i + 1) / parts
+}
+
+/// Packs the row tiles of a block of A one after the other: tile `t`, which begins with row `start`, at
+/// `start * k`. Row `i` of the block is column `i` of `source`.
+///
+/// # Safety
+/// As [`pack`], for all rows of the tiles.
+#[inline(always)]
+unsafe fn pack_tiles<I: Isa, T: Real>(tiles: RowTiles, k: usize, source: Source<T>, target: *mut T) {
+    for t in 0..tiles.count {
+        let (first, rows) = tiles.get(t);
+        // SAFETY: passed on from the caller; the tiles are packed in ascending order.
+        unsafe {
+            let start = source.start.add(first * source.column);
+            pack::<I, T>(k, rows, rows, Source { start, ..source }, target.add(first * k));
+        }
+    }
 }
 
 /// A row tile over all `lanes` lane arrays of a panel, in as many tiles as the instruction set needs.

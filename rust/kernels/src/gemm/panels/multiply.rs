@@ -4,9 +4,9 @@ use std::hint::black_box;
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use super::{K_BLOCK, Panels, Target, cut, run_tiles};
+use super::{K_BLOCK, Panels, Target, cut, pack_tiles, run_tiles};
 use crate::gemm::blocking::{Line, RowTiles, SCRATCH, balanced, reserve};
-use crate::gemm::pack::{SPILL, Source, pack};
+use crate::gemm::pack::{SPILL, Source};
 use crate::gemm::tile::Operands;
 use crate::gemm::{MatRef, span};
 use crate::isa::{Isa, Job, dispatch};
@@ -62,15 +62,6 @@ pub trait TileMap<T: Real>: Copy {
 pub trait Finish<T>: Sync {
     /// Finishes a tile. Mark it `#[inline(always)]`: it is compiled for each instruction set.
     fn finish(&self, tile: Tile<'_, T>);
-}
-
-/// Leaves the sums as they are.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Keep;
-
-impl<T> Finish<T> for Keep {
-    #[inline(always)]
-    fn finish(&self, _tile: Tile<'_, T>) {}
 }
 
 /// `C = A B` for packed B, then `finish`. A has `m` rows. Rows of C begin every `c_stride` elements; where that
@@ -164,16 +155,9 @@ impl<T: Real, F: Finish<T>> Job for Multiply<'_, T, F> {
                 let a_block =
                     unsafe { a.data.as_ptr().add(rows.start * a.row_stride + first * a.col_stride) };
                 if packs_a {
-                    for t in 0..tiles.count {
-                        let (start, r) = tiles.get(t);
-                        // SAFETY: the rows and steps are in A; the buffer has `a_len` elements, and tiles
-                        // are packed in ascending order.
-                        unsafe {
-                            let start_at = a_block.add(start * a.row_stride);
-                            let source = Source { start: start_at, column: a.row_stride, step: a.col_stride };
-                            pack::<I, T>(kc, r, r, source, a_pack.add(start * kc));
-                        }
-                    }
+                    let source = Source { start: a_block, column: a.row_stride, step: a.col_stride };
+                    // SAFETY: the rows and steps are in A; the buffer has `a_len` elements.
+                    unsafe { pack_tiles::<I, T>(tiles, kc, source, a_pack) };
                 }
                 for panel in panels.clone() {
                     let (columns, b_k) = (layout.columns(panel), layout.stride(panel));

@@ -29,6 +29,14 @@ impl<T: Real> Finish<T> for Twice {
     }
 }
 
+/// Leaves the sums as they are.
+struct Keep;
+
+impl<T> Finish<T> for Keep {
+    #[inline(always)]
+    fn finish(&self, _tile: Tile<'_, T>) {}
+}
+
 const SHAPES: [(usize, usize, usize); 8] = [
     (1, 1, 1),
     (3, 10, 0),
@@ -52,6 +60,18 @@ fn packing_keeps_every_element_and_zeros_the_rest() {
                 let mut back = vec![0.0; k * n];
                 layout.unpack(&packed, &mut back, row, col);
                 assert_eq!(back, source, "{level} {k} x {n}");
+                // Elements between those of the matrix stay as they are.
+                let gap = 3;
+                let (row, col) = if col == 1 { (n + gap, 1) } else { (1, k + gap) };
+                let mut apart = vec![7.0; (k + gap) * (n + gap)];
+                layout.unpack(&packed, &mut apart, row, col);
+                let mut want = vec![7.0; apart.len()];
+                for i in 0..k {
+                    for j in 0..n {
+                        want[i * row + j * col] = source[if col == 1 { i * n + j } else { i + j * k }];
+                    }
+                }
+                assert_eq!(apart, want, "{level} {k} x {n}");
                 let zeros = packed.iter().filter(|&&v| v == 0.0).count();
                 let real = source.iter().filter(|&&v| v == 0.0).count();
                 assert_eq!(zeros, real + k * (layout.padded() - n), "{level} {k} x {n}");
