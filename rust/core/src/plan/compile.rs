@@ -15,7 +15,7 @@ use super::update::{BlockUpdate, Update};
 use super::weights::Weight;
 use crate::buffer::Array;
 use crate::error::Result;
-use crate::op::{Dense, Op};
+use crate::op::{Dense, Meta, Op};
 use crate::shape::Dims;
 
 /// A parameter that the plan updates with one of the program's outputs as its gradient.
@@ -48,8 +48,13 @@ struct Products {
     flipped: Vec<bool>,
 }
 
-/// Multiply-adds of a step below which the calling thread works alone: about 5 us.
-const PARALLEL_COST: usize = 250_000;
+/// Cost of a step, in multiply-adds, below which the calling thread works alone: about 60 us. Meetings cost 1 us;
+/// the lines that the threads' caches hand each other cost more.
+const PARALLEL_COST: usize = 3_000_000;
+/// What an element of a product's result costs beside its multiply-adds.
+const ELEMENT_COST: usize = 64;
+/// Multiply-adds of a product below which it is not worth a meeting.
+const PANELS_COST: usize = 250_000;
 /// Rows of a block, at most: their activations stay in L2.
 const BLOCK_ROWS: usize = 128;
 /// Rows of a block, at least, where threads ask for more blocks.
@@ -223,10 +228,14 @@ impl Products {
         layout.k() * layout.n()
     }
 
-    /// Multiply-adds of all products.
+    /// What all products cost, in multiply-adds.
     fn cost(&self, program: &Program) -> usize {
         let products = self.of.iter().zip(&program.metas);
-        products.filter_map(|(product, meta)| Some(self.size((*product)?.weight) * meta.shape[0])).sum()
+        let cost = |(product, meta): (&Option<Product>, &Meta)| {
+            let elements = meta.shape.elements();
+            Some(self.size((*product)?.weight) * meta.shape[0] + elements * ELEMENT_COST)
+        };
+        products.filter_map(cost).sum()
     }
 
     /// Takes the gradient of a weight out of the program, where it is one product of whole matrices that nothing
@@ -396,7 +405,7 @@ impl Builder {
         threads > 1
             && layout.count() >= threads
             && rows * (layout.k() + layout.n()) < layout.k() * layout.n()
-            && rows * layout.k() * layout.n() >= PARALLEL_COST
+            && rows * layout.k() * layout.n() >= PANELS_COST
     }
 
     fn name(&self, value: ValueId) -> String {

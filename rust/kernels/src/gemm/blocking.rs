@@ -159,13 +159,7 @@ impl<T: Real> Rectangle<'_, '_, T> {
                                 let c = p.c.add(row * p.c_row + column);
                                 let operands =
                                     Operands { k: kc, a, a_row, a_k, b, b_k, c, c_row: p.c_row, resume };
-                                run_tile::<I, T>(
-                                    r,
-                                    width,
-                                    lanes,
-                                    packs_a && has_panel && tile::reads_panels::<I>(r, lanes),
-                                    operands,
-                                );
+                                run_tile::<I, T>(r, width, lanes, operands);
                                 if let Some(finish) = finish {
                                     let c_row = p.c_row;
                                     finish.finish_tile(FinishedTile {
@@ -207,13 +201,7 @@ pub(super) fn reserve<T>(scratch: &mut Vec<Line>, len: usize) -> *mut T {
 /// # Safety
 /// The operands must hold a tile of `rows x width`, and B's panel the full `lanes`.
 #[inline(always)]
-unsafe fn run_tile<I: Isa, T: Real>(
-    rows: usize,
-    width: usize,
-    lanes: usize,
-    is_packed: bool,
-    o: Operands<T>,
-) {
+unsafe fn run_tile<I: Isa, T: Real>(rows: usize, width: usize, lanes: usize, o: Operands<T>) {
     let padded = lanes * T::LANES;
     let mut buffer = [const { MaybeUninit::<T>::uninit() }; MAX_TILE];
     let buffer = buffer.as_mut_ptr().cast::<T>();
@@ -228,7 +216,7 @@ unsafe fn run_tile<I: Isa, T: Real>(
     }
     let (c, c_row) = if is_partial { (buffer, padded) } else { (o.c, o.c_row) };
     // SAFETY: passed on from the caller; the buffer holds the largest tile.
-    unsafe { tile::run::<I, T>(rows, lanes, is_packed, Operands { c, c_row, ..o }) };
+    unsafe { tile::run::<I, T>(rows, lanes, Operands { c, c_row, ..o }) };
     if is_partial {
         for i in 0..rows {
             for j in 0..width {

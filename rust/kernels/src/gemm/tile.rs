@@ -149,13 +149,13 @@ macro_rules! each_row {
 }
 
 /// `C[i][j] = fma(A[i][p], B[p][j], C[i][j])` for `p` ascending: one chain per element, in one lane.
-/// With `PACKED` the strides of A and B are those of panels and known to the compiler.
+/// With `BESIDE` the rows of A lie next to each other, as in a packed tile or in a transposed matrix.
 ///
 /// # Safety
 /// `a` must be readable at `i * a_row + p * a_k`, `b` at `p * b_k + j` and `c` writable at
 /// `i * c_row + j` for all `i < R`, `j < N * T::LANES`, `p < k`; the CPU must have V's instructions.
 #[inline(always)]
-unsafe fn tile<T: Real, V: Vector<T>, const R: usize, const N: usize, const PACKED: bool>(o: Operands<T>) {
+unsafe fn tile<T: Real, V: Vector<T>, const R: usize, const N: usize, const BESIDE: bool>(o: Operands<T>) {
     // SAFETY: all that follows is promised by the caller. After the last step `a` and `b` point past
     // the operands, hence `wrapping`, and are not read.
     unsafe {
@@ -169,7 +169,7 @@ unsafe fn tile<T: Real, V: Vector<T>, const R: usize, const N: usize, const PACK
             }
         });
         let mut a = [o.a; 4];
-        if !PACKED {
+        if !BESIDE {
             // A pointer for three rows each, hidden from the compiler: given one pointer it walks all
             // rows by adding the stride R times, a chain that takes as long as the multiplications.
             for group in 1..R.div_ceil(3) {
@@ -179,20 +179,20 @@ unsafe fn tile<T: Real, V: Vector<T>, const R: usize, const N: usize, const PACK
         let mut b = o.b;
         // Several steps an iteration: moving the pointers and counting take ports of the multipliers.
         // More than these compile for minutes.
-        let steps = if PACKED { 4 } else { V::STEPS };
+        let steps = if BESIDE { 4 } else { V::STEPS };
         for _ in 0..o.k / steps {
-            step::<T, V, R, N, PACKED>(&mut acc, &mut a, &mut b, &o);
+            step::<T, V, R, N, BESIDE>(&mut acc, &mut a, &mut b, &o);
             if steps > 1 {
-                step::<T, V, R, N, PACKED>(&mut acc, &mut a, &mut b, &o);
+                step::<T, V, R, N, BESIDE>(&mut acc, &mut a, &mut b, &o);
             }
             if steps > 2 {
-                step::<T, V, R, N, PACKED>(&mut acc, &mut a, &mut b, &o);
-                step::<T, V, R, N, PACKED>(&mut acc, &mut a, &mut b, &o);
+                step::<T, V, R, N, BESIDE>(&mut acc, &mut a, &mut b, &o);
+                step::<T, V, R, N, BESIDE>(&mut acc, &mut a, &mut b, &o);
             }
         }
         if steps > 1 {
             for _ in 0..o.k % steps {
-                step::<T, V, R, N, PACKED>(&mut acc, &mut a, &mut b, &o);
+                step::<T, V, R, N, BESIDE>(&mut acc, &mut a, &mut b, &o);
             }
         }
         each_row!(i < R {
@@ -208,7 +208,7 @@ unsafe fn tile<T: Real, V: Vector<T>, const R: usize, const N: usize, const PACK
 /// # Safety
 /// As [`tile`].
 #[inline(always)]
-unsafe fn step<T: Real, V: Vector<T>, const R: usize, const N: usize, const PACKED: bool>(
+unsafe fn step<T: Real, V: Vector<T>, const R: usize, const N: usize, const BESIDE: bool>(
     acc: &mut [[V; N]; R],
     a: &mut [*const T; 4],
     b: &mut *const T,
@@ -218,20 +218,15 @@ unsafe fn step<T: Real, V: Vector<T>, const R: usize, const N: usize, const PACK
     unsafe {
         let row: [V; N] = std::array::from_fn(|v| V::load(b.add(v * T::LANES)));
         each_row!(i < R {
-            let x = V::splat(if PACKED { *a[0].add(i) } else { *a[i / 3].add(i % 3 * o.a_row) });
+            let x = V::splat(if BESIDE { *a[0].add(i) } else { *a[i / 3].add(i % 3 * o.a_row) });
             for v in 0..N {
                 acc[i][v] = x.mul_add(row[v], acc[i][v]);
             }
         });
-        if PACKED {
-            a[0] = a[0].wrapping_add(R);
-            *b = b.wrapping_add(N * T::LANES);
-        } else {
-            for group in 0..R.div_ceil(3) {
-                a[group] = a[group].wrapping_add(o.a_k);
-            }
-            *b = b.wrapping_add(o.b_k);
+        for group in 0..if BESIDE { 1 } else { R.div_ceil(3) } {
+            a[group] = a[group].wrapping_add(o.a_k);
         }
+        *b = b.wrapping_add(o.b_k);
     }
 }
 
@@ -248,10 +243,10 @@ pub(super) fn most_lanes<I: Isa>(rows: usize) -> usize {
     }
 }
 
-/// Whether there is a tile for panels of both operands: for full width and the rows that equal parts
-/// have. It saves the arithmetic of strides; other tiles are few.
+/// Whether there is a tile for rows of A that lie next to each other: for full width and the rows that equal
+/// parts have. It saves the arithmetic of strides; other tiles are few.
 #[inline(always)]
-pub(super) fn reads_panels<I: Isa>(rows: usize, lanes: usize) -> bool {
+fn reads_beside<I: Isa>(rows: usize, lanes: usize) -> bool {
     has_registers::<I>() && rows >= I::TILE_ROWS / 2 && lanes == I::TILE_LANES
 }
 
@@ -261,17 +256,15 @@ fn has_registers<I: Isa>() -> bool {
 }
 
 /// Runs the tile of `rows` rows and `lanes` lane arrays: 1, 2 or 4, at most [`most_lanes`].
-/// `is_packed`: both operands are panels, and [`reads_panels`].
 ///
 /// # Safety
 /// As [`tile`] with `R = rows` and `N = lanes`; called where the code for `I` is compiled.
 #[inline(always)]
-pub(super) unsafe fn run<I: Isa, T: Real>(rows: usize, lanes: usize, is_packed: bool, o: Operands<T>) {
-    debug_assert!(!is_packed || (o.a_row == 1 && o.a_k == rows && o.b_k == lanes * T::LANES));
-    debug_assert!(!is_packed || reads_panels::<I>(rows, lanes));
+pub(super) unsafe fn run<I: Isa, T: Real>(rows: usize, lanes: usize, o: Operands<T>) {
+    let is_beside = o.a_row == 1 && reads_beside::<I>(rows, lanes);
     // SAFETY: this runs on I.
     unsafe {
-        match (lanes, is_packed) {
+        match (lanes, is_beside) {
             (1, false) => I::call(Tiles::<T, 1, false> { rows, o }),
             (2, false) => I::call(Tiles::<T, 2, false> { rows, o }),
             (4, false) => I::call(Tiles::<T, 4, false> { rows, o }),
@@ -284,12 +277,12 @@ pub(super) unsafe fn run<I: Isa, T: Real>(rows: usize, lanes: usize, is_packed: 
 
 /// A call of the tile of `N` lane arrays, whatever its rows. With all tiles in one function the crate
 /// compiled for minutes.
-struct Tiles<T, const N: usize, const PACKED: bool> {
+struct Tiles<T, const N: usize, const BESIDE: bool> {
     rows: usize,
     o: Operands<T>,
 }
 
-impl<T: Real, const N: usize, const PACKED: bool> Job for Tiles<T, N, PACKED> {
+impl<T: Real, const N: usize, const BESIDE: bool> Job for Tiles<T, N, BESIDE> {
     type Output = ();
 
     #[inline(always)]
@@ -300,14 +293,14 @@ impl<T: Real, const N: usize, const PACKED: bool> Job for Tiles<T, N, PACKED> {
         unsafe {
             match I::LEVEL {
                 #[cfg(target_arch = "x86_64")]
-                Level::Avx512 if is::<T, f32>() => select::<I, f32, [__m512; 1], N, PACKED>(rows, o.cast()),
+                Level::Avx512 if is::<T, f32>() => select::<I, f32, [__m512; 1], N, BESIDE>(rows, o.cast()),
                 #[cfg(target_arch = "x86_64")]
-                Level::Avx512 if is::<T, f64>() => select::<I, f64, [__m512d; 1], N, PACKED>(rows, o.cast()),
+                Level::Avx512 if is::<T, f64>() => select::<I, f64, [__m512d; 1], N, BESIDE>(rows, o.cast()),
                 #[cfg(target_arch = "x86_64")]
-                Level::Avx2 if is::<T, f32>() => select::<I, f32, [__m256; 2], N, PACKED>(rows, o.cast()),
+                Level::Avx2 if is::<T, f32>() => select::<I, f32, [__m256; 2], N, BESIDE>(rows, o.cast()),
                 #[cfg(target_arch = "x86_64")]
-                Level::Avx2 if is::<T, f64>() => select::<I, f64, [__m256d; 2], N, PACKED>(rows, o.cast()),
-                _ => select::<I, T, Array<T::Lanes>, N, PACKED>(rows, o),
+                Level::Avx2 if is::<T, f64>() => select::<I, f64, [__m256d; 2], N, BESIDE>(rows, o.cast()),
+                _ => select::<I, T, Array<T::Lanes>, N, BESIDE>(rows, o),
             }
         }
     }
@@ -321,7 +314,7 @@ pub(super) fn is<T: 'static, U: 'static>() -> bool {
 /// # Safety
 /// As [`run`].
 #[inline(always)]
-unsafe fn select<I: Isa, T: Real, V: Vector<T>, const N: usize, const PACKED: bool>(
+unsafe fn select<I: Isa, T: Real, V: Vector<T>, const N: usize, const BESIDE: bool>(
     rows: usize,
     o: Operands<T>,
 ) {
@@ -331,10 +324,10 @@ unsafe fn select<I: Isa, T: Real, V: Vector<T>, const N: usize, const PACKED: bo
             match rows {
                 $($r if $r <= I::TILE_ROWS
                     && N <= most_lanes::<I>($r)
-                    && (!PACKED || reads_panels::<I>($r, N)) =>
+                    && (!BESIDE || reads_beside::<I>($r, N)) =>
                 {
                     // SAFETY: passed on from the caller.
-                    unsafe { tile::<T, V, $r, N, PACKED>(o) }
+                    unsafe { tile::<T, V, $r, N, BESIDE>(o) }
                 })*
                 _ => unreachable!("a tile of {rows} rows and {N} lane arrays"),
             }

@@ -269,11 +269,10 @@ unsafe fn pack_tiles<I: Isa, T: Real>(tiles: RowTiles, k: usize, source: Source<
 /// # Safety
 /// As [`tile::run`].
 #[inline(always)]
-unsafe fn run_tiles<I: Isa, T: Real>(rows: usize, lanes: usize, is_packed: bool, o: Operands<T>) {
+unsafe fn run_tiles<I: Isa, T: Real>(rows: usize, lanes: usize, o: Operands<T>) {
     if lanes <= tile::most_lanes::<I>(rows) {
-        let is_packed = is_packed && tile::reads_panels::<I>(rows, lanes);
         // SAFETY: passed on from the caller.
-        unsafe { tile::run::<I, T>(rows, lanes, is_packed, o) };
+        unsafe { tile::run::<I, T>(rows, lanes, o) };
         return;
     }
     // A layout that was made for wider tiles.
@@ -281,7 +280,7 @@ unsafe fn run_tiles<I: Isa, T: Real>(rows: usize, lanes: usize, is_packed: bool,
         // SAFETY: passed on from the caller.
         unsafe {
             let (b, c) = (o.b.add(lane * T::LANES), o.c.add(lane * T::LANES));
-            tile::run::<I, T>(rows, 1, false, Operands { b, c, ..o });
+            tile::run::<I, T>(rows, 1, Operands { b, c, ..o });
         }
     }
 }
