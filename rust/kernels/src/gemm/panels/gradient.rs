@@ -81,7 +81,8 @@ impl<T: Real> Job for Gradient<'_, '_, T> {
         let a_len = (GRADIENT_ROWS * kc + SPILL).next_multiple_of(T::LANES);
         let c_len = GRADIENT_ROWS * nr;
         // As many panels at a time as leave D in L2 while the rows pass.
-        let group = (d_bytes(I::LEVEL) / (batch * nr * size_of::<T>()).max(1)).clamp(1, all_panels.len().max(1));
+        let group =
+            (d_bytes(I::LEVEL) / (batch * nr * size_of::<T>()).max(1)).clamp(1, all_panels.len().max(1));
         let d_len = (nr * batch + SPILL).next_multiple_of(T::LANES);
         // With several blocks the sums of all panels rest while the next block is packed.
         let c_count = if k_blocks > 1 { group } else { 1 };
