@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use ferrograd_kernels::loss::count_correct;
 use ferrograd_kernels::pool;
 
 use crate::backward;
@@ -179,20 +180,9 @@ impl Step {
             return Ok(0);
         }
         let labels = labels.read::<i64>();
-        let classes = scores.shape()[1].max(1);
-        for_float!("accuracy", scores.dtype(), T => {
-            let scores = scores.read::<T>();
-            let rows = scores.chunks_exact(classes).zip(labels.iter());
-            Ok(rows.filter(|(row, label)| is_first_largest(row, **label)).count())
-        })
+        let classes = scores.shape()[1];
+        for_float!("accuracy", scores.dtype(), T => Ok(count_correct(classes, &scores.read::<T>(), &labels)))
     }
-}
-
-/// Whether the label's score is the largest, and the first of those. All are compared, without a branch.
-fn is_first_largest<T: PartialOrd + Copy>(row: &[T], label: i64) -> bool {
-    let Some(&own) = usize::try_from(label).ok().and_then(|label| row.get(label)) else { return false };
-    let (before, after) = row.split_at(label as usize);
-    before.iter().fold(true, |all, &v| all & (v < own)) & !after.iter().fold(false, |any, &v| any | (v > own))
 }
 
 /// The gradient as updates walk it: row-major. A transposed product, which is what a weight of shape
@@ -256,6 +246,8 @@ pub struct Engine {
 
 /// A step that takes longer than this can be interrupted about as often.
 const SLOW_STEP: Duration = Duration::from_millis(10);
+/// Steps that take less than this are not asked one by one whether to stop.
+const QUICK_STEPS: Duration = Duration::from_millis(1);
 
 /// Compiled batch sizes that are kept: an epoch needs two.
 const MAX_STEPS: usize = 16;
@@ -288,8 +280,8 @@ impl Engine {
     /// One pass over `order`, `batch` rows at a time; the last may be short. Every batch size that
     /// occurs must have been added. `scores`, where given, receives the model's results in this order.
     ///
-    /// `poll` is called at least once a step; when it fails, the parameters are those after the last
-    /// whole step.
+    /// `poll` is called about once a millisecond, or as often as steps and their parts allow; when it fails, the
+    /// parameters are those after the last whole step.
     ///
     /// # Errors
     /// Those of the ops, of the tables, and of `poll`.
@@ -316,7 +308,8 @@ impl Engine {
         poll: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Epoch> {
         let mut epoch = Epoch::default();
-        let mut pieces = 0;
+        // Looking at the clock takes as long as an instruction of a small network.
+        let (mut pieces, mut steps_a_poll) = (0, 1);
         let mut current = None;
         for (number, rows) in order.chunks(batch.max(1)).enumerate() {
             let found = self.steps.iter().position(|s| s.batch == rows.len());
@@ -327,8 +320,10 @@ impl Engine {
                 self.steps[other].plan.store()?;
             }
             let step = &mut self.steps[index];
-            let started = Instant::now();
-            poll()?;
+            let started = (number == 0 || number.is_power_of_two()).then(Instant::now);
+            if number.is_multiple_of(steps_a_poll) {
+                poll()?;
+            }
             step.plan.load()?;
             step.plan.reseed(self.key, self.steps_made);
             let batch = Batch { rows, tables };
@@ -350,7 +345,10 @@ impl Engine {
             epoch.weight += outcome.weight;
             epoch.correct += outcome.correct;
             epoch.rows += rows.len();
-            pieces = (started.elapsed().as_nanos() / SLOW_STEP.as_nanos()) as usize;
+            if let Some(took) = started.map(|started| started.elapsed().as_nanos().max(1)) {
+                pieces = (took / SLOW_STEP.as_nanos()) as usize;
+                steps_a_poll = (QUICK_STEPS.as_nanos() / took).max(1) as usize;
+            }
         }
         Ok(epoch)
     }

@@ -1,6 +1,9 @@
 //! Mini-batches: rows of a foreign array (any element type, strides and alignment) converted into a contiguous
 //! batch. `index` names the rows, so shuffling never moves the data set.
 
+use std::any::TypeId;
+use std::ptr::copy_nonoverlapping;
+
 /// An element type of a source array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -66,7 +69,7 @@ convert!(u8 i8 u16 i16 u32 i32 u64 i64 f32 f64);
 /// # Safety
 /// For every row `r` in `index` and every column `j`, the bytes of an `S` at
 /// `source + r * row_stride + j * col_stride` must be readable and inside one allocation.
-pub unsafe fn gather_rows<S: Convert<T>, T: Copy>(
+pub unsafe fn gather_rows<S: Convert<T> + 'static, T: Copy + 'static>(
     source: *const u8,
     row_stride: isize,
     col_stride: isize,
@@ -98,7 +101,10 @@ pub unsafe fn gather_rows<S: Convert<T>, T: Copy>(
         }
         // SAFETY: the caller vouches for every element of row r.
         let start = unsafe { source.offset(r as isize * row_stride) }.cast::<S>();
-        if col_stride == size {
+        if col_stride == size && TypeId::of::<S>() == TypeId::of::<T>() {
+            // SAFETY: `cols` elements of one type on both sides; nothing else refers to `row`.
+            unsafe { copy_nonoverlapping(start.cast::<u8>(), row.as_mut_ptr().cast(), size_of_val(row)) };
+        } else if col_stride == size {
             for (j, o) in row.iter_mut().enumerate() {
                 // SAFETY: as above; elements lie side by side.
                 *o = unsafe { start.add(j).read_unaligned() }.convert();

@@ -218,7 +218,10 @@ impl Form {
         out: &Array,
     ) -> Result<()> {
         let (x, mut out) = (self.array.read::<T>(), out.write::<T>());
-        if self.cols == 1 {
+        if self.rows == 1 {
+            // Every element by itself: side by side, not as a row each.
+            kernel::reduce_columns(op, 1, 1, self.outer * self.cols, &x, &mut out);
+        } else if self.cols == 1 {
             kernel::reduce_rows(op, self.outer, self.rows, &x, &mut out);
         } else {
             kernel::reduce_columns(op, self.outer, self.rows, self.cols, &x, &mut out);

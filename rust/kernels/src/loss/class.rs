@@ -1,5 +1,6 @@
 //! Losses of a row of class scores: cross-entropy of class indices or probabilities, and multi-class hinge.
 
+use super::few;
 use crate::elementwise::{function as f, map_in_place};
 use crate::isa::{Isa, Job, dispatch};
 use crate::math::Math;
@@ -142,19 +143,22 @@ impl<T: Math> Term<T> for ClassWeight<'_, T> {
     }
 }
 
-struct CrossEntropyJob<'a, T> {
-    options: &'a CrossEntropy<'a, T>,
-    classes: usize,
-    logits: &'a [T],
-    target: &'a [i64],
-    loss: Option<&'a mut [T]>,
-    grad: Option<&'a mut [T]>,
+pub(super) struct CrossEntropyJob<'a, T> {
+    pub(super) options: &'a CrossEntropy<'a, T>,
+    pub(super) classes: usize,
+    pub(super) logits: &'a [T],
+    pub(super) target: &'a [i64],
+    pub(super) loss: Option<&'a mut [T]>,
+    pub(super) grad: Option<&'a mut [T]>,
 }
 
 impl<T: Math> Job for CrossEntropyJob<'_, T> {
     type Output = ();
     #[inline(always)]
     fn run<I: Isa>(mut self) {
+        if self.classes < T::LANES {
+            return few::cross_entropy(self);
+        }
         let (classes, weight) = (self.classes, self.options.weight);
         let keep = T::from_f64(1.0 - self.options.label_smoothing);
         let spread = T::from_f64(self.options.label_smoothing / classes as f64);

@@ -4,9 +4,11 @@
 //! Row losses are not reduced here; rows are independent and may be split anywhere.
 
 mod class;
+mod few;
 mod point;
 
 pub use class::{CrossEntropy, cross_entropy_rows, multi_margin_rows, soft_cross_entropy_rows};
+pub use few::count_correct;
 pub use point::{bce, bce_with_logits, squared_error};
 
 #[cfg(test)]

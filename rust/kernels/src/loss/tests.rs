@@ -46,8 +46,8 @@ fn options(weight: Option<&[f64]>, label_smoothing: f64) -> CrossEntropy<'_, f64
 
 #[test]
 fn cross_entropy_gradients_are_the_derivatives() {
-    for classes in [1, 2, 10, 17, 1500] {
-        let rows = 5;
+    for classes in [1, 2, 7, 10, 17, 1500] {
+        let rows = 19;
         let x = wave(rows * classes, 0.1);
         let weights: Vec<f64> = wave(classes, 0.2).iter().map(|v| v.abs() + 0.1).collect();
         let target: Vec<i64> =
@@ -60,6 +60,61 @@ fn cross_entropy_gradients_are_the_derivatives() {
                 });
             }
         }
+    }
+}
+
+#[test]
+fn few_classes_have_the_bits_of_one_row_at_a_time() {
+    // Added classes of score -inf have no share, and make the row too long for the path of few classes.
+    let (rows, classes, more) = (21, 5, 20);
+    let x = wave(rows * classes, 0.3);
+    let wide: Vec<f64> = x
+        .chunks(classes)
+        .flat_map(|row| row.iter().copied().chain(vec![f64::NEG_INFINITY; more - classes]))
+        .collect();
+    let target: Vec<i64> = (0..rows).map(|r| if r == 4 { -100 } else { (r % classes) as i64 }).collect();
+    let run = |classes: usize, x: &[f64]| {
+        let (mut loss, mut grad) = (vec![0.0; rows], vec![0.0; x.len()]);
+        let p = options(None, 0.0);
+        cross_entropy_rows(&p, rows, classes, x, &target, Some(&mut loss), Some(&mut grad));
+        (loss, grad)
+    };
+    let (loss, grad) = run(classes, &x);
+    let (wide_loss, wide_grad) = run(more, &wide);
+    for r in 0..rows {
+        // The sums of the two paths are added in different orders.
+        assert!((loss[r] - wide_loss[r]).abs() <= 4e-16 * loss[r].abs().max(1.0), "row {r}");
+        for c in 0..classes {
+            let (few, many) = (grad[r * classes + c], wide_grad[r * more + c]);
+            assert!((few - many).abs() <= 4e-16, "row {r}, class {c}: {few} and {many}");
+        }
+        // Whatever rows stand beside it.
+        let (mut one, mut slope) = ([0.0], vec![0.0; classes]);
+        let row = &x[r * classes..(r + 1) * classes];
+        let p = options(None, 0.0);
+        cross_entropy_rows(&p, 1, classes, row, &target[r..=r], Some(&mut one), Some(&mut slope));
+        assert!(one[0] == loss[r] && slope == grad[r * classes..(r + 1) * classes], "row {r}");
+    }
+}
+
+#[test]
+fn correct_rows_are_those_of_numpys_argmax() {
+    for classes in [1, 2, 3, 10, 16, 17, 5000] {
+        let rows = 37;
+        // Few values, so that many scores tie.
+        let scores: Vec<f64> = wave(rows * classes, 0.7).iter().map(|v| (v * 2.0).round()).collect();
+        let labels: Vec<i64> =
+            (0..rows).map(|r| (r * 5 % (classes + 1)) as i64 - i64::from(r % 7 == 0)).collect();
+        let want = scores.chunks(classes).zip(&labels).filter(|(row, label)| {
+            let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            row.iter().position(|&v| v == largest) == usize::try_from(**label).ok()
+        });
+        let want = want.count();
+        let single: Vec<f32> = scores.iter().map(|&v| v as f32).collect();
+        isa::on_every_level(|level| {
+            assert_eq!(count_correct(classes, &scores, &labels), want, "{level} {classes}");
+            assert_eq!(count_correct(classes, &single, &labels), want, "{level} {classes}");
+        });
     }
 }
 

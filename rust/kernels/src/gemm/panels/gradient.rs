@@ -61,11 +61,64 @@ const PACK_A_COLUMNS: usize = 256;
 /// Samples from which packing D pays for itself.
 const PACK_D_SAMPLES: usize = 64;
 
+/// Bytes of unfinished sums; few in tests, so that small matrices take several turns.
+const C_BYTES: usize = if cfg!(test) { 1 << 14 } else { 1 << 20 };
+
 /// Bytes of D that are used together: half of the L2 cache that CPUs with the instruction set have at least.
 const fn d_bytes(level: Level) -> usize {
     match level {
+        _ if cfg!(test) => 1 << 16,
         Level::Avx512 => 1 << 19,
         _ => 1 << 18,
+    }
+}
+
+/// Panels of D as the tiles read them: packed where that pays, where columns are missing, or where they do not lie
+/// side by side.
+struct DPanels<'a, T> {
+    d: MatRef<'a, T>,
+    layout: Panels,
+    packs_all: bool,
+    /// Room for `len` elements a panel.
+    packed: *mut T,
+    len: usize,
+}
+
+impl<T: Real> DPanels<'_, T> {
+    #[inline(always)]
+    fn is_packed(&self, panel: usize) -> bool {
+        let is_partial = self.layout.columns(panel).len() < self.layout.stride(panel);
+        self.packs_all || is_partial || self.d.col_stride != 1
+    }
+
+    /// Packs some samples of panels, where they are packed, the first panel in the first room.
+    #[inline(always)]
+    fn pack<I: Isa>(&self, panels: Range<usize>, samples: Range<usize>) {
+        let d = self.d;
+        for (i, panel) in panels.enumerate().filter(|(_, panel)| self.is_packed(*panel)) {
+            let columns = self.layout.columns(panel);
+            // SAFETY: the sample and the column are in D.
+            let start =
+                unsafe { d.data.as_ptr().add(samples.start * d.row_stride + columns.start * d.col_stride) };
+            let source = Source { start, column: d.col_stride, step: d.row_stride };
+            // SAFETY: the room of the panel.
+            let panel = unsafe { std::slice::from_raw_parts_mut(self.packed.add(i * self.len), self.len) };
+            PackBlock { k: samples.len(), width: columns.len(), source, panel }.run::<I>();
+        }
+    }
+
+    /// Where a panel begins that was packed in room `i` if at all, from a sample on, and the elements from a sample
+    /// to the next.
+    #[inline(always)]
+    fn get(&self, panel: usize, i: usize, sample: usize) -> (*const T, usize) {
+        if self.is_packed(panel) {
+            // SAFETY: the room of the panel.
+            (unsafe { self.packed.add(i * self.len) }.cast_const(), self.layout.stride(panel))
+        } else {
+            let column = self.layout.columns(panel).start;
+            // SAFETY: the sample and the column are in D.
+            (unsafe { self.d.data.as_ptr().add(sample * self.d.row_stride + column) }, self.d.row_stride)
+        }
     }
 }
 
@@ -76,106 +129,89 @@ impl<T: Real> Job for Gradient<'_, '_, T> {
     fn run<I: Isa>(self) {
         let Gradient { batch, a, d, layout, panels: all_panels, rows: all_rows, near, update, scratch } =
             self;
+        if all_panels.is_empty() || all_rows.is_empty() {
+            return;
+        }
         let (kc, k_blocks) = balanced(batch, K_BLOCK);
         let nr = layout.nr;
-        let a_len = (GRADIENT_ROWS * kc + SPILL).next_multiple_of(T::LANES);
+        // As many panels of D at a time as stay in L2 while the rows pass, and as many rows as leave sums there:
+        // with several blocks of samples they rest until the last.
+        let (group, _) =
+            balanced(all_panels.len(), (d_bytes(I::LEVEL) / (kc * nr * size_of::<T>()).max(1)).max(1));
+        let most_rows = match k_blocks {
+            1 => all_rows.len(),
+            _ => C_BYTES / (group * nr * size_of::<T>()) / GRADIENT_ROWS * GRADIENT_ROWS,
+        };
+        let most_rows = most_rows.max(GRADIENT_ROWS);
         let c_len = GRADIENT_ROWS * nr;
-        // As many panels at a time as leave D in L2 while the rows pass.
-        let group =
-            (d_bytes(I::LEVEL) / (batch * nr * size_of::<T>()).max(1)).clamp(1, all_panels.len().max(1));
-        let d_len = (nr * batch + SPILL).next_multiple_of(T::LANES);
-        // With several blocks the sums of all panels rest while the next block is packed.
-        let c_count = if k_blocks > 1 { group } else { 1 };
+        let c_count =
+            if k_blocks > 1 { group * most_rows.min(all_rows.len()).div_ceil(GRADIENT_ROWS) } else { 1 };
+        let d_len = (nr * kc + SPILL).next_multiple_of(T::LANES);
+        let a_len = (GRADIENT_ROWS * kc + SPILL).next_multiple_of(T::LANES);
         let c_all = reserve::<T>(scratch, c_len * c_count + d_len * group + a_len);
         // SAFETY: the parts lie side by side in the buffer.
         let (d_pack, a_pack) =
             unsafe { (c_all.add(c_len * c_count), c_all.add(c_len * c_count + d_len * group)) };
-        let packs_d = batch >= PACK_D_SAMPLES && all_rows.len() > GRADIENT_ROWS;
+        let packs_all = batch >= PACK_D_SAMPLES && all_rows.len() > GRADIENT_ROWS;
+        let d_panels = DPanels { d, layout, packs_all, packed: d_pack, len: d_len };
         for first_panel in all_panels.clone().step_by(group) {
             let panels = first_panel..all_panels.end.min(first_panel + group);
             let packs_a = panels.len() * nr >= PACK_A_COLUMNS;
-            // Where a panel of D begins, and the elements from a sample to the next.
-            let panel_of_d = |panel: usize| {
-                let (columns, stride) = (layout.columns(panel), layout.stride(panel));
-                if packs_d || columns.len() < stride || d.col_stride != 1 {
-                    // SAFETY: `group` panels of `d_len`.
-                    (unsafe { d_pack.add((panel - panels.start) * d_len) }.cast_const(), stride, true)
-                } else {
-                    // SAFETY: the column is in D.
-                    (unsafe { d.data.as_ptr().add(columns.start) }, d.row_stride, false)
-                }
-            };
-            for panel in panels.clone() {
-                let (start, _, is_packed) = panel_of_d(panel);
-                if is_packed {
-                    let columns = layout.columns(panel);
-                    // SAFETY: the column is in D.
-                    let from = unsafe { d.data.as_ptr().add(columns.start * d.col_stride) };
-                    let source = Source { start: from, column: d.col_stride, step: d.row_stride };
-                    // SAFETY: `d_len` elements of the buffer are the panel's.
-                    let target = unsafe { std::slice::from_raw_parts_mut(start.cast_mut(), d_len) };
-                    PackBlock { k: batch, width: columns.len(), source, panel: target }.run::<I>();
-                }
-            }
-            for first_row in all_rows.clone().step_by(GRADIENT_ROWS) {
-                let rows = first_row..all_rows.end.min(first_row + GRADIENT_ROWS);
-                let tiles = RowTiles::new(rows.len(), I::TILE_ROWS);
+            for first_row in all_rows.clone().step_by(most_rows) {
+                let some_rows = first_row..all_rows.end.min(first_row + most_rows);
                 for block in 0..k_blocks {
                     let first = block * kc;
                     let kc = kc.min(batch - first);
-                    // SAFETY: the sample and the column are in A.
-                    let a_block =
-                        unsafe { a.data.as_ptr().add(first * a.row_stride + rows.start * a.col_stride) };
-                    if packs_a {
-                        let source = Source { start: a_block, column: a.col_stride, step: a.row_stride };
-                        // SAFETY: the columns and samples are in A; the buffer has `a_len` elements.
-                        unsafe { pack_tiles::<I, T>(tiles, kc, source, a_pack) };
-                    }
-                    for panel in panels.clone() {
-                        let stride = layout.stride(panel);
-                        let (b, b_k, _) = panel_of_d(panel);
-                        // SAFETY: the sample is in D or its packed panel.
-                        let b = unsafe { b.add(first * b_k) };
-                        let at = if k_blocks > 1 { panel - panels.start } else { 0 };
-                        // SAFETY: `c_count` blocks of `c_len` elements.
-                        let c = unsafe { c_all.add(at * c_len) };
-                        for t in 0..tiles.count {
-                            let (start, r) = tiles.get(t);
-                            let (a, a_row, a_k) = if packs_a {
-                                // SAFETY: packed above.
-                                (unsafe { a_pack.add(start * kc) }.cast_const(), 1, r)
-                            } else {
-                                // SAFETY: the column is in A.
-                                (unsafe { a_block.add(start * a.col_stride) }, a.col_stride, a.row_stride)
-                            };
-                            if block + 1 == k_blocks {
-                                let tile = layout.segment(panel, rows.start + start..rows.start + start + r);
-                                for address in near {
-                                    let start = address.wrapping_add(tile.start * size_of::<T>());
-                                    prefetch(start as *const u8, tile.len() * size_of::<T>());
-                                }
-                            }
-                            // SAFETY: the tile is in this block of C.
-                            let c = unsafe { c.add(start * stride) };
-                            let operands = Operands {
-                                k: kc,
-                                a,
-                                a_row,
-                                a_k,
-                                b,
-                                b_k,
-                                c,
-                                c_row: stride,
-                                resume: block > 0,
-                            };
-                            // SAFETY: the packed operands or A and D hold the tile's; `b_k` is the panel's stride
-                            // or D's, whose rows hold the whole panel.
-                            unsafe { run_tiles::<I, T>(r, stride / T::LANES, operands) };
+                    d_panels.pack::<I>(panels.clone(), first..first + kc);
+                    for (i, first_row) in some_rows.clone().step_by(GRADIENT_ROWS).enumerate() {
+                        let rows = first_row..some_rows.end.min(first_row + GRADIENT_ROWS);
+                        let tiles = RowTiles::new(rows.len(), I::TILE_ROWS);
+                        // SAFETY: the sample and the column are in A.
+                        let a_block =
+                            unsafe { a.data.as_ptr().add(first * a.row_stride + rows.start * a.col_stride) };
+                        if packs_a {
+                            let source = Source { start: a_block, column: a.col_stride, step: a.row_stride };
+                            // SAFETY: the columns and samples are in A; the buffer has `a_len` elements.
+                            unsafe { pack_tiles::<I, T>(tiles, kc, source, a_pack) };
                         }
-                        if block + 1 == k_blocks {
-                            // SAFETY: the block's rows were written, and nothing else refers to them now.
-                            let gradient = unsafe { std::slice::from_raw_parts_mut(c, rows.len() * stride) };
-                            update(panel, rows.clone(), gradient);
+                        for panel in panels.clone() {
+                            let stride = layout.stride(panel);
+                            let (b, b_k) = d_panels.get(panel, panel - panels.start, first);
+                            let at = if k_blocks > 1 { i * group + panel - panels.start } else { 0 };
+                            // SAFETY: `c_count` blocks of `c_len` elements.
+                            let c = unsafe { c_all.add(at * c_len) };
+                            for t in 0..tiles.count {
+                                let (start, r) = tiles.get(t);
+                                let (a, a_row, a_k) = if packs_a {
+                                    // SAFETY: packed above.
+                                    (unsafe { a_pack.add(start * kc) }.cast_const(), 1, r)
+                                } else {
+                                    // SAFETY: the column is in A.
+                                    (unsafe { a_block.add(start * a.col_stride) }, a.col_stride, a.row_stride)
+                                };
+                                if block + 1 == k_blocks {
+                                    let tile = rows.start + start..rows.start + start + r;
+                                    let tile = layout.segment(panel, tile);
+                                    for address in near {
+                                        let start = address.wrapping_add(tile.start * size_of::<T>());
+                                        prefetch(start as *const u8, tile.len() * size_of::<T>());
+                                    }
+                                }
+                                // SAFETY: the tile is in this block of C.
+                                let c = unsafe { c.add(start * stride) };
+                                let resume = block > 0;
+                                let operands =
+                                    Operands { k: kc, a, a_row, a_k, b, b_k, c, c_row: stride, resume };
+                                // SAFETY: the packed operands or A and D hold the tile's; `b_k` is the panel's
+                                // stride or D's, whose rows hold the whole panel.
+                                unsafe { run_tiles::<I, T>(r, stride / T::LANES, operands) };
+                            }
+                            if block + 1 == k_blocks {
+                                // SAFETY: the block's rows were written, and nothing else refers to them now.
+                                let gradient =
+                                    unsafe { std::slice::from_raw_parts_mut(c, rows.len() * stride) };
+                                update(panel, rows.clone(), gradient);
+                            }
                         }
                     }
                 }

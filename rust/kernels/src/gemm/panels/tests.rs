@@ -152,6 +152,24 @@ fn gradients_have_the_bits_of_gemm_whatever_the_rectangle() {
 }
 
 #[test]
+fn gradients_of_many_samples_have_the_bits_of_gemm() {
+    let (k, n, batch) = (250, 100, 900);
+    let (a, d) = (wave(batch * k, 0.37), wave(batch * n, 0.73));
+    on_every_level(|level| {
+        let want = product(k, n, batch, MatRef::rows(&a, k).transposed(), MatRef::rows(&d, n));
+        let layout = Panels::new::<f32>(k, n);
+        let mut packed = vec![f32::NAN; layout.len()];
+        let (a, d) = (MatRef::rows(&a, k), MatRef::rows(&d, n));
+        gradient_panels(batch, a, d, &layout, 0..layout.count(), 0..k, &[], &mut |panel, rows, gradient| {
+            packed[layout.segment(panel, rows)].copy_from_slice(gradient);
+        });
+        let mut got = vec![0.0; k * n];
+        layout.unpack(&packed, &mut got, n, 1);
+        assert_eq!(got, want, "{level}");
+    });
+}
+
+#[test]
 fn a_layout_made_for_another_instruction_set_gives_the_same_bits() {
     let (m, n, k) = (13, 50, 40);
     let (a, b) = (wave(m * k, 0.37), wave(k * n, 0.73));

@@ -1,0 +1,214 @@
+//! Batches of few classes, with rows side by side in lanes: ten scores of one row fill no lane array.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::class::{CrossEntropy, CrossEntropyJob};
+use crate::elementwise::function as f;
+use crate::elementwise::map_in_place;
+use crate::isa::{Isa, Job, dispatch};
+use crate::lanes::Lanes;
+use crate::math::Math;
+use crate::pool::parallel;
+use crate::reduce::{Combine, Max};
+
+/// Lanes of the type that has more, and so rows of a block; its classes are fewer.
+const ROWS: usize = 16;
+
+/// Scores of some rows, class by class: class `c` of row `r` at `c * LANES + r`.
+#[derive(Clone, Copy)]
+struct Block<T>([T; ROWS * ROWS]);
+
+impl<T: Math> Block<T> {
+    #[inline(always)]
+    fn class(&self, class: usize) -> T::Lanes {
+        T::Lanes::load(&self.0[class * T::LANES..])
+    }
+
+    #[inline(always)]
+    fn set(&mut self, class: usize, lanes: T::Lanes) {
+        lanes.store(&mut self.0[class * T::LANES..]);
+    }
+
+    /// Reads rows that lie one after the other; lanes beyond them repeat the last.
+    #[inline(always)]
+    fn read(&mut self, classes: usize, rows: &[T]) {
+        let count = rows.len() / classes;
+        assert!(count > 0 && rows.len() == count * classes && classes <= ROWS);
+        let mut starts = [0; ROWS];
+        (0..).zip(&mut starts).for_each(|(r, start): (usize, _)| *start = r.min(count - 1) * classes);
+        for c in 0..classes {
+            for r in 0..T::LANES {
+                // SAFETY: a class of a row; a block has `ROWS` classes of at most `ROWS` lanes.
+                unsafe { *self.0.get_unchecked_mut(c * T::LANES + r) = *rows.get_unchecked(starts[r] + c) };
+            }
+        }
+    }
+
+    /// Writes rows one after the other.
+    #[inline(always)]
+    fn write(&self, classes: usize, rows: &mut [T]) {
+        assert!(rows.len() <= T::LANES * classes && classes <= ROWS);
+        for (r, row) in rows.chunks_exact_mut(classes).enumerate() {
+            for (c, x) in row.iter_mut().enumerate() {
+                // SAFETY: as above.
+                *x = unsafe { *self.0.get_unchecked(c * T::LANES + r) };
+            }
+        }
+    }
+}
+
+/// Cross-entropy of fewer classes than lanes: the operations, and so the bits, of one row after the other.
+#[inline(always)]
+pub(super) fn cross_entropy<T: Math>(job: CrossEntropyJob<'_, T>) {
+    let CrossEntropyJob { options, classes, logits, target, mut loss, mut grad } = job;
+    let CrossEntropy { weight, label_smoothing, ignore_index } = *options;
+    let weight_of = |class: usize| weight.map_or(T::ONE, |weight| weight[class]);
+    let keep = T::from_f64(1.0 - label_smoothing);
+    let spread = T::from_f64(label_smoothing / classes as f64);
+    let weights = (0..classes).fold(T::ZERO, |sum, class| sum + weight_of(class));
+    let mut scores = Block([T::ZERO; ROWS * ROWS]);
+    let mut exponentials = scores;
+    // The factor of the logarithm of a row's own class, and its score.
+    let (mut own, mut own_score) = ([T::ZERO; ROWS], [T::ZERO; ROWS]);
+    for first in (0..target.len()).step_by(T::LANES) {
+        let target = &target[first..target.len().min(first + T::LANES)];
+        let span = first * classes..(first + target.len()) * classes;
+        let class_of = |y: i64| if y == ignore_index { 0 } else { y as usize };
+        let rows = &logits[span.clone()];
+        scores.read(classes, rows);
+        for (r, &y) in target.iter().enumerate() {
+            let class = class_of(y);
+            own[r] = keep * weight_of(class);
+            own_score[r] = rows[r * classes + class];
+        }
+        let factor = T::Lanes::load(&own);
+        let mut max = T::Lanes::splat(Max.identity());
+        for c in 0..classes {
+            max = max.zip(scores.class(c), |a, b| Max.combine(a, b));
+        }
+        for c in 0..classes {
+            exponentials.set(c, scores.class(c).zip(max, |z, max| z - max));
+        }
+        map_in_place(f::Exp {}, &mut exponentials.0[..classes * T::LANES]);
+        let mut sum = T::Lanes::splat(T::ZERO);
+        for c in 0..classes {
+            sum = sum.add(exponentials.class(c));
+        }
+        if let Some(loss) = loss.as_deref_mut() {
+            let mut logs = [T::ZERO; ROWS];
+            sum.store(&mut logs);
+            map_in_place(f::Log {}, &mut logs[..T::LANES]);
+            let log_sum = T::Lanes::load(&logs);
+            let negative_log =
+                |z: T::Lanes| log_sum.zip(z.zip(max, |z, max| z - max), |log_sum, z| log_sum - z);
+            let mut value = factor.zip(negative_log(T::Lanes::load(&own_score)), |own, log| own * log);
+            if spread != T::ZERO {
+                let mut all = T::Lanes::splat(T::ZERO);
+                for c in 0..classes {
+                    let w = weight_of(c);
+                    all = all.add(negative_log(scores.class(c)).map(|log| w * log));
+                }
+                value = T::Lanes::splat(spread).mul_add(all, value);
+            }
+            let mut values = [T::ZERO; ROWS];
+            value.store(&mut values);
+            for (loss, (&value, &y)) in loss[first..].iter_mut().zip(values.iter().zip(target)) {
+                *loss = if y == ignore_index { T::ZERO } else { value };
+            }
+        }
+        if let Some(grad) = grad.as_deref_mut() {
+            // d/dz_j = (own + spread W) p_j - spread w_j - own [j = y], with W the sum of the weights.
+            let scale = T::Lanes::splat(spread).mul_add(T::Lanes::splat(weights), factor);
+            let scale = scale.zip(sum, |scale, sum| scale / sum);
+            for c in 0..classes {
+                let even = spread * weight_of(c);
+                let part = exponentials.class(c).zip(scale, |e, scale| e * scale);
+                exponentials.set(c, part.map(|g| g - even));
+            }
+            let grad = &mut grad[span];
+            exponentials.write(classes, grad);
+            for (r, &y) in target.iter().enumerate() {
+                if y == ignore_index {
+                    grad[r * classes..(r + 1) * classes].fill(T::ZERO);
+                } else {
+                    grad[r * classes + class_of(y)] -= own[r];
+                }
+            }
+        }
+    }
+}
+
+struct CorrectJob<'a, T> {
+    classes: usize,
+    scores: &'a [T],
+    labels: &'a [i64],
+}
+
+impl<T: Math> Job for CorrectJob<'_, T> {
+    type Output = usize;
+    #[inline(always)]
+    fn run<I: Isa>(self) -> usize {
+        let CorrectJob { classes, scores, labels } = self;
+        if classes >= T::LANES {
+            let rows = scores.chunks_exact(classes).zip(labels);
+            return rows.filter(|(row, label)| is_first_largest(row, **label)).count();
+        }
+        let mut block = Block([T::ZERO; ROWS * ROWS]);
+        let mut count = 0;
+        for (rows, labels) in scores.chunks(T::LANES * classes.max(1)).zip(labels.chunks(T::LANES)) {
+            block.read(classes, rows);
+            let (mut number, mut own) = ([T::ZERO; ROWS], [T::ZERO; ROWS]);
+            for (r, &label) in labels.iter().enumerate() {
+                number[r] = T::from_f64(label as f64);
+                let is_class = (0..classes as i64).contains(&label);
+                // Beaten by itself.
+                own[r] = if is_class { rows[r * classes + label as usize] } else { T::NAN };
+            }
+            let (number, own) = (T::Lanes::load(&number), T::Lanes::load(&own));
+            let flag = |is: bool| if is { T::ONE } else { T::ZERO };
+            let mut beaten = own.map(|own| flag(own.is_nan()));
+            for c in 0..classes {
+                let (score, class) = (block.class(c), T::from_f64(c as f64));
+                let is_later = number.map(|number| flag(class > number));
+                let is_earlier = number.map(|number| flag(class < number));
+                let is_above = score.zip(own, |score, own| flag(score > own));
+                let is_below = score.zip(own, |score, own| flag(score < own));
+                beaten = beaten.add(is_later.zip(is_above, |a, b| a * b));
+                beaten = beaten.add(is_earlier.zip(is_below, |a, b| a * (T::ONE - b)));
+            }
+            let mut flags = [T::ZERO; ROWS];
+            beaten.store(&mut flags);
+            count += flags[..labels.len()].iter().filter(|&&flag| flag == T::ZERO).count();
+        }
+        count
+    }
+}
+
+/// Whether the label's score is the largest, and the first of those. All are compared, without a branch.
+#[inline(always)]
+fn is_first_largest<T: Math>(row: &[T], label: i64) -> bool {
+    let Some(&own) = usize::try_from(label).ok().and_then(|label| row.get(label)) else { return false };
+    let (before, after) = row.split_at(label as usize);
+    let is_beaten = after.iter().fold(own.is_nan(), |any, &v| any | (v > own));
+    before.iter().fold(!is_beaten, |all, &v| all & (v < own))
+}
+
+/// Scores that a task looks at.
+const TASK: usize = 1 << 16;
+
+/// Rows whose label's score is the largest, and the first of those. A label that is no class, or whose score is
+/// NaN, counts nothing.
+///
+/// # Panics
+/// When `scores` are not a row of `classes` for each label.
+pub fn count_correct<T: Math>(classes: usize, scores: &[T], labels: &[i64]) -> usize {
+    assert!(scores.len() == labels.len() * classes, "contiguous (rows, classes)");
+    let rows = (TASK / classes.max(1)).next_multiple_of(ROWS);
+    let count = AtomicUsize::new(0);
+    parallel(labels.len().div_ceil(rows), &|task| {
+        let rows = task * rows..labels.len().min((task + 1) * rows);
+        let (scores, labels) = (&scores[rows.start * classes..rows.end * classes], &labels[rows]);
+        count.fetch_add(dispatch(CorrectJob { classes, scores, labels }), Ordering::Relaxed);
+    });
+    count.into_inner()
+}
