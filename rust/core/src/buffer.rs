@@ -122,6 +122,8 @@ pub struct View {
     strides: Dims,
     /// In elements.
     offset: usize,
+    /// One past the last element, counted from the first: kernels ask for it at every run.
+    extent: usize,
 }
 
 impl Array {
@@ -132,6 +134,7 @@ impl Array {
             shape,
             strides: shape.contiguous_strides(),
             offset: 0,
+            extent: shape.elements(),
         }))
     }
 
@@ -261,21 +264,26 @@ impl Array {
 
     /// Another view of the same storage.
     pub fn view(&self, shape: Dims, strides: Dims, offset: usize) -> Array {
-        let view = View { storage: self.0.storage.clone(), dtype: self.0.dtype, shape, strides, offset };
-        assert!(view.offset + view.extent() <= view.storage.bytes / view.dtype.size());
-        Array(Arc::new(view))
+        let extent = match shape.elements() {
+            0 => 0,
+            _ => 1 + shape.iter().zip(strides.iter()).map(|(&d, &s)| (d - 1) * s).sum::<usize>(),
+        };
+        assert!(offset + extent <= self.0.storage.bytes / self.0.dtype.size());
+        let storage = self.0.storage.clone();
+        Array(Arc::new(View { storage, dtype: self.0.dtype, shape, strides, offset, extent }))
     }
 
     /// The same bytes under another dtype of the same size and meaning (`bool` and `uint8`).
     pub fn with_dtype(&self, dtype: DType) -> Array {
         assert_eq!(dtype.size(), self.0.dtype.size());
-        let View { storage, shape, strides, offset, .. } = &*self.0;
+        let View { storage, shape, strides, offset, extent, .. } = &*self.0;
         Array(Arc::new(View {
             storage: storage.clone(),
             dtype,
             shape: *shape,
             strides: *strides,
             offset: *offset,
+            extent: *extent,
         }))
     }
 
@@ -309,17 +317,7 @@ impl Array {
                 .start()
                 .add(storage.offset + self.0.offset.min(storage.bytes / size_of::<T>()) * size_of::<T>())
         };
-        (start.cast(), self.0.extent())
-    }
-}
-
-impl View {
-    /// One past the last element, counted from the first.
-    fn extent(&self) -> usize {
-        if self.shape.elements() == 0 {
-            return 0;
-        }
-        1 + self.shape.iter().zip(self.strides.iter()).map(|(&d, &s)| (d - 1) * s).sum::<usize>()
+        (start.cast(), self.0.extent)
     }
 }
 

@@ -1,4 +1,5 @@
-//! Batches of few classes, with rows side by side in lanes: ten scores of one row fill no lane array.
+//! Batches of few classes, with rows side by side in lanes: ten scores of one row fill no lane array, and twenty
+//! leave most of the second empty.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,35 +12,45 @@ use crate::math::Math;
 use crate::pool::parallel;
 use crate::reduce::{Combine, Max};
 
-/// Lanes of the type that has more, and so rows of a block; its classes are fewer.
+/// Lanes of the type that has more, and so rows of a block.
 const ROWS: usize = 16;
+/// Classes up to which rows stand side by side.
+pub(super) const MOST_CLASSES: usize = 64;
 
-/// Scores of some rows, class by class: class `c` of row `r` at `c * LANES + r`.
+/// Scores of some rows, class by class: class `c` of row `r` at `c * LANES + r` of the flat array.
 #[derive(Clone, Copy)]
-struct Block<T>([T; ROWS * ROWS]);
+struct Block<T, const CLASSES: usize>([[T; ROWS]; CLASSES]);
 
-impl<T: Math> Block<T> {
+impl<T: Math, const CLASSES: usize> Block<T, CLASSES> {
+    #[inline(always)]
+    fn new() -> Self {
+        Block([[T::ZERO; ROWS]; CLASSES])
+    }
+
     #[inline(always)]
     fn class(&self, class: usize) -> T::Lanes {
-        T::Lanes::load(&self.0[class * T::LANES..])
+        T::Lanes::load(&self.0.as_flattened()[class * T::LANES..])
     }
 
     #[inline(always)]
     fn set(&mut self, class: usize, lanes: T::Lanes) {
-        lanes.store(&mut self.0[class * T::LANES..]);
+        lanes.store(&mut self.0.as_flattened_mut()[class * T::LANES..]);
     }
 
     /// Reads rows that lie one after the other; lanes beyond them repeat the last.
     #[inline(always)]
     fn read(&mut self, classes: usize, rows: &[T]) {
         let count = rows.len() / classes;
-        assert!(count > 0 && rows.len() == count * classes && classes <= ROWS);
+        assert!(count > 0 && rows.len() == count * classes && classes <= CLASSES);
         let mut starts = [0; ROWS];
         (0..).zip(&mut starts).for_each(|(r, start): (usize, _)| *start = r.min(count - 1) * classes);
         for c in 0..classes {
             for r in 0..T::LANES {
-                // SAFETY: a class of a row; a block has `ROWS` classes of at most `ROWS` lanes.
-                unsafe { *self.0.get_unchecked_mut(c * T::LANES + r) = *rows.get_unchecked(starts[r] + c) };
+                // SAFETY: a class of a row; a block has `CLASSES` classes of at most `ROWS` lanes.
+                unsafe {
+                    *self.0.as_flattened_mut().get_unchecked_mut(c * T::LANES + r) =
+                        *rows.get_unchecked(starts[r] + c)
+                };
             }
         }
     }
@@ -47,26 +58,27 @@ impl<T: Math> Block<T> {
     /// Writes rows one after the other.
     #[inline(always)]
     fn write(&self, classes: usize, rows: &mut [T]) {
-        assert!(rows.len() <= T::LANES * classes && classes <= ROWS);
+        assert!(rows.len() <= T::LANES * classes && classes <= CLASSES);
         for (r, row) in rows.chunks_exact_mut(classes).enumerate() {
             for (c, x) in row.iter_mut().enumerate() {
                 // SAFETY: as above.
-                *x = unsafe { *self.0.get_unchecked(c * T::LANES + r) };
+                *x = unsafe { *self.0.as_flattened().get_unchecked(c * T::LANES + r) };
             }
         }
     }
 }
 
-/// Cross-entropy of fewer classes than lanes: the operations, and so the bits, of one row after the other.
+/// Cross-entropy of at most `CLASSES` classes. Sums over classes are added in order, so that a row's bits do not
+/// depend on the rows beside it.
 #[inline(always)]
-pub(super) fn cross_entropy<T: Math>(job: CrossEntropyJob<'_, T>) {
+pub(super) fn cross_entropy<T: Math, const CLASSES: usize>(job: CrossEntropyJob<'_, T>) {
     let CrossEntropyJob { options, classes, logits, target, mut loss, mut grad } = job;
     let CrossEntropy { weight, label_smoothing, ignore_index } = *options;
     let weight_of = |class: usize| weight.map_or(T::ONE, |weight| weight[class]);
     let keep = T::from_f64(1.0 - label_smoothing);
     let spread = T::from_f64(label_smoothing / classes as f64);
     let weights = (0..classes).fold(T::ZERO, |sum, class| sum + weight_of(class));
-    let mut scores = Block([T::ZERO; ROWS * ROWS]);
+    let mut scores = Block::<T, CLASSES>::new();
     let mut exponentials = scores;
     // The factor of the logarithm of a row's own class, and its score.
     let (mut own, mut own_score) = ([T::ZERO; ROWS], [T::ZERO; ROWS]);
@@ -89,7 +101,7 @@ pub(super) fn cross_entropy<T: Math>(job: CrossEntropyJob<'_, T>) {
         for c in 0..classes {
             exponentials.set(c, scores.class(c).zip(max, |z, max| z - max));
         }
-        map_in_place(f::Exp {}, &mut exponentials.0[..classes * T::LANES]);
+        map_in_place(f::Exp {}, &mut exponentials.0.as_flattened_mut()[..classes * T::LANES]);
         let mut sum = T::Lanes::splat(T::ZERO);
         for c in 0..classes {
             sum = sum.add(exponentials.class(c));
@@ -149,11 +161,11 @@ impl<T: Math> Job for CorrectJob<'_, T> {
     #[inline(always)]
     fn run<I: Isa>(self) -> usize {
         let CorrectJob { classes, scores, labels } = self;
-        if classes >= T::LANES {
+        if classes > ROWS {
             let rows = scores.chunks_exact(classes).zip(labels);
             return rows.filter(|(row, label)| is_first_largest(row, **label)).count();
         }
-        let mut block = Block([T::ZERO; ROWS * ROWS]);
+        let mut block = Block::<T, ROWS>::new();
         let mut count = 0;
         for (rows, labels) in scores.chunks(T::LANES * classes.max(1)).zip(labels.chunks(T::LANES)) {
             block.read(classes, rows);

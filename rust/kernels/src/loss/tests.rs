@@ -46,7 +46,7 @@ fn options(weight: Option<&[f64]>, label_smoothing: f64) -> CrossEntropy<'_, f64
 
 #[test]
 fn cross_entropy_gradients_are_the_derivatives() {
-    for classes in [1, 2, 7, 10, 17, 1500] {
+    for classes in [1, 2, 7, 16, 17, 64, 65, 1500] {
         let rows = 19;
         let x = wave(rows * classes, 0.1);
         let weights: Vec<f64> = wave(classes, 0.2).iter().map(|v| v.abs() + 0.1).collect();
@@ -66,7 +66,12 @@ fn cross_entropy_gradients_are_the_derivatives() {
 #[test]
 fn few_classes_have_the_bits_of_one_row_at_a_time() {
     // Added classes of score -inf have no share, and make the row too long for the path of few classes.
-    let (rows, classes, more) = (21, 5, 20);
+    for classes in [5, 16, 17, 64] {
+        few_classes(21, classes, 80);
+    }
+}
+
+fn few_classes(rows: usize, classes: usize, more: usize) {
     let x = wave(rows * classes, 0.3);
     let wide: Vec<f64> = x
         .chunks(classes)
