@@ -101,7 +101,7 @@ pub unsafe fn gather_rows<S: Convert<T> + 'static, T: Copy + 'static>(
         }
         // SAFETY: the caller vouches for every element of row r.
         let start = unsafe { source.offset(r as isize * row_stride) }.cast::<S>();
-        if col_stride == size && TypeId::of::<S>() == TypeId::of::<T>() {
+        if col_stride == size && cols > CALL_ELEMENTS && TypeId::of::<S>() == TypeId::of::<T>() {
             // SAFETY: `cols` elements of one type on both sides; nothing else refers to `row`.
             unsafe { copy_nonoverlapping(start.cast::<u8>(), row.as_mut_ptr().cast(), size_of_val(row)) };
         } else if col_stride == size {
@@ -118,6 +118,8 @@ pub unsafe fn gather_rows<S: Convert<T> + 'static, T: Copy + 'static>(
     }
 }
 
+/// Elements of a row from which a call of `memcpy` is quicker than a loop.
+const CALL_ELEMENTS: usize = 16;
 /// Rows ahead of the one that is copied, whose first lines are asked for: shuffled rows start on pages that the
 /// hardware does not foresee.
 const PREFETCH_ROWS: usize = 2;
