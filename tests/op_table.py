@@ -228,6 +228,7 @@ TABLE: dict[str, Row] = {
     "reciprocal": unary(np.reciprocal, 0.2, 3),
     "abs": unary(np.abs),
     "sign": unary(np.sign),
+    "erf": unary(erf, -3, 3),
     "floor": unary(np.floor),
     "ceil": unary(np.ceil),
     "round": Row(

@@ -297,16 +297,19 @@ class Picks(fg.nn.Module):
         return scores.index_select(1, scores.mean(0).argsort()[:2])
 
 
+@pytest.mark.parametrize("batch", [4, 300])
 @pytest.mark.parametrize("kind", ["topk", "sort", "max", "scatter_add", "one_hot", "index_select"])
-def test_indices_follow_the_batch_in_a_plan(kind: str) -> None:
-    X, y = np.random.default_rng(1).normal(size=(12, 5)), np.zeros((12, 2))
+def test_indices_follow_the_batch_in_a_plan(kind: str, batch: int) -> None:
+    rows = 3 * batch
+    X, y = np.random.default_rng(1).normal(size=(rows, 5)), np.zeros((rows, 2))
     model, twin = Picks(kind), Picks(kind)
     trainer = fg.Trainer(model, fg.nn.MSELoss(), fg.optim.SGD(model.parameters(), lr=0.1))
-    trainer.fit(X, y, epochs=2, batch_size=4, shuffle=False, progress=False)
+    trainer.fit(X, y, epochs=2, batch_size=batch, shuffle=False, progress=False)
     optimizer = fg.optim.SGD(twin.parameters(), lr=0.1)
-    for start in (0, 4, 8) * 2:
+    for start in (0, batch, 2 * batch) * 2:
         optimizer.zero_grad()
-        fg.nn.MSELoss()(twin(fg.tensor(X[start : start + 4])), y[start : start + 4]).backward()
+        part = slice(start, start + batch)
+        fg.nn.MSELoss()(twin(fg.tensor(X[part])), y[part]).backward()
         optimizer.step()
     for trained, eager in zip(model.parameters(), twin.parameters(), strict=True):
         np.testing.assert_allclose(trained.numpy(), eager.numpy(), rtol=1e-12, atol=1e-14)

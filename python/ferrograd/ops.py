@@ -34,6 +34,7 @@ __all__ = [
     "dot",
     "elu",
     "eq",
+    "erf",
     "exp",
     "expm1",
     "flatten",
@@ -164,6 +165,21 @@ def abs(input: TensorLike) -> Tensor:
 def sign(input: TensorLike) -> Tensor:
     """Return -1, 0 or 1 by sign; the gradient is zero."""
     return as_tensor(input).sign()
+
+
+def erf(input: TensorLike) -> Tensor:
+    """Return the error function, ``2 / sqrt(pi)`` times the integral of ``exp(-t^2)`` from 0 to x.
+
+    The gradient is ``2 g exp(-x^2) / sqrt(pi)``. A normal variable lies within x standard deviations of its
+    mean with probability ``erf(x / sqrt(2))``.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> f"{fg.erf(fg.tensor(1.0)).item():.5f}"
+    '0.84270'
+    """
+    return as_tensor(input).erf()
 
 
 def floor(input: TensorLike) -> Tensor:

@@ -1,8 +1,6 @@
 //! Kernels along the middle dimension of a contiguous `(outer, n, inner)`: running sums, elements picked or
 //! added by index, and the order of elements.
 
-use std::cmp::Ordering;
-
 /// Sizes of a contiguous array around the dimension that a kernel works along.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Around {
@@ -78,38 +76,63 @@ fn each(form: Around, m: usize, index: &[i64], mut body: impl FnMut(usize, usize
     }
 }
 
-/// NaN comes after every number and equals NaN.
-fn order<T: PartialOrd>(a: &T, b: &T) -> Ordering {
-    let is_nan = |v: &T| v.partial_cmp(v).is_none();
-    a.partial_cmp(b).unwrap_or_else(|| is_nan(a).cmp(&is_nan(b)))
+/// A value whose order is that of an integer.
+pub trait Ordered: Copy {
+    /// Larger for larger values; the same for both zeros, the largest for any NaN.
+    fn key(self) -> i64;
+}
+
+macro_rules! ordered_floats {
+    ($($type:ident as $int:ident),*) => {$(
+        impl Ordered for $type {
+            fn key(self) -> i64 {
+                let bits = self.to_bits() as $int;
+                // Negative numbers grow towards 0: all bits but the sign turn over.
+                let turned = bits ^ ((bits >> ($int::BITS - 1)) & $int::MAX);
+                let number = if self == 0.0 { 0 } else { turned };
+                if self.is_nan() { i64::MAX } else { number.into() }
+            }
+        }
+    )*};
+}
+ordered_floats!(f32 as i32, f64 as i64);
+
+impl Ordered for i64 {
+    fn key(self) -> i64 {
+        self
+    }
+}
+
+impl Ordered for u8 {
+    fn key(self) -> i64 {
+        self.into()
+    }
 }
 
 /// The places of the first `count` elements in ascending or descending order, as `(outer, count, inner)`. Equal
-/// elements keep their order.
-pub fn argsort<T: PartialOrd + Copy>(descending: bool, form: Around, count: usize, x: &[T], out: &mut [i64]) {
+/// elements keep their order, NaN is the largest.
+pub fn argsort<T: Ordered>(descending: bool, form: Around, count: usize, x: &[T], out: &mut [i64]) {
     let Around { outer, n, inner } = form;
     assert!(x.len() == form.len() && count <= n, "contiguous (outer, n, inner)");
     assert_eq!(out.len(), outer * count * inner, "(outer, count, inner)");
     if out.is_empty() {
         return;
     }
-    let mut places: Vec<usize> = Vec::with_capacity(n);
+    let mut places: Vec<(i64, usize)> = Vec::with_capacity(n);
     for o in 0..outer {
         for i in 0..inner {
-            let value = |k: usize| &x[(o * n + k) * inner + i];
             // The place decides last, so no two compare as equal and any sort is stable.
-            let compare = |&a: &usize, &b: &usize| {
-                let ascending = order(value(a), value(b));
-                (if descending { ascending.reverse() } else { ascending }).then(a.cmp(&b))
-            };
             places.clear();
-            places.extend(0..n);
+            places.extend((0..n).map(|k| {
+                let key = x[(o * n + k) * inner + i].key();
+                (if descending { !key } else { key }, k)
+            }));
             if count < n {
-                places.select_nth_unstable_by(count, compare);
+                places.select_nth_unstable(count);
                 places.truncate(count);
             }
-            places.sort_unstable_by(compare);
-            for (k, &place) in places.iter().enumerate() {
+            places.sort_unstable();
+            for (k, &(_, place)) in places.iter().enumerate() {
                 out[(o * count + k) * inner + i] = place as i64;
             }
         }
@@ -141,6 +164,19 @@ mod tests {
         let mut out = vec![0; 8];
         argsort(true, FORM, 2, &X, &mut out);
         assert_eq!(out, [0, 1, 2, 0, 0, 2, 2, 0]);
+    }
+
+    #[test]
+    fn keys_grow_with_the_values() {
+        let x =
+            [f64::NEG_INFINITY, -3e300, -1.5, -1.0, -1e-310, 0.0, 1e-310, 2.0, 3e38, f64::INFINITY, f64::NAN];
+        assert!(x.windows(2).all(|pair| pair[0].key() < pair[1].key()));
+        let single = x.map(|v| v as f32);
+        assert!(single.windows(2).all(|pair| pair[0].key() <= pair[1].key()));
+        assert_eq!((-0.0f64).key(), 0.0f64.key());
+        assert_eq!((-0.0f32).key(), 0.0f32.key());
+        assert_eq!((-f64::NAN).key(), f64::NAN.key());
+        assert!((-2i64).key() < 1i64.key() && 3u8.key() < 200u8.key());
     }
 
     #[test]

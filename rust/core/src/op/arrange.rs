@@ -239,7 +239,9 @@ impl Tensor {
         } else if p < 0.0 {
             size.pow_scalar(p)?.sum(dims, keepdim)?.pow_scalar(1.0 / p)
         } else {
-            size.power_from_zero(p)?.sum(dims, keepdim)?.power_from_zero(1.0 / p)
+            // From 2 on the power itself has derivatives at 0, the first and the second.
+            let powers = if p >= 2.0 { size.pow_scalar(p)? } else { size.power_from_zero(p)? };
+            powers.sum(dims, keepdim)?.power_from_zero(1.0 / p)
         }
     }
 }

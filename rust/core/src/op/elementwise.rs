@@ -32,6 +32,7 @@ pub(super) fn unary_name(op: Unary) -> &'static str {
         Unary::Floor => "floor",
         Unary::Ceil => "ceil",
         Unary::Round => "round",
+        Unary::Erf => "erf",
         Unary::Sin => "sin",
         Unary::Cos => "cos",
         Unary::Relu => "relu",
@@ -225,6 +226,11 @@ pub(super) fn vjp_unary(op: Unary, cx: &Vjp) -> Result<Gradients> {
         // Flat on both sides of the step: zero by definition.
         Unary::Sign | Unary::Floor | Unary::Ceil | Unary::Round => {
             Tensor::constant(Array::zeros(g.dtype(), *g.shape())?)
+        }
+        // 2 e^(-x^2) / sqrt(pi)
+        Unary::Erf => {
+            let bell = cx.input(0).square()?.neg()?.exp()?;
+            g.mul(&bell.mul_scalar(std::f64::consts::FRAC_2_SQRT_PI)?)?
         }
         Unary::Sin => g.mul(&cx.input(0).cos()?)?,
         Unary::Cos => g.mul(&cx.input(0).sin()?)?.neg()?,
@@ -448,6 +454,8 @@ impl Tensor {
         abs => Unary::Abs,
         /// -1, 0 or 1; derivative 0.
         sign => Unary::Sign,
+        /// Error function 2/sqrt(pi) times the integral of e^(-t^2) from 0 to x; derivative 2/sqrt(pi) e^(-x^2).
+        erf => Unary::Erf,
         /// Sine; derivative cos x.
         sin => Unary::Sin,
         /// Cosine; derivative -sin x.

@@ -47,6 +47,8 @@ pub enum Unary {
     Ceil,
     /// The nearest integer, the even one halfway.
     Round,
+    /// Error function.
+    Erf,
     /// Sine.
     Sin,
     /// Cosine.
@@ -219,6 +221,7 @@ macro_rules! with_unary {
             Unary::Floor => with_unary!(@ f::Floor {}, $f, $call),
             Unary::Ceil => with_unary!(@ f::Ceil {}, $f, $call),
             Unary::Round => with_unary!(@ f::Round {}, $f, $call),
+            Unary::Erf => with_unary!(@ f::Erf {}, $f, $call),
             Unary::Sin => with_unary!(@ f::Sin {}, $f, $call),
             Unary::Cos => with_unary!(@ f::Cos {}, $f, $call),
             Unary::Relu => with_unary!(@ f::Relu {}, $f, $call),
