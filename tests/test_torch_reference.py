@@ -25,41 +25,56 @@ def cases(*kinds: str) -> Any:
     )
 
 
-def inputs_of(case: dict[str, Any]) -> list[fg.Tensor]:
+def inputs_of(case: dict[str, Any], dtype: Any = np.float64) -> list[fg.Tensor]:
     arrays = [REFERENCE[f"{case['case']}/in{number}"] for number in range(case["n_inputs"])]
     return [
-        fg.tensor(array, requires_grad=f"{case['case']}/grad{number}" in REFERENCE)
+        fg.tensor(
+            array.astype(dtype) if array.dtype == np.float64 else array,
+            requires_grad=f"{case['case']}/grad{number}" in REFERENCE,
+        )
         for number, array in enumerate(arrays)
     ]
 
 
-def check(case: dict[str, Any], inputs: list[fg.Tensor], output: fg.Tensor) -> None:
+def assert_close(found: Any, expected: Any, key: str) -> None:
+    """Relative to each element in float64, to the largest one in float32."""
+    if found.dtype == np.float64:
+        np.testing.assert_allclose(found, expected, err_msg=key, **TOLERANCE)
+    else:
+        np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6 * np.abs(expected).max(), err_msg=key)
+
+
+def check(
+    case: dict[str, Any], inputs: list[fg.Tensor], output: fg.Tensor, dtype: fg.DType = fg.float64
+) -> None:
     name = case["case"]
     expected = REFERENCE[f"{name}/out"]
     assert output.shape == expected.shape
-    assert output.dtype == fg.float64
-    np.testing.assert_allclose(output.numpy(), expected, **TOLERANCE)
+    assert output.dtype == dtype
+    assert_close(output.numpy(), expected, "out")
     output.backward(REFERENCE[f"{name}/cotangent"])
     n_checked = 0
     for number, tensor in enumerate(inputs):
         key = f"{name}/grad{number}"
         if key in REFERENCE:
             assert tensor.grad is not None
-            np.testing.assert_allclose(tensor.grad.numpy(), REFERENCE[key], err_msg=key, **TOLERANCE)
+            assert tensor.grad.dtype == dtype
+            assert_close(tensor.grad.numpy(), REFERENCE[key], key)
             n_checked += 1
     assert n_checked
 
 
 @cases("op")
-def test_op_matches_torch(case: dict[str, Any]) -> None:
-    inputs = inputs_of(case)
+@pytest.mark.parametrize("dtype", [fg.float64, fg.float32], ids=lambda dtype: dtype.name)
+def test_op_matches_torch(case: dict[str, Any], dtype: fg.DType) -> None:
+    inputs = inputs_of(case, dtype.name)
     function = getattr(fg, case["name"])
     output = (
         function(inputs, **case["kwargs"])
         if case["name"] in ("cat", "stack")
         else function(*inputs, **case["kwargs"])
     )
-    check(case, inputs, output)
+    check(case, inputs, output, dtype)
 
 
 @cases("activation")

@@ -8,9 +8,11 @@ an input is summed back over the dimensions it was stretched along. Shapes that 
 
 from collections.abc import Sequence
 
-from ferrograd import _core
+from ferrograd import _core, along
 from ferrograd._core import Tensor, ValuesIndices
 from ferrograd._typing import TensorLike
+from ferrograd.along import *  # noqa: F403
+from ferrograd.convert import as_tensor
 
 __all__ = [
     "abs",
@@ -24,6 +26,7 @@ __all__ = [
     "as_tensor",
     "broadcast_to",
     "cat",
+    "ceil",
     "clamp",
     "clone",
     "cos",
@@ -31,11 +34,14 @@ __all__ = [
     "dot",
     "elu",
     "eq",
+    "erf",
     "exp",
     "expm1",
     "flatten",
+    "floor",
     "ge",
     "gt",
+    "heaviside",
     "le",
     "leaky_relu",
     "linear",
@@ -64,6 +70,7 @@ __all__ = [
     "reciprocal",
     "relu",
     "reshape",
+    "round",
     "sigmoid",
     "sign",
     "sin",
@@ -82,22 +89,7 @@ __all__ = [
     "var",
     "where",
 ]
-
-
-def as_tensor(data: TensorLike) -> Tensor:
-    """Return `data` itself if it is a tensor, otherwise a tensor with a copy of it.
-
-    Parameters
-    ----------
-    data : Tensor or array_like
-        A numpy array keeps its dtype; Python floats become float32, ints int64.
-
-    Returns
-    -------
-    Tensor
-        The tensor given, or a new leaf that requires no gradient.
-    """
-    return data if isinstance(data, Tensor) else _core.tensor(data)
+__all__ += along.__all__
 
 
 def add(input: TensorLike, other: TensorLike, *, alpha: float = 1) -> Tensor:
@@ -173,6 +165,54 @@ def abs(input: TensorLike) -> Tensor:
 def sign(input: TensorLike) -> Tensor:
     """Return -1, 0 or 1 by sign; the gradient is zero."""
     return as_tensor(input).sign()
+
+
+def erf(input: TensorLike) -> Tensor:
+    """Return the error function, ``2 / sqrt(pi)`` times the integral of ``exp(-t^2)`` from 0 to x.
+
+    The gradient is ``2 g exp(-x^2) / sqrt(pi)``. A normal variable lies within x standard deviations of its
+    mean with probability ``erf(x / sqrt(2))``.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> f"{fg.erf(fg.tensor(1.0)).item():.5f}"
+    '0.84270'
+    """
+    return as_tensor(input).erf()
+
+
+def floor(input: TensorLike) -> Tensor:
+    """Return the largest integer that is not above; the gradient is zero. Integers stay as they are."""
+    return as_tensor(input).floor()
+
+
+def ceil(input: TensorLike) -> Tensor:
+    """Return the smallest integer that is not below; the gradient is zero. Integers stay as they are."""
+    return as_tensor(input).ceil()
+
+
+def round(input: TensorLike, *, decimals: int = 0) -> Tensor:
+    """Return the nearest number of `decimals` decimal places, the even one halfway; the gradient is zero.
+
+    Negative `decimals` round before the point. Raises `DTypeError` for integers with other `decimals` than 0.
+    """
+    return as_tensor(input).round(decimals=decimals)
+
+
+def heaviside(input: TensorLike, values: TensorLike) -> Tensor:
+    """Return the step 0 where ``input < 0``, 1 where ``input > 0``, `values` at 0, broadcast; NaN stays NaN.
+
+    The gradient of `input` is zero by definition: the step is flat on both sides, so nothing that is learned
+    passes through it (a threshold unit learns by a rule of its own). The gradient of `values` is ``g`` at 0.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.heaviside(fg.tensor([-2.0, 0.0, 3.0]), 0.5).tolist()
+    [0.0, 0.5, 1.0]
+    """
+    return as_tensor(input).heaviside(values)
 
 
 def sin(input: TensorLike) -> Tensor:

@@ -7,6 +7,7 @@ from numbers import Real
 from ferrograd import _core
 from ferrograd._core import ConfigError, ShapeError, Tensor
 from ferrograd._typing import TensorLike
+from ferrograd.along import one_hot, pad
 from ferrograd.ops import (
     as_tensor,
     elu,
@@ -38,6 +39,8 @@ __all__ = [
     "mse_loss",
     "multi_margin_loss",
     "multiclass_hinge_loss",
+    "one_hot",
+    "pad",
     "prelu",
     "relu",
     "sigmoid",

@@ -2,6 +2,7 @@
 //!
 //! Knows slices, strides, SIMD and threads; knows nothing of tensors, graphs or Python.
 
+pub mod along;
 pub mod dense;
 pub mod elementwise;
 pub mod gather;

@@ -17,6 +17,7 @@ mod operand;
 mod optim;
 mod random;
 mod tensor;
+mod tensor_along;
 mod tensor_arithmetic;
 mod tensor_copy;
 mod tensor_index;
@@ -59,6 +60,8 @@ mod _core {
     use crate::random::{PyGenerator, dropout_mask, manual_seed, rand, randint, randn};
     #[pymodule_export]
     use crate::tensor::PyTensor;
+    #[pymodule_export]
+    use crate::tensor_along::{einsum, one_hot, pad};
     #[pymodule_export]
     use crate::tensor_copy::_rebuild_tensor;
     #[pymodule_export]

@@ -242,6 +242,8 @@ unary_methods! {
     abs,
     /// -1, 0 or 1; derivative 0.
     sign,
+    /// Error function, 2/sqrt(pi) times the integral of e^(-t^2) from 0 to x; derivative 2/sqrt(pi) e^(-x^2).
+    erf,
     /// Sine of x in radians; derivative cos x.
     sin,
     /// Cosine of x in radians; derivative -sin x.

@@ -83,7 +83,11 @@ fn extreme<'py>(
     }
 }
 
-fn check_rank(op: &str, tensor: &Tensor, rank: usize) -> Result<()> {
+/// Whether a tensor has this many dimensions.
+///
+/// # Errors
+/// `ShapeError`.
+pub fn check_rank(op: &str, tensor: &Tensor, rank: usize) -> Result<()> {
     if tensor.shape().rank() == rank {
         return Ok(());
     }
@@ -91,7 +95,11 @@ fn check_rank(op: &str, tensor: &Tensor, rank: usize) -> Result<()> {
     Err(raise(Kind::Shape, text).into())
 }
 
-fn product(py: Python<'_>, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+/// The matrix product.
+///
+/// # Errors
+/// `ShapeError`.
+pub fn product(py: Python<'_>, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     long(py, a.shape().elements().max(b.shape().elements()), || a.matmul(b))
 }
 
@@ -138,6 +146,55 @@ impl PyTensor {
             let (x, dims) = (self.live()?, dims(dim)?);
             let correction = correction.unwrap_or(if unbiased { 1.0 } else { 0.0 });
             Ok(long(py, x.shape().elements(), || x.var(&dims, correction, keepdim))?.into())
+        })
+    }
+
+    /// The root of `var`; derivative (x - mean) / ((n - correction) std), 0 where all elements are equal.
+    #[pyo3(signature = (dim = None, unbiased = true, keepdim = false, *, correction = None))]
+    fn std(
+        &self,
+        py: Python<'_>,
+        dim: Option<&Bound<'_, PyAny>>,
+        unbiased: bool,
+        keepdim: bool,
+        correction: Option<f64>,
+    ) -> Result<PyTensor> {
+        enter(|| {
+            let (x, dims) = (self.live()?, dims(dim)?);
+            let correction = correction.unwrap_or(if unbiased { 1.0 } else { 0.0 });
+            Ok(long(py, x.shape().elements(), || x.std(&dims, correction, keepdim))?.into())
+        })
+    }
+
+    /// Product over `dim`, or of all; derivative the product of the others, zeros or not. Integers and bools
+    /// give int64.
+    #[pyo3(signature = (dim = None, keepdim = false))]
+    fn prod(&self, py: Python<'_>, dim: Option<isize>, keepdim: bool) -> Result<PyTensor> {
+        enter(|| {
+            let x = self.live()?;
+            Ok(long(py, x.shape().elements(), || x.prod(dim, keepdim))?.into())
+        })
+    }
+
+    /// (sum |x|^p)^(1/p) over `dim`, or of all; `p` is a number, infinite ones too, or "fro", which is 2.
+    #[pyo3(signature = (p = None, dim = None, keepdim = false), text_signature = "($self, p='fro', dim=None, keepdim=False)")]
+    fn norm(
+        &self,
+        py: Python<'_>,
+        p: Option<&Bound<'_, PyAny>>,
+        dim: Option<&Bound<'_, PyAny>>,
+        keepdim: bool,
+    ) -> Result<PyTensor> {
+        enter(|| {
+            let p = match p {
+                None => 2.0,
+                Some(p) if p.extract::<&str>().is_ok_and(|name| name == "fro") => 2.0,
+                Some(p) => p.extract::<f64>().map_err(|_| {
+                    raise(Kind::Config, format!("norm: p must be a number or 'fro', got {p:?}"))
+                })?,
+            };
+            let (x, dims) = (self.live()?, dims(dim)?);
+            Ok(long(py, x.shape().elements(), || x.norm(p, &dims, keepdim))?.into())
         })
     }
 

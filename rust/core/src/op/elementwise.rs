@@ -29,6 +29,10 @@ pub(super) fn unary_name(op: Unary) -> &'static str {
         Unary::Reciprocal => "reciprocal",
         Unary::Abs => "abs",
         Unary::Sign => "sign",
+        Unary::Floor => "floor",
+        Unary::Ceil => "ceil",
+        Unary::Round => "round",
+        Unary::Erf => "erf",
         Unary::Sin => "sin",
         Unary::Cos => "cos",
         Unary::Relu => "relu",
@@ -54,6 +58,7 @@ pub(super) fn binary_name(op: Binary) -> &'static str {
         Binary::Pow => "pow",
         Binary::Maximum => "maximum",
         Binary::Minimum => "minimum",
+        Binary::Heaviside => "heaviside",
         Binary::ReluGrad => "relu_grad",
         Binary::LeakyReluGrad(_) => "leaky_relu_grad",
         Binary::EluGrad(_) => "elu_grad",
@@ -197,6 +202,7 @@ pub(super) fn unary_saves(op: Unary) -> Saves {
         Unary::Neg | Unary::Sign | Unary::AddScalar(_) | Unary::MulScalar(_) | Unary::DivScalar(_) => {
             Saves::NOTHING
         }
+        Unary::Floor | Unary::Ceil | Unary::Round => Saves::NOTHING,
         _ => Saves::INPUTS,
     }
 }
@@ -218,7 +224,14 @@ pub(super) fn vjp_unary(op: Unary, cx: &Vjp) -> Result<Gradients> {
         // sign(x): 0 at 0
         Unary::Abs => g.mul(&cx.input(0).sign()?)?,
         // Flat on both sides of the step: zero by definition.
-        Unary::Sign => Tensor::constant(Array::zeros(g.dtype(), *g.shape())?),
+        Unary::Sign | Unary::Floor | Unary::Ceil | Unary::Round => {
+            Tensor::constant(Array::zeros(g.dtype(), *g.shape())?)
+        }
+        // 2 e^(-x^2) / sqrt(pi)
+        Unary::Erf => {
+            let bell = cx.input(0).square()?.neg()?.exp()?;
+            g.mul(&bell.mul_scalar(std::f64::consts::FRAC_2_SQRT_PI)?)?
+        }
         Unary::Sin => g.mul(&cx.input(0).cos()?)?,
         Unary::Cos => g.mul(&cx.input(0).sin()?)?.neg()?,
         // 1 where x > 0: 0 at 0
@@ -253,6 +266,7 @@ pub(super) fn binary_saves(op: Binary) -> Saves {
         Binary::Add | Binary::Sub => Saves::NOTHING,
         // Linear in g: the second derivative needs the mask only.
         Binary::ReluGrad | Binary::LeakyReluGrad(_) | Binary::ClampGrad { .. } => Saves::one(1),
+        Binary::Heaviside => Saves::one(0),
         Binary::Pow => Saves::ALL,
         _ => Saves::INPUTS,
     }
@@ -329,6 +343,16 @@ pub(super) fn vjp_binary(op: Binary, cx: &Vjp) -> Result<Gradients> {
             }
             if need_b {
                 grads[1] = right(share(loses, wins))?;
+            }
+        }
+        // Flat on both sides of the step: zero by definition. The value at 0 is the second operand.
+        Binary::Heaviside => {
+            if need_a {
+                grads[0] = Some(Tensor::constant(Array::zeros(g.dtype(), *cx.shape(0))?));
+            }
+            if need_b {
+                let zero = Tensor::scalar(g.dtype(), 0.0)?;
+                grads[1] = right(a().compare(Compare::Eq, &zero)?.select(g, &zero))?;
             }
         }
         // Gradients of activations, f(g, s): linear in g, so df/dg is f(u, s) for the upstream u.
@@ -430,6 +454,8 @@ impl Tensor {
         abs => Unary::Abs,
         /// -1, 0 or 1; derivative 0.
         sign => Unary::Sign,
+        /// Error function 2/sqrt(pi) times the integral of e^(-t^2) from 0 to x; derivative 2/sqrt(pi) e^(-x^2).
+        erf => Unary::Erf,
         /// Sine; derivative cos x.
         sin => Unary::Sin,
         /// Cosine; derivative -sin x.
@@ -440,6 +466,23 @@ impl Tensor {
         sigmoid => Unary::Sigmoid,
         /// Hyperbolic tangent; derivative 1 - tanh^2.
         tanh => Unary::Tanh,
+    }
+
+    /// The next integer below or above, or the nearest one; derivative 0. Integers are themselves.
+    ///
+    /// # Errors
+    /// `Memory`.
+    pub fn rounded(&self, op: Unary) -> Result<Tensor> {
+        debug_assert!(matches!(op, Unary::Floor | Unary::Ceil | Unary::Round));
+        if self.dtype().is_float() { self.unary(op) } else { Ok(self.clone()) }
+    }
+
+    /// 0 below 0, 1 above, `values` at 0; the derivative is 0, and 1 for `values` at 0.
+    ///
+    /// # Errors
+    /// `Broadcast`.
+    pub fn heaviside(&self, values: &Tensor) -> Result<Tensor> {
+        self.binary(Binary::Heaviside, values)
     }
 
     /// x^e; derivative e x^(e-1).

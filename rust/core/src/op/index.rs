@@ -118,7 +118,7 @@ impl Tensor {
             });
         }
         let (view, arrays) = self.basic_index(indices)?;
-        if arrays.is_empty() { Ok(view) } else { view.gather(&arrays) }
+        if arrays.is_empty() { Ok(view) } else { view.pick(&arrays) }
     }
 
     /// A mask becomes the integer arrays of its true positions.
@@ -212,7 +212,7 @@ impl Tensor {
     }
 
     /// Integer arrays: their dimensions go to the front, are joined to rows, and rows are gathered.
-    fn gather(&self, arrays: &[(usize, Tensor)]) -> Result<Tensor> {
+    fn pick(&self, arrays: &[(usize, Tensor)]) -> Result<Tensor> {
         let mut shape = Dims::scalar();
         for (_, index) in arrays {
             if index.dtype() != DType::I64 && index.dtype() != DType::U8 {
@@ -272,32 +272,6 @@ impl Tensor {
         }
         let rows = rows.expect("called with index arrays").broadcast_to(shape)?;
         rows.reshape(&Dims::from_slice(&[shape.elements()]))
-    }
-
-    /// Elements along `dim` at the positions that `index` holds, a tensor equal in shape elsewhere.
-    pub(crate) fn take_along(&self, index: &Tensor, dim: isize) -> Result<Tensor> {
-        if self.shape().rank() == 0 {
-            return Ok(self.clone());
-        }
-        let dim = self.shape().dim("gather", dim)?;
-        let strides = self.shape().contiguous_strides();
-        let shape = *index.shape();
-        let mut rows = index.to_vec::<i64>();
-        let own = shape.contiguous_strides();
-        for (i, row) in rows.iter_mut().enumerate() {
-            *row = wrap(*row, dim, self.shape()[dim])? as i64 * strides[dim] as i64;
-            for d in (0..shape.rank()).filter(|&d| d != dim) {
-                *row += (i / own[d] % shape[d] * strides[d]) as i64;
-            }
-        }
-        if crate::tensor::is_tracing() {
-            return Err(Error::Graph(
-                "max: the positions along a dimension depend on data; use amax or amin in a model".into(),
-            ));
-        }
-        let table = self.reshape(&Dims::from_slice(&[self.shape().elements(), 1]))?;
-        let rows = Tensor::constant(Array::from_slice(DType::I64, Dims::from_slice(&[rows.len()]), &rows)?);
-        Tensor::apply(Op::GatherRows, &[&table, &rows])?.reshape(&shape)
     }
 
     /// `x[indices] = value` on a leaf, under the rules of in-place changes.

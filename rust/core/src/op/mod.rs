@@ -1,6 +1,9 @@
 //! The primitive ops: name, shape rule, kernel and vjp rule, a file a family.
 
+mod along;
+mod arrange;
 mod custom;
+mod einsum;
 mod elementwise;
 mod index;
 mod loss;
@@ -14,6 +17,8 @@ use std::sync::Arc;
 
 use smallvec::{SmallVec, smallvec};
 
+pub use along::Along;
+pub use arrange::PadMode;
 pub use custom::{CustomOp, Gate, apply_gate};
 pub use elementwise::{Activation, Binary, Unary};
 pub use index::Index;
@@ -135,6 +140,13 @@ pub enum Op {
         /// Rows of the result.
         rows: usize,
     },
+    /// Something along one dimension.
+    Along {
+        /// What.
+        along: Along,
+        /// The dimension.
+        dim: usize,
+    },
     /// A loss, a value for each row or element.
     Loss(Loss),
     /// Its derivative with respect to the first operand.
@@ -177,6 +189,7 @@ impl Op {
             Op::Cat { .. } => "cat",
             Op::GatherRows => "gather_rows",
             Op::ScatterAddRows { .. } => "scatter_add_rows",
+            Op::Along { along, .. } => along.name(),
             Op::Loss(loss) => loss.name(),
             Op::LossGrad(loss) => loss.grad_name(),
             Op::CountLabels { .. } => "count_labels",
@@ -205,6 +218,7 @@ impl Op {
             Op::Cat { dim } => shape::infer_cat(*dim, inputs),
             Op::GatherRows => index::infer_gather(inputs[0], inputs[1]),
             Op::ScatterAddRows { rows } => index::infer_scatter(*rows, inputs[0]),
+            Op::Along { along, dim } => Ok(along.infer(*dim, inputs)),
             Op::Loss(loss) => loss.infer(inputs),
             Op::LossGrad(loss) => loss.infer(inputs).map(|_| inputs[0]),
             Op::CountLabels { dtype, .. } => Ok(Meta { dtype: *dtype, shape: Dims::scalar() }),
@@ -244,6 +258,7 @@ impl Op {
             Op::Cat { dim } => shape::run_cat(*dim, inputs, output),
             Op::GatherRows => index::run_gather(inputs[0], inputs[1], output),
             Op::ScatterAddRows { .. } => index::run_scatter(inputs[0], inputs[1], output),
+            Op::Along { along, dim } => along.run(*dim, inputs, output),
             Op::Loss(loss) => loss.run(inputs, Some(output), None),
             Op::LossGrad(loss) => loss.run(inputs, None, Some(output)),
             Op::CountLabels { ignored, .. } => loss::run_count(*ignored, inputs[0], output),
@@ -263,6 +278,7 @@ impl Op {
             Op::Reduce(op) => op.saves(),
             Op::Softmax { .. } => Saves::OUTPUT,
             Op::GatherRows | Op::ScatterAddRows { .. } => Saves::one(1),
+            Op::Along { along, .. } => along.saves(),
             Op::Custom(_) => Saves::ALL,
             Op::Compare(_)
             | Op::Cast(_)
@@ -300,6 +316,7 @@ impl Op {
             Op::Cat { dim } => shape::vjp_cat(*dim, cx),
             Op::GatherRows => index::vjp_gather(cx),
             Op::ScatterAddRows { .. } => index::vjp_scatter(cx),
+            Op::Along { along, dim } => along.vjp(*dim, cx),
             Op::Loss(loss) => loss.vjp(cx),
             Op::LossGrad(loss) => loss.vjp_of_grad(cx),
             Op::Custom(op) => custom::vjp(op, cx),

@@ -417,7 +417,7 @@ impl Tensor {
     /// As [`Tensor::arg`].
     pub fn extreme_along(&self, max: bool, dim: isize, keepdim: bool) -> Result<(Tensor, Tensor)> {
         let at = self.arg(max, Some(dim), true)?;
-        let values = self.take_along(&at, dim)?;
+        let values = self.gather(dim, &at)?;
         let axes = self.axes("max", &[dim])?;
         let shape = left(self.shape(), axes, keepdim);
         Ok((values.reshape(&shape)?, at.reshape(&shape)?))

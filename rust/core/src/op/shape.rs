@@ -295,11 +295,11 @@ impl Tensor {
     pub fn narrow(&self, dim: isize, start: usize, length: usize) -> Result<Tensor> {
         let dim = self.shape().dim("narrow", dim)?;
         let size = self.shape().get(dim).copied().unwrap_or(1);
-        if start + length > size {
+        if start.saturating_add(length) > size {
             return Err(Error::Shape {
                 op: "narrow",
                 expected: format!("a range within {size}"),
-                got: format!("{start}..{}", start + length),
+                got: format!("{start}..{}", start.saturating_add(length)),
             });
         }
         self.slice(&part(self.shape(), dim, start, length))

@@ -41,6 +41,7 @@ pub(super) fn uses(program: &Program, value: ValueId) -> Option<Vec<Use>> {
             Op::Softmax { dim, .. } if *dim != 0 => all(Use::Rows),
             Op::Reshape(_) if has_rows(&operands[0]) => all(Use::Rows),
             Op::Cat { dim } if *dim != 0 => all(Use::Rows),
+            Op::Along { dim, .. } if *dim != 0 && operands.iter().all(has_rows) => all(Use::Rows),
             Op::Loss(_) | Op::LossGrad(_) => Some(of_loss(operands.len())),
             _ => None,
         },

@@ -4,6 +4,24 @@
 use super::walk::{Map, Zip};
 use crate::math::Math;
 
+/// The nearest integer, the even one halfway. Adding and taking away 2^mantissa drops the fraction in the
+/// rounding of the hardware; from there on every value is an integer.
+#[inline(always)]
+fn round<T: Math>(x: T) -> T {
+    let (magnitude, whole) = (x.abs(), T::ONE / T::EPSILON);
+    let rounded = (magnitude + whole) - whole;
+    let rounded = if magnitude < whole { rounded } else { magnitude };
+    let signed = if x < T::ZERO { -rounded } else { rounded };
+    // Keeps the sign of -0.
+    if x == T::ZERO { x } else { signed }
+}
+
+#[inline(always)]
+fn floor<T: Math>(x: T) -> T {
+    let nearest = round(x);
+    if nearest > x { nearest - T::ONE } else { nearest }
+}
+
 /// Defines functions of one element: `Name[T if it has parameters] { parameters } |x| value`.
 macro_rules! unary {
     ($($name:ident [$($g:ident)?] { $($p:ident),* } |$x:ident| $body:expr;)*) => {$(
@@ -52,6 +70,10 @@ unary! {
         let negative = if x < T::ZERO { -T::ONE } else { zero_or_nan };
         if x > T::ZERO { T::ONE } else { negative }
     };
+    Floor[] {} |x| floor(x);
+    Ceil[] {} |x| -floor(-x);
+    Round[] {} |x| round(x);
+    Erf[] {} |x| T::from_f64(libm::erf(x.to_f64()));
     Sin[] {} |x| x.sin();
     Cos[] {} |x| x.cos();
     Relu[] {} |x| if x <= T::ZERO { T::ZERO } else { x };
@@ -84,6 +106,11 @@ binary! {
     Pow[] {} |a, b| a.pow(b);
     Maximum[] {} |a, b| a.maximum(b);
     Minimum[] {} |a, b| a.minimum(b);
+    Heaviside[] {} |a, b| {
+        let positive_or_nan = if a > T::ZERO { T::ONE } else { a };
+        let not_zero = if a < T::ZERO { T::ZERO } else { positive_or_nan };
+        if a == T::ZERO { b } else { not_zero }
+    };
     ReluGrad[] {} |g, y| if y <= T::ZERO { T::ZERO } else { g };
     LeakyReluGrad[T] { slope } |g, x| if x > T::ZERO { g } else { slope * g };
     EluGrad[T] { alpha } |g, y| if y > T::ZERO { g } else { g * (y + alpha) };

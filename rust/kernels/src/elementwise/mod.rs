@@ -41,6 +41,14 @@ pub enum Unary {
     Abs,
     /// -1, 0 or 1.
     Sign,
+    /// The next integer below.
+    Floor,
+    /// The next integer above.
+    Ceil,
+    /// The nearest integer, the even one halfway.
+    Round,
+    /// Error function.
+    Erf,
     /// Sine.
     Sin,
     /// Cosine.
@@ -96,6 +104,8 @@ pub enum Binary {
     Maximum,
     /// The smaller one; NaN where either is.
     Minimum,
+    /// 0 where `a < 0`, 1 where `a > 0`, `b` at 0.
+    Heaviside,
     /// `(g, y)`: 0 where `y <= 0`, else `g`.
     ReluGrad,
     /// `(g, x)`: `g` where `x > 0`, else `slope * g`.
@@ -208,6 +218,10 @@ macro_rules! with_unary {
             Unary::Reciprocal => with_unary!(@ f::Reciprocal {}, $f, $call),
             Unary::Abs => with_unary!(@ f::Abs {}, $f, $call),
             Unary::Sign => with_unary!(@ f::Sign {}, $f, $call),
+            Unary::Floor => with_unary!(@ f::Floor {}, $f, $call),
+            Unary::Ceil => with_unary!(@ f::Ceil {}, $f, $call),
+            Unary::Round => with_unary!(@ f::Round {}, $f, $call),
+            Unary::Erf => with_unary!(@ f::Erf {}, $f, $call),
             Unary::Sin => with_unary!(@ f::Sin {}, $f, $call),
             Unary::Cos => with_unary!(@ f::Cos {}, $f, $call),
             Unary::Relu => with_unary!(@ f::Relu {}, $f, $call),
@@ -275,6 +289,7 @@ pub fn binary<T: Math>(
         Binary::Pow => run!(f::Pow {}),
         Binary::Maximum => run!(f::Maximum {}),
         Binary::Minimum => run!(f::Minimum {}),
+        Binary::Heaviside => run!(f::Heaviside {}),
         Binary::ReluGrad => run!(f::ReluGrad {}),
         Binary::LeakyReluGrad(slope) => run!(f::LeakyReluGrad { slope: t(slope) }),
         Binary::EluGrad(alpha) => run!(f::EluGrad { alpha: t(alpha) }),

@@ -220,6 +220,32 @@ fn activation_gradients_are_the_derivatives() {
 }
 
 #[test]
+fn rounding_and_steps_are_those_of_the_standard_library_on_every_level() {
+    let mut x = values(200);
+    x.extend([2.5, 3.5, -2.5, -3.5, 0.499_999_999_999_999_94, 8_388_607.5, 4_503_599_627_370_495.5, 1e300]);
+    type Case = (Unary, fn(f64) -> f64, fn(f32) -> f32);
+    let cases: [Case; 3] = [
+        (Unary::Floor, f64::floor, f32::floor),
+        (Unary::Ceil, f64::ceil, f32::ceil),
+        (Unary::Round, f64::round_ties_even, f32::round_ties_even),
+    ];
+    let x32: Vec<f32> = x.iter().map(|&v| v as f32).collect();
+    isa::on_every_level(|level| {
+        for (op, double, single) in cases {
+            let want: Vec<f64> = x.iter().map(|&v| double(v)).collect();
+            assert_eq!(bits(&unary_vec(op, &x)), bits(&want), "{op:?} {level}");
+            let want: Vec<f32> = x32.iter().map(|&v| single(v)).collect();
+            let mut got = vec![0.0; x32.len()];
+            unary(op, &[x32.len()], &x32, &[1], &mut got);
+            assert_eq!(bits_f32(&got), bits_f32(&want), "{op:?} {level}");
+        }
+        let got = binary_vec(Binary::Heaviside, &[-2.0, -0.0, 0.0, 3.0, f64::NAN], &[0.5; 5]);
+        assert_eq!(got[..4], [0.0, 0.5, 0.5, 1.0], "{level}");
+        assert!(got[4].is_nan(), "{level}");
+    });
+}
+
+#[test]
 fn comparisons_with_nan_are_false_except_ne() {
     let (a, b) = ([1.0, 2.0, f64::NAN, 3.0], [2.0, 2.0, 1.0, 1.0]);
     let table = [
