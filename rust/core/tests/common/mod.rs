@@ -206,8 +206,12 @@ impl Job<'_> {
             let (scores, loss) = (self.model)(&inputs, &parameters).unwrap();
             scores_shape = *scores.shape();
             let parameters = parameters[..self.trained].iter().zip(&states);
-            let parameters =
-                parameters.map(|(p, s)| Parameter { tensor: p.clone(), rule: 0, state: s.clone() });
+            let parameters = parameters.map(|(p, s)| Parameter {
+                tensor: p.clone(),
+                rule: 0,
+                state: s.clone(),
+                whole: false,
+            });
             let spec = StepSpec {
                 inputs: &inputs,
                 scores: &scores,
