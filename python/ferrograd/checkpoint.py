@@ -122,16 +122,22 @@ class Snapshot:
                     value.copy_(tensor.detach())
         else:
             self.values = [(tensor, tensor.detach().clone()) for tensor in tensors]
-        states = [self.optimizer.state.get(param, {}) for param in params]
-        self.numbers = [
-            (state, {key: value for key, value in state.items() if not isinstance(value, Tensor)})
-            for state in states
-        ]
+        # What is not changed in place.
+        self.others = [(param, self._state_of(param)[1]) for param in params]
 
     def restore(self) -> None:
         """Go back to what was remembered."""
         with no_grad():
             for tensor, value in self.values:
                 tensor.detach().copy_(value)
-        for state, numbers in self.numbers:
-            state.update(numbers)
+        for param, others in self.others:
+            kept, _ = self._state_of(param)
+            if param in self.optimizer.state:
+                self.optimizer.state[param].clear()
+                self.optimizer.state[param].update(kept | others)
+
+    def _state_of(self, param: Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the part of a state that `values` holds, and the rest."""
+        own, state = {id(tensor) for tensor, _ in self.values}, self.optimizer.state.get(param, {})
+        kept = {key: value for key, value in state.items() if id(value) in own}
+        return kept, {key: value for key, value in state.items() if key not in kept}

@@ -142,7 +142,9 @@ def describe(own: tuple[Any, ...], data: Samples, *, trains: bool) -> Any:
     of_loss = signature(loss) if isinstance(loss, Module) else (id(loss), repr(loss))
     # A step keeps the optimizer's buffers.
     names = [optimizer.buffer_names(group) for group in optimizer.param_groups]
-    places = (names, [id(value) for value in _buffers(optimizer)]) if trains else None
+    places = (
+        (names, optimizer.is_element_wise, [id(value) for value in _buffers(optimizer)]) if trains else None
+    )
     return of_model, of_loss, learned, own[3:], tables, places
 
 

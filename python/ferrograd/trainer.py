@@ -213,8 +213,12 @@ class Trainer:
             if not isinstance(watcher, Callback):
                 raise ConfigError(f"callbacks: expected objects of ferrograd.Callback, got {watcher!r}")
         batch = min(batch_size, data.rows)
+        batches = _batches(data.rows, batch, drop_last)
+        if self.optimizer.takes_full_batch and batches > 1:
+            kind = type(self.optimizer).__name__
+            raise ConfigError(f"batch_size: {kind} needs all {data.rows} rows in a batch, got {batch_size}")
         if schedule is not None:
-            self._check_schedule(schedule, epochs, _batches(data.rows, batch, drop_last))
+            self._check_schedule(schedule, epochs, batches)
         with self._alone(), self._threads():
             if validation is not None:
                 # Data that do not fit are found before anything is changed.
@@ -337,22 +341,20 @@ class Trainer:
         """Run an epoch with the optimizer's present options, and count its steps in the optimizer's state."""
         for group in self.optimizer.param_groups:
             self.optimizer.check_group(group)
-        # A rule for each parameter: their step counts differ where one joined later.
         learned = members(self.optimizer)
         rates = None
         if schedule is not None and schedule.per_batch:
             numbers = {id(group): number for number, group in enumerate(self.optimizer.param_groups)}
             of_groups = schedule.upcoming(_batches(data.rows, batch, drop_last))
             rates = _core.tensor(of_groups[:, [numbers[id(group)] for group, _ in learned]])
-        engine.set_rules([self.optimizer.rule(group, param) for group, param in learned], rates)
+        params = [param for _, param in learned]
+        self.optimizer.hand_over(engine, params, rates)
         before = engine.steps_made
         try:
             return engine.epoch(data.tables, batch, 0, data.rows, order, None, drop_last)
         finally:
             made = engine.steps_made - before
-            carried = engine.carried()
-            for number in self._updated:
-                self.optimizer.count_steps(learned[number][1], made, carried[number])
+            self.optimizer.take_back(engine, params, self._updated, made)
             if schedule is not None and schedule.per_batch:
                 schedule.advance(made)
 

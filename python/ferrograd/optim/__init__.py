@@ -3,6 +3,7 @@
 from ferrograd.optim import lr_scheduler
 from ferrograd.optim.adam import Adam, AdamW
 from ferrograd.optim.asgd import ASGD
+from ferrograd.optim.lbfgs import LBFGS
 from ferrograd.optim.moments import Adamax, NAdam, RAdam
 from ferrograd.optim.muon import Muon
 from ferrograd.optim.optimizer import Optimizer
@@ -12,6 +13,7 @@ from ferrograd.optim.signs import Lion, Rprop
 
 __all__ = [
     "ASGD",
+    "LBFGS",
     "SGD",
     "Adadelta",
     "Adagrad",

@@ -59,6 +59,9 @@ class Optimizer:
     is_element_wise: ClassVar[bool] = True
     """Whether an element's update depends on its own gradient alone."""
 
+    takes_full_batch: ClassVar[bool] = False
+    """Whether its steps need the gradient of all data."""
+
     def check_group(self, group: Mapping[str, Any]) -> None:
         """Raise `ConfigError` if an option of the group is out of range; the message names it."""
         raise NotImplementedError
@@ -135,6 +138,19 @@ class Optimizer:
         if "step" in state:
             state["step"] += made
         state.update(zip(self.scalars, carried, strict=False))
+
+    def hand_over(self, engine: _core.Engine, params: list[Tensor], rates: Tensor | None) -> None:
+        """Set a native loop's rules, one for each parameter, and perhaps their rates in each batch."""
+        engine.set_minimizer(None)
+        # Step counts differ where a parameter joined later.
+        groups = {id(param): group for group in self.param_groups for param in group["params"]}
+        engine.set_rules([self.rule(groups[id(param)], param) for param in params], rates)
+
+    def take_back(self, engine: _core.Engine, params: list[Tensor], updated: list[int], made: int) -> None:
+        """Count the steps that a native loop made."""
+        carried = engine.carried()
+        for number in updated:
+            self.count_steps(params[number], made, carried[number])
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters, for instance layers that are unfrozen later.
@@ -280,20 +296,23 @@ class Optimizer:
                     continue
                 if key not in self.buffers:  # PyTorch keeps numbers as tensors
                     scalar = value if isinstance(value, int | float) else as_tensor(value).item()
-                    state[key] = int(scalar) if key == "step" else float(scalar)
+                    is_count = key == "step" or isinstance(scalar, int)
+                    state[key] = int(scalar) if is_count else float(scalar)
                     continue
-                tensor = as_tensor(value).detach()
-                if tensor.shape != param.shape:
-                    raise ShapeError(
-                        f"{name}: {key} of parameter {number}: expected {param.shape}, got {tensor.shape}"
-                    )
-                state[key] = tensor.to(param.dtype).clone()
+                place = f"{name}: {key} of parameter {number}"
+                state[key] = self.load_buffer(place, key, as_tensor(value).detach(), param)
             if state:
                 # PyTorch's SGD counts no steps: where there is a buffer the first one was made.
                 loaded_state[param] = {"step": 1, **state}
         for group, loaded in zip(self.param_groups, loaded_groups, strict=True):
             group.update(loaded)
         self.state = loaded_state
+
+    def load_buffer(self, place: str, key: str, tensor: Tensor, param: Tensor) -> Tensor:
+        """Return a buffer of a state dict as it is kept; raise `ShapeError` if it is that of another model."""
+        if tensor.shape != param.shape:
+            raise ShapeError(f"{place}: expected {param.shape}, got {tensor.shape}")
+        return tensor.to(param.dtype).clone()
 
     def __repr__(self) -> str:
         lines = [f"{self._name()} ("]

@@ -291,3 +291,77 @@ fn lowest(a: &Point, b: &Point, (left, right): (f64, f64)) -> f64 {
     // A loss that is not finite leaves no cubic.
     if t.is_nan() { (left + right) / 2.0 } else { t.clamp(left, right) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OPTIONS: Options = Options {
+        lr: 1.0,
+        max_iter: 60,
+        max_eval: 200,
+        tolerance_grad: 1e-9,
+        tolerance_change: 1e-14,
+        history_size: 5,
+        strong_wolfe: true,
+    };
+
+    fn rosenbrock(x: &[f64], g: &mut [f64]) -> Result<f64, ()> {
+        let (a, b) = (1.0 - x[0], x[1] - x[0] * x[0]);
+        g.copy_from_slice(&[-2.0 * a - 400.0 * x[0] * b, 200.0 * b]);
+        Ok(a * a + 100.0 * b * b)
+    }
+
+    #[test]
+    fn a_banana_is_followed_to_its_end() {
+        let (mut memory, mut x) = (Memory::default(), [-1.2, 1.0]);
+        let first = step(&OPTIONS, &mut memory, &mut x, &mut rosenbrock).unwrap();
+        assert!((first - 24.2).abs() < 1e-12);
+        assert!((x[0] - 1.0).abs() < 1e-7 && (x[1] - 1.0).abs() < 1e-7, "{x:?}");
+        assert!(memory.history.len() == 5 && memory.evaluations < 80, "{memory:?}");
+    }
+
+    #[test]
+    fn steps_without_a_search_have_the_length_of_the_rate() {
+        let options = Options { strong_wolfe: false, max_iter: 1, lr: 0.25, ..OPTIONS };
+        let (mut memory, mut x) = (Memory::default(), [2.0]);
+        let mut evaluate = |x: &[f64], g: &mut [f64]| {
+            g[0] = 0.5 * x[0];
+            Ok::<f64, ()>(0.25 * x[0] * x[0])
+        };
+        step(&options, &mut memory, &mut x, &mut evaluate).unwrap();
+        assert_eq!(x, [1.75]);
+        // The second derivative is known now: (y s) / (y y) = 2.
+        step(&options, &mut memory, &mut x, &mut evaluate).unwrap();
+        assert!((x[0] - (1.75 - 0.25 * 1.75)).abs() < 1e-15, "{x:?}");
+    }
+
+    #[test]
+    fn a_point_without_a_finite_loss_is_too_far() {
+        let (mut memory, mut x) = (Memory::default(), [0.5]);
+        let mut evaluate = |x: &[f64], g: &mut [f64]| {
+            g[0] = 1.0 / x[0] - 1.0 / (1.0 - x[0]);
+            // Rises without bound at 0; its maximum is in the middle, so this one is minimised with its sign.
+            g[0] = -g[0] + 1.0;
+            Ok::<f64, ()>(if x[0] > 0.0 && x[0] < 1.0 {
+                -(x[0].ln() + (1.0 - x[0]).ln()) + x[0]
+            } else {
+                f64::NAN
+            })
+        };
+        step(&Options { lr: 100.0, ..OPTIONS }, &mut memory, &mut x, &mut evaluate).unwrap();
+        // Where -1/x + 1/(1-x) + 1 = 0.
+        let want = (3.0 - 5f64.sqrt()) / 2.0;
+        assert!((x[0] - want).abs() < 1e-6, "{x:?} {want}");
+    }
+
+    #[test]
+    fn an_error_changes_nothing() {
+        let (mut memory, mut x, mut calls) = (Memory::default(), [-1.2, 1.0], 0);
+        let made = step(&OPTIONS, &mut memory, &mut x, &mut |x, g| {
+            calls += 1;
+            if calls == 4 { Err(()) } else { rosenbrock(x, g) }
+        });
+        assert_eq!((made, x, memory), (Err(()), [-1.2, 1.0], Memory::default()));
+    }
+}

@@ -172,6 +172,14 @@ impl Step {
         poll: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Outcome> {
         let mut x = flat(&self.weights)?;
+        let known = memory.direction.len();
+        if known != 0 && known != x.len() {
+            return Err(Error::Config {
+                argument: "optimizer",
+                expected: format!("a memory of {} parameters", x.len()),
+                got: known.to_string(),
+            });
+        }
         let mut first = None;
         let made = lbfgs::step(options, memory, &mut x, &mut |x, gradient| {
             write_flat(x, &self.weights)?;

@@ -92,3 +92,97 @@ fn bits_depend_on_neither_level_nor_length() {
         assert_eq!(b, got.1, "{level}");
     });
 }
+
+/// One rule of each kind beside SGD and Adam, with several states.
+fn rules() -> Vec<Rule> {
+    let (lr, beta1, beta2, eps, weight_decay, step) = (0.1, 0.9, 0.99, 1e-8, 0.01, 7);
+    let (momentum_decay, mu_product, decoupled) = (0.004, 0.3, true);
+    vec![
+        Rule::NAdam(NAdam {
+            lr,
+            beta1,
+            beta2,
+            eps,
+            weight_decay,
+            momentum_decay,
+            decoupled,
+            step,
+            mu_product,
+        }),
+        Rule::RAdam(RAdam { lr, beta1, beta2, eps, weight_decay, decoupled, step }),
+        Rule::RAdam(RAdam { lr, beta1, beta2, eps, weight_decay, decoupled, step: 2 }),
+        Rule::Adamax(Adamax { lr, beta1, beta2, eps, weight_decay, step }),
+        Rule::Adagrad(Adagrad { lr, lr_decay: 0.1, weight_decay, eps, step }),
+        Rule::Adadelta(Adadelta { lr, rho: 0.9, eps, weight_decay }),
+        Rule::RmsProp(RmsProp { lr, alpha: 0.9, eps, weight_decay, momentum: 0.0, centered: false }),
+        Rule::RmsProp(RmsProp { lr, alpha: 0.9, eps, weight_decay, momentum: 0.5, centered: false }),
+        Rule::RmsProp(RmsProp { lr, alpha: 0.9, eps, weight_decay, momentum: 0.0, centered: true }),
+        Rule::RmsProp(RmsProp { lr, alpha: 0.9, eps, weight_decay, momentum: 0.5, centered: true }),
+        Rule::Rprop(Rprop { lr, eta_minus: 0.5, eta_plus: 1.2, smallest: 1e-6, largest: 50.0 }),
+        Rule::Lion(Lion { lr, beta1, beta2, weight_decay }),
+        Rule::Asgd(Asgd { lr, lambd: 0.1, alpha: 0.75, t0: 2.0, weight_decay, step, eta_and_mu: [lr, 0.2] }),
+    ]
+}
+
+fn run(rule: &Rule, range: std::ops::Range<usize>, arrays: &mut [Vec<f32>; 4], grad: &[f32]) {
+    let [w, a, b, c] = arrays.each_mut().map(|array| &mut array[range.clone()]);
+    let mut states = [Some(a), Some(b), Some(c)];
+    states[*rule.states().end()..].fill_with(|| None);
+    rule.apply(w, &grad[range], states);
+}
+
+#[test]
+fn every_rule_has_the_same_bits_on_every_level_and_in_every_part() {
+    let n = 45;
+    for rule in rules() {
+        let start = || [wave(n, 0.2), vec![0.25; n], vec![0.5; n], wave(n, 0.4)];
+        let grad = wave(n, 0.1);
+        let mut want = None;
+        isa::on_every_level(|level| {
+            let mut arrays = start();
+            run(&rule, 0..n, &mut arrays, &grad);
+            assert!(arrays[0] != start()[0] && arrays.iter().flatten().all(|v| v.is_finite()), "{rule:?}");
+            assert_eq!(*want.get_or_insert(arrays.clone()), arrays, "{rule:?} {level}");
+            let mut parts = start();
+            (0..n).for_each(|i| run(&rule, i..i + 1, &mut parts, &grad));
+            assert_eq!(parts, arrays, "{rule:?} {level}");
+        });
+    }
+}
+
+#[test]
+fn a_gradient_that_is_not_a_number_reaches_the_weight() {
+    for rule in rules() {
+        let mut arrays = [vec![1.0; 3], vec![0.5; 3], vec![0.5; 3], vec![0.5; 3]];
+        run(&rule, 0..3, &mut arrays, &[1.0, f32::NAN, 1.0]);
+        let is_nan = arrays[0].iter().map(|w| w.is_nan()).collect::<Vec<_>>();
+        assert_eq!(is_nan, [false, true, false], "{rule:?}");
+    }
+}
+
+#[test]
+fn muon_brings_the_singular_values_near_one_and_does_not_depend_on_orientation() {
+    let rule = |shape| Muon {
+        lr: 1.0,
+        ratio: 1.0,
+        weight_decay: 0.0,
+        momentum: 0.0,
+        nesterov: false,
+        coefficients: [3.4445, -4.775, 2.0315],
+        eps: 1e-7,
+        ns_steps: 5,
+        shape,
+    };
+    // Orthogonal columns of length 5, 3 and 2: the nearest orthogonal matrix is a part of the identity.
+    let tall: Vec<f64> = (0..12).map(|i| if i % 3 == i / 3 { [5.0, 3.0, 2.0][i % 3] } else { 0.0 }).collect();
+    let (mut w, mut mean) = (vec![0.0; 12], vec![0.0; 12]);
+    rule([4, 3]).apply(&mut w, &tall, [Some(&mut mean), None, None]);
+    for (i, value) in w.iter().enumerate() {
+        let near = if i % 3 == i / 3 { -value } else { 1.0 + value };
+        assert!((0.65..1.25).contains(&near), "{i} {value}");
+    }
+    let flip = |m: &[f64]| (0..12).map(|i| m[i % 4 * 3 + i / 4]).collect::<Vec<f64>>();
+    let (mut flipped, mut mean) = (vec![0.0; 12], vec![0.0; 12]);
+    rule([3, 4]).apply(&mut flipped, &flip(&tall), [Some(&mut mean), None, None]);
+    assert_eq!(flipped, flip(&w));
+}
