@@ -115,7 +115,9 @@ class Snapshot:
     def take(self) -> None:
         """Remember the present, in the memory of the last time where the tensors are the same."""
         params = _params(self.optimizer)
-        tensors = params + [value for param in params for value in self.optimizer.state_tensors(param)]
+        # A frozen parameter has no state yet, and gets none here: its first may depend on later options.
+        known = [param for param in params if param in self.optimizer.state]
+        tensors = params + [value for param in known for value in self.optimizer.state_tensors(param)]
         if [id(tensor) for tensor in tensors] == [id(tensor) for tensor, _ in self.values]:
             with no_grad():
                 for tensor, value in self.values:

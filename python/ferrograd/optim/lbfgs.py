@@ -18,9 +18,10 @@ class LBFGS(Optimizer):
     """Steps along an approximation of Newton's direction, ``p = p - t H g``; for full batches.
 
     H approximates the inverse of the second derivatives by the last `history_size` pairs of differences ``s``
-    of p and ``y`` of g: ``H = (I - r s y^T) H (I - r y s^T) + r s s^T`` with ``r = 1 / (y s)``, from ``H = (y s)
-    / (y y) I`` for the last pair (Nocedal, "Updating quasi-Newton matrices with limited storage", 1980). With
-    `line_search_fn` "strong_wolfe" t is searched for until the loss has fallen enough and the slope is small.
+    of p and ``y`` of g: ``H = (I - r s y^T) H (I - r y s^T) + r s s^T`` with ``r = 1 / (y s)``, from ``H = (y
+    s) / (y y) I`` for the last pair (Nocedal, "Updating quasi-Newton matrices with limited storage", 1980).
+    With `line_search_fn` "strong_wolfe" t is searched for until the loss has fallen enough and the slope is
+    small.
 
     All parameters are one vector, kept in float64. In `Trainer` the whole of the data must be one batch.
 

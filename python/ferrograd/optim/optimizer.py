@@ -309,7 +309,7 @@ class Optimizer:
         self.state = loaded_state
 
     def load_buffer(self, place: str, key: str, tensor: Tensor, param: Tensor) -> Tensor:
-        """Return a buffer of a state dict as it is kept; raise `ShapeError` if it is that of another model."""
+        """Return a state dict's buffer as it is kept; raise `ShapeError` if it is another model's."""
         if tensor.shape != param.shape:
             raise ShapeError(f"{place}: expected {param.shape}, got {tensor.shape}")
         return tensor.to(param.dtype).clone()
