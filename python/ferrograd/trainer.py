@@ -15,7 +15,7 @@ from ferrograd._core import ConfigError, GraphError, ShapeError, Tensor
 from ferrograd._typing import Array, TensorLike
 from ferrograd.callbacks import Callback, ConvergenceWarning, EarlyStopping, History, notify, progress_bar
 from ferrograd.checks import check_bool, check_int, check_number
-from ferrograd.compiled import Compiled, describe, ignored_label, is_of_labels, members, objects, trained
+from ferrograd.compiled import Compiled, describe, ignored_label, is_of_labels, objects, trained
 from ferrograd.nn.losses import Loss
 from ferrograd.nn.module import Module, in_mode
 from ferrograd.objective import objective
@@ -29,6 +29,7 @@ from ferrograd.samples import (
     with_targets,
     with_weights,
 )
+from ferrograd.scheduling import batches_of, check_schedule, rates_of
 
 __all__ = ["Callback", "ConvergenceWarning", "EarlyStopping", "History", "Trainer"]
 
@@ -213,12 +214,11 @@ class Trainer:
             if not isinstance(watcher, Callback):
                 raise ConfigError(f"callbacks: expected objects of ferrograd.Callback, got {watcher!r}")
         batch = min(batch_size, data.rows)
-        batches = _batches(data.rows, batch, drop_last)
+        batches = batches_of(data.rows, batch, drop_last)
         if self.optimizer.takes_full_batch and batches > 1:
             kind = type(self.optimizer).__name__
             raise ConfigError(f"batch_size: {kind} needs all {data.rows} rows in a batch, got {batch_size}")
-        if schedule is not None:
-            self._check_schedule(schedule, epochs, batches)
+        check_schedule(schedule, self.optimizer, epochs, batches)
         with self._alone(), self._threads():
             if validation is not None:
                 # Data that do not fit are found before anything is changed.
@@ -319,16 +319,6 @@ class Trainer:
         finally:
             self._lock.release()
 
-    def _check_schedule(self, schedule: LRScheduler, epochs: int, batches: int) -> None:
-        if not isinstance(schedule, LRScheduler):
-            kind = type(schedule).__name__
-            raise ConfigError(f"schedule: expected one of ferrograd.optim.lr_scheduler, got {kind}")
-        if schedule.optimizer is not self.optimizer:
-            raise ConfigError("schedule: expected one of this trainer's optimizer, got that of another")
-        if schedule.per_batch and isinstance(schedule, ReduceLROnPlateau):
-            raise ConfigError("schedule: ReduceLROnPlateau follows a value of each epoch, got per_batch=True")
-        schedule.check_steps(epochs * batches if schedule.per_batch else epochs)
-
     def _epoch(
         self,
         engine: _core.Engine,
@@ -341,13 +331,9 @@ class Trainer:
         """Run an epoch with the optimizer's present options, and count its steps in the optimizer's state."""
         for group in self.optimizer.param_groups:
             self.optimizer.check_group(group)
-        learned = members(self.optimizer)
-        rates = None
+        params, rates = trained(self.optimizer), None
         if schedule is not None and schedule.per_batch:
-            numbers = {id(group): number for number, group in enumerate(self.optimizer.param_groups)}
-            of_groups = schedule.upcoming(_batches(data.rows, batch, drop_last))
-            rates = _core.tensor(of_groups[:, [numbers[id(group)] for group, _ in learned]])
-        params = [param for _, param in learned]
+            rates = rates_of(schedule, self.optimizer, batches_of(data.rows, batch, drop_last))
         self.optimizer.hand_over(engine, params, rates)
         before = engine.steps_made
         try:
@@ -646,7 +632,3 @@ class Trainer:
             If it belongs to another model, optimizer or schedule.
         """
         checkpoint.load(path, self.model, self.optimizer, schedule)
-
-
-def _batches(rows: int, batch: int, drop_last: bool) -> int:
-    return rows // batch if drop_last else -(-rows // batch)
