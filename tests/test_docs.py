@@ -43,6 +43,15 @@ def test_the_example_of_the_readme_prints_what_it_says() -> None:
 
 
 def test_every_public_name_is_documented() -> None:
-    spaces = (fg, fg.nn, fg.nn.functional, fg.nn.init, fg.optim, fg.autograd, fg.datasets)
+    spaces = (
+        fg,
+        fg.nn,
+        fg.nn.functional,
+        fg.nn.init,
+        fg.optim,
+        fg.optim.lr_scheduler,
+        fg.autograd,
+        fg.datasets,
+    )
     missing = [name for space in spaces for name in space.__all__ if not getattr(space, name).__doc__]
     assert missing == []

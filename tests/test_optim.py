@@ -17,6 +17,20 @@ OPTIMIZERS = [
     lambda params: optim.Adam(params, lr=0.1),
     lambda params: optim.Adam(params, lr=0.1, amsgrad=True),
     lambda params: optim.AdamW(params, lr=0.1),
+    lambda params: optim.NAdam(params, lr=0.1, weight_decay=0.1),
+    lambda params: optim.NAdam(params, lr=0.1, weight_decay=0.1, decoupled_weight_decay=True),
+    lambda params: optim.RAdam(params, lr=0.1, betas=(0.9, 0.99)),
+    lambda params: optim.RAdam(params, lr=0.1, weight_decay=0.1, decoupled_weight_decay=True),
+    lambda params: optim.Adamax(params, lr=0.1, weight_decay=0.1),
+    lambda params: optim.Adagrad(params, lr=0.1, lr_decay=0.1, initial_accumulator_value=0.1),
+    lambda params: optim.Adadelta(params),
+    lambda params: optim.RMSprop(params, lr=0.05),
+    lambda params: optim.RMSprop(params, lr=0.05, centered=True),
+    lambda params: optim.RMSprop(params, lr=0.05, momentum=0.5, weight_decay=0.01),
+    lambda params: optim.RMSprop(params, lr=0.05, momentum=0.5, centered=True),
+    lambda params: optim.Rprop(params),
+    lambda params: optim.ASGD(params, lr=0.1, lambd=0.01, t0=2.0),
+    lambda params: optim.Lion(params, lr=0.01, weight_decay=0.1),
 ]
 
 

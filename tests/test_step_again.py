@@ -224,7 +224,9 @@ CHANGES = [
 
 
 # Adam has no momentum.
-PAIRS = [(change, name) for change in CHANGES for name in ("sgd", "adam") if (change, name) != (momentum, "adam")]
+PAIRS = [
+    (change, name) for change in CHANGES for name in ("sgd", "adam") if (change, name) != (momentum, "adam")
+]
 
 
 @pytest.mark.parametrize(("change", "name"), PAIRS, ids=lambda part: getattr(part, "__name__", part))

@@ -112,12 +112,38 @@ def test_optimizer_matches_torch(case: dict[str, Any]) -> None:
     c, t = (fg.tensor(REFERENCE[f"optimizer/{name}"]) for name in "ct")
     p = fg.nn.Parameter(REFERENCE["optimizer/p0"])
     optimizer = getattr(fg.optim, case["name"])([p], **case["kwargs"])
-    for expected in REFERENCE[f"{case['case']}/trajectory"]:
+
+    def closure() -> fg.Tensor:
         optimizer.zero_grad()
         loss = (c * (p - t).square()).sum() * 0.5 + p.cos().sum()
         loss.backward()
-        optimizer.step()
+        return loss
+
+    if case["name"] == "LBFGS":
+        optimizer.step(closure)
+        np.testing.assert_allclose(p.numpy(), REFERENCE[f"{case['case']}/final"], **TOLERANCE)
+        return
+    for expected in REFERENCE[f"{case['case']}/trajectory"]:
+        optimizer.step(closure)
         np.testing.assert_allclose(p.numpy(), expected, **TOLERANCE)
+
+
+@cases("schedule")
+def test_schedule_matches_torch(case: dict[str, Any]) -> None:
+    optimizer = fg.optim.SGD([fg.nn.Parameter(np.ones(1))], lr=0.1, momentum=0.9)
+    schedule = getattr(fg.optim.lr_scheduler, case["name"])(optimizer, **case["kwargs"])
+    expected = REFERENCE[f"{case['case']}/lr"]
+    if case["name"] == "ReduceLROnPlateau":
+        found = []
+        for metric in REFERENCE[f"{case['case']}/metric"]:
+            schedule.step(metric)
+            found += schedule.get_last_lr()
+    else:
+        found = schedule.get_last_lr()
+        for _ in expected[1:]:
+            schedule.step()
+            found = found + schedule.get_last_lr()
+    np.testing.assert_allclose(found, expected, **TOLERANCE)
 
 
 def build(case: dict[str, Any]) -> tuple[fg.nn.Sequential, fg.nn.Loss, fg.optim.SGD]:

@@ -472,33 +472,18 @@ def is_grad_enabled() -> bool: ...
 def set_grad_enabled(mode: bool) -> bool: ...
 
 # Optimizer updates, in place on the lists' tensors
-def sgd_update(
+def optimizer_update(
+    rule: dict[str, Any],
     parameters: Sequence[Tensor],
     grads: Sequence[Tensor],
-    momentum_buffers: Sequence[Tensor] | None,
-    *,
-    lr: float,
-    momentum: float,
-    dampening: float,
-    weight_decay: float,
-    nesterov: bool,
-    first_step: bool,
-) -> None: ...
-def adam_update(
+    states: Sequence[Sequence[Tensor]],
+) -> list[float]: ...
+def lbfgs_step(
+    options: dict[str, Any],
+    memory: dict[str, Any],
     parameters: Sequence[Tensor],
-    grads: Sequence[Tensor],
-    exp_avgs: Sequence[Tensor],
-    exp_avg_sqs: Sequence[Tensor],
-    max_exp_avg_sqs: Sequence[Tensor] | None,
-    *,
-    lr: float,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    weight_decay: float,
-    decoupled: bool,
-    step: int,
-) -> None: ...
+    evaluate: Callable[[], tuple[float, list[Tensor | None]]],
+) -> float: ...
 
 # Files and the machine
 def save_tensors(path: _Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None: ...
@@ -592,8 +577,14 @@ class Engine:
         parameters: Sequence[tuple[Tensor, int, Sequence[Tensor]]],
         clip_grad_norm: float | None = None,
         fused: bool = True,
+        whole: bool = False,
     ) -> list[int]: ...
-    def set_rules(self, rules: Sequence[dict[str, Any]]) -> None: ...
+    def set_rules(self, rules: Sequence[dict[str, Any]], rates: Tensor | None = None) -> None: ...
+    def set_minimizer(
+        self, options: dict[str, Any] | None = None, memory: dict[str, Any] | None = None
+    ) -> None: ...
+    def remember(self, memory: dict[str, Any]) -> None: ...
+    def carried(self) -> list[list[float]]: ...
     @property
     def steps_made(self) -> int: ...
     def has(self, batch: int) -> bool: ...

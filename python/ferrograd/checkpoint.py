@@ -10,6 +10,7 @@ from ferrograd._core import ConfigError, CorruptFileError, ShapeError, Tensor
 from ferrograd.autograd import no_grad
 from ferrograd.nn.module import Module
 from ferrograd.optim import Optimizer
+from ferrograd.optim.lr_scheduler import LRScheduler
 
 __all__ = ["Snapshot", "load", "save"]
 
@@ -19,11 +20,13 @@ _Model = Callable[[Tensor], Tensor]
 _KEY = "ferrograd.trainer"
 
 
-def save(path: str | PathLike[str], model: _Model, optimizer: Optimizer) -> None:
-    """Write weights and optimizer state to a safetensors file, atomically."""
+def save(
+    path: str | PathLike[str], model: _Model, optimizer: Optimizer, schedule: LRScheduler | None = None
+) -> None:
+    """Write weights, optimizer state and perhaps a schedule's to a safetensors file, atomically."""
     tensors = {f"model.{name}": value for name, value in _model_state(model, optimizer).items()}
     state = optimizer.state_dict()
-    counts: dict[str, dict[str, int]] = {}
+    counts: dict[str, dict[str, float]] = {}
     for number, entries in state["state"].items():
         for key, value in entries.items():
             if isinstance(value, Tensor):
@@ -31,17 +34,23 @@ def save(path: str | PathLike[str], model: _Model, optimizer: Optimizer) -> None
             else:
                 counts.setdefault(str(number), {})[key] = value
     content = {"groups": state["param_groups"], "counts": counts, "kind": type(optimizer).__name__}
+    if schedule is not None:
+        content["schedule"] = {"kind": type(schedule).__name__, "state": schedule.state_dict()}
     _core.save_tensors(path, tensors, {_KEY: json.dumps(content)})
 
 
-def load(path: str | PathLike[str], model: _Model, optimizer: Optimizer) -> None:
-    """Take over what `save` wrote; on any error model and optimizer are as they were."""
+def load(
+    path: str | PathLike[str], model: _Model, optimizer: Optimizer, schedule: LRScheduler | None = None
+) -> None:
+    """Take over what `save` wrote; on any error model, optimizer and schedule are as they were."""
     tensors, metadata = _core.load_tensors(path)
     weights: dict[str, Tensor] = {}
     state: dict[int, dict[str, Any]] = {}
     try:
         content = json.loads(metadata[_KEY])
         groups, counts, kind = content["groups"], content["counts"], content["kind"]
+        of_schedule = content.get("schedule", {})
+        schedule_kind, schedule_state = of_schedule.get("kind"), of_schedule.get("state")
         for name, value in tensors.items():
             part, _, rest = name.partition(".")
             if part == "model":
@@ -55,12 +64,19 @@ def load(path: str | PathLike[str], model: _Model, optimizer: Optimizer) -> None
         raise CorruptFileError(f"{path}: no trainer's file") from error
     if kind != type(optimizer).__name__:
         raise ConfigError(f"{path}: written with the optimizer {kind}, got {type(optimizer).__name__}")
-    before = optimizer.state_dict()
-    optimizer.load_state_dict({"param_groups": groups, "state": state})
+    if schedule is not None and schedule_kind != type(schedule).__name__:
+        raise ConfigError(f"{path}: written with the schedule {schedule_kind}, got {type(schedule).__name__}")
+    before, schedule_before = optimizer.state_dict(), None
+    if schedule is not None:
+        schedule_before = schedule.state_dict()
+        schedule.load_state_dict(schedule_state)
     try:
+        optimizer.load_state_dict({"param_groups": groups, "state": state})
         _load_model_state(model, optimizer, weights)
     except Exception:
         optimizer.load_state_dict(before)
+        if schedule is not None and schedule_before is not None:
+            schedule.load_state_dict(schedule_before)
         raise
 
 
@@ -99,19 +115,31 @@ class Snapshot:
     def take(self) -> None:
         """Remember the present, in the memory of the last time where the tensors are the same."""
         params = _params(self.optimizer)
-        tensors = params + [value for param in params for value in self.optimizer.state_tensors(param)]
+        # A frozen parameter has no state yet, and gets none here: its first may depend on later options.
+        known = [param for param in params if param in self.optimizer.state]
+        tensors = params + [value for param in known for value in self.optimizer.state_tensors(param)]
         if [id(tensor) for tensor in tensors] == [id(tensor) for tensor, _ in self.values]:
             with no_grad():
                 for tensor, value in self.values:
                     value.copy_(tensor.detach())
         else:
             self.values = [(tensor, tensor.detach().clone()) for tensor in tensors]
-        self.steps = [(param, self.optimizer.steps_of(param)) for param in params]
+        # What is not changed in place.
+        self.others = [(param, self._state_of(param)[1]) for param in params]
 
     def restore(self) -> None:
         """Go back to what was remembered."""
         with no_grad():
             for tensor, value in self.values:
                 tensor.detach().copy_(value)
-        for param, steps in self.steps:
-            self.optimizer.count_steps(param, steps - self.optimizer.steps_of(param))
+        for param, others in self.others:
+            kept, _ = self._state_of(param)
+            if param in self.optimizer.state:
+                self.optimizer.state[param].clear()
+                self.optimizer.state[param].update(kept | others)
+
+    def _state_of(self, param: Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the part of a state that `values` holds, and the rest."""
+        own, state = {id(tensor) for tensor, _ in self.values}, self.optimizer.state.get(param, {})
+        kept = {key: value for key, value in state.items() if id(value) in own}
+        return kept, {key: value for key, value in state.items() if key not in kept}

@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ferrograd import _core
+from ferrograd import _core, optim
 from ferrograd._core import Tensor
 from ferrograd._typing import Array
 from ferrograd.nn.losses import CrossEntropyLoss, MulticlassHingeLoss, MultiMarginLoss
 from ferrograd.nn.module import Module, attributes, signature
-from ferrograd.optim import SGD, Adam, AdamW, Optimizer
+from ferrograd.optim import Optimizer
 from ferrograd.samples import Samples
 
 __all__ = ["Compiled", "describe", "ignored_label", "is_of_labels", "members", "objects", "trained"]
@@ -19,7 +19,7 @@ __all__ = ["Compiled", "describe", "ignored_label", "is_of_labels", "members", "
 _LABEL_LOSSES = (CrossEntropyLoss, MultiMarginLoss, MulticlassHingeLoss)
 
 # Optimizers whose rules follow from their options, and options that do not change unless they are assigned.
-_KNOWN = (SGD, Adam, AdamW)
+_KNOWN = {kind for kind in vars(optim).values() if isinstance(kind, type) and kind is not Optimizer}
 _FIXED = (int, float, str, np.number, type(None))
 
 
@@ -101,7 +101,9 @@ def _fields(function: Any) -> list[dict[str, Any]] | None:
 def _is_known(optimizer: Optimizer) -> bool:
     options = [value for group in optimizer.param_groups for key, value in group.items() if key != "params"]
     flat = [part for value in options for part in (value if isinstance(value, tuple) else (value,))]
-    return type(optimizer) in _KNOWN and all(isinstance(value, _FIXED) for value in flat)
+    # The watch counts steps; scalars it does not know.
+    is_counted = type(optimizer) in _KNOWN and not optimizer.scalars
+    return is_counted and all(isinstance(value, _FIXED) for value in flat)
 
 
 def is_of_labels(loss: Any) -> bool:
@@ -140,7 +142,9 @@ def describe(own: tuple[Any, ...], data: Samples, *, trains: bool) -> Any:
     of_loss = signature(loss) if isinstance(loss, Module) else (id(loss), repr(loss))
     # A step keeps the optimizer's buffers.
     names = [optimizer.buffer_names(group) for group in optimizer.param_groups]
-    places = (names, [id(value) for value in _buffers(optimizer)]) if trains else None
+    places = (
+        (names, optimizer.is_element_wise, [id(value) for value in _buffers(optimizer)]) if trains else None
+    )
     return of_model, of_loss, learned, own[3:], tables, places
 
 

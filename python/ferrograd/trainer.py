@@ -15,11 +15,12 @@ from ferrograd._core import ConfigError, GraphError, ShapeError, Tensor
 from ferrograd._typing import Array, TensorLike
 from ferrograd.callbacks import Callback, ConvergenceWarning, EarlyStopping, History, notify, progress_bar
 from ferrograd.checks import check_bool, check_int, check_number
-from ferrograd.compiled import Compiled, describe, ignored_label, is_of_labels, members, objects, trained
+from ferrograd.compiled import Compiled, describe, ignored_label, is_of_labels, objects, trained
 from ferrograd.nn.losses import Loss
 from ferrograd.nn.module import Module, in_mode
 from ferrograd.objective import objective
 from ferrograd.optim import Optimizer
+from ferrograd.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from ferrograd.samples import (
     Samples,
     check_labels,
@@ -28,6 +29,7 @@ from ferrograd.samples import (
     with_targets,
     with_weights,
 )
+from ferrograd.scheduling import batches_of, check_schedule, rates_of
 
 __all__ = ["Callback", "ConvergenceWarning", "EarlyStopping", "History", "Trainer"]
 
@@ -143,6 +145,7 @@ class Trainer:
         callbacks: Sequence[Callback] = (),
         progress: bool | str = "auto",
         drop_last: bool = False,
+        schedule: LRScheduler | None = None,
     ) -> History:
         """Train for a number of epochs. A second call continues with the weights and the optimizer's state.
 
@@ -170,6 +173,11 @@ class Trainer:
             A bar (from tqdm) on standard error; "auto" shows one on a terminal or in a notebook only.
         drop_last : bool, default False
             Whether to leave out a last batch that is short.
+        schedule : LRScheduler, optional
+            Sets the learning rate of this trainer's optimizer: stepped after each epoch, before the
+            callbacks, or after each batch where it is of that kind (`OneCycleLR`, `CyclicLR`,
+            `WarmupCosineLR`, or ``per_batch`` set); the rates of an epoch's batches are handed to the native
+            loop as an array.
 
         Returns
         -------
@@ -206,6 +214,11 @@ class Trainer:
             if not isinstance(watcher, Callback):
                 raise ConfigError(f"callbacks: expected objects of ferrograd.Callback, got {watcher!r}")
         batch = min(batch_size, data.rows)
+        batches = batches_of(data.rows, batch, drop_last)
+        if self.optimizer.takes_full_batch and batches > 1:
+            kind = type(self.optimizer).__name__
+            raise ConfigError(f"batch_size: {kind} needs all {data.rows} rows in a batch, got {batch_size}")
+        check_schedule(schedule, self.optimizer, epochs, batches)
         with self._alone(), self._threads():
             if validation is not None:
                 # Data that do not fit are found before anything is changed.
@@ -218,6 +231,9 @@ class Trainer:
             for rows in sorted(sizes, reverse=True):
                 self._compile(engine, data, rows, trains=True)
             score_shape = self._score_shape
+            has_accuracy = counts_classes(data, score_shape)
+            if isinstance(schedule, ReduceLROnPlateau) and schedule.mode == "max" and not has_accuracy:
+                raise ConfigError("schedule: mode 'max' needs an accuracy, and the targets are no classes")
             history = History()
             watchers: list[Callback] = [*callbacks, history]
             bar = progress_bar(progress, epochs)
@@ -231,14 +247,14 @@ class Trainer:
                 for epoch in range(epochs):
                     notify(watchers, "on_epoch_begin", epoch, {})
                     order = (seed, epoch) if shuffle else None
-                    result = self._epoch(engine, data, batch, order, drop_last)
+                    result = self._epoch(engine, data, batch, order, drop_last, schedule)
                     loss, weight, correct, rows, diverged = result
                     if diverged is not None:
                         best.restore()
                         self._warn_diverged(epoch, *diverged, kept=math.isfinite(lowest))
                         break
                     logs: dict[str, float] = {"loss": loss / weight if weight else math.nan}
-                    if counts_classes(data, score_shape):
+                    if has_accuracy:
                         logs["accuracy"] = correct / rows if rows else math.nan
                     # Nothing goes back to the last epoch. An update of a finite epoch may overflow.
                     is_last = epoch == epochs - 1
@@ -248,6 +264,8 @@ class Trainer:
                     if validation is not None:
                         found = self._evaluate(validation, _PREDICT_ROWS)
                         logs.update({f"val_{name}": value for name, value in found.items()})
+                    if schedule is not None and not schedule.per_batch:
+                        schedule.follow(logs)
                     notify(watchers, "on_epoch_end", epoch, logs)
                     bar.update(logs)
                     if self.stop_training:
@@ -302,22 +320,29 @@ class Trainer:
             self._lock.release()
 
     def _epoch(
-        self, engine: _core.Engine, data: Samples, batch: int, order: tuple[int, int] | None, drop_last: bool
+        self,
+        engine: _core.Engine,
+        data: Samples,
+        batch: int,
+        order: tuple[int, int] | None,
+        drop_last: bool,
+        schedule: LRScheduler | None = None,
     ) -> tuple[float, float, int, int, tuple[int, float] | None]:
         """Run an epoch with the optimizer's present options, and count its steps in the optimizer's state."""
         for group in self.optimizer.param_groups:
             self.optimizer.check_group(group)
-        # A rule for each parameter: their step counts differ where one joined later.
-        learned = members(self.optimizer)
-        steps_of = self.optimizer.steps_of
-        engine.set_rules([self.optimizer.rule(group, steps_of(param)) for group, param in learned])
+        params, rates = trained(self.optimizer), None
+        if schedule is not None and schedule.per_batch:
+            rates = rates_of(schedule, self.optimizer, batches_of(data.rows, batch, drop_last))
+        self.optimizer.hand_over(engine, params, rates)
         before = engine.steps_made
         try:
             return engine.epoch(data.tables, batch, 0, data.rows, order, None, drop_last)
         finally:
             made = engine.steps_made - before
-            for number in self._updated:
-                self.optimizer.count_steps(learned[number][1], made)
+            self.optimizer.take_back(engine, params, self._updated, made)
+            if schedule is not None and schedule.per_batch:
+                schedule.advance(made)
 
     def _warn_diverged(self, epoch: int, batch: int, loss: float, *, kept: bool) -> None:
         weights = "those of the epoch with the lowest loss" if kept else "the initial ones"
@@ -479,7 +504,11 @@ class Trainer:
         try:
             with in_mode(self.model, training=trains) if isinstance(self.model, Module) else nullcontext():
                 updated = engine.compile(
-                    step, placeholders, parameters, self.clip_grad_norm if trains else None
+                    step,
+                    placeholders,
+                    parameters,
+                    self.clip_grad_norm if trains else None,
+                    whole=not self.optimizer.is_element_wise,
                 )
                 if trains:
                     self._updated = updated
@@ -568,24 +597,38 @@ class Trainer:
 
     # Files
 
-    def save(self, path: str | PathLike[str]) -> None:
+    def save(self, path: str | PathLike[str], schedule: LRScheduler | None = None) -> None:
         """Write the model's weights and the optimizer's state to a safetensors file, atomically.
+
+        Parameters
+        ----------
+        path : path
+            The file.
+        schedule : LRScheduler, optional
+            Its state is written too.
 
         Raises
         ------
         CheckpointError
             If the file cannot be written; an old one is then as it was.
         """
-        checkpoint.save(path, self.model, self.optimizer)
+        checkpoint.save(path, self.model, self.optimizer, schedule)
 
-    def load(self, path: str | PathLike[str]) -> None:
+    def load(self, path: str | PathLike[str], schedule: LRScheduler | None = None) -> None:
         """Take over weights and optimizer state that `save` wrote. All is checked before anything is changed.
+
+        Parameters
+        ----------
+        path : path
+            The file.
+        schedule : LRScheduler, optional
+            Takes over the state of the schedule that was written.
 
         Raises
         ------
         CorruptFileError
             If the file is damaged or no trainer wrote it.
         ConfigError, ShapeError
-            If it belongs to another model or optimizer.
+            If it belongs to another model, optimizer or schedule.
         """
-        checkpoint.load(path, self.model, self.optimizer)
+        checkpoint.load(path, self.model, self.optimizer, schedule)

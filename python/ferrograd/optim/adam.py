@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ferrograd import _core
-from ferrograd._core import ConfigError, Tensor
-from ferrograd.optim.optimizer import Optimizer, ParamsLike, check_flag, check_range
+from ferrograd._core import Tensor
+from ferrograd.optim.optimizer import Optimizer, ParamsLike, check_flag, check_pair, check_rates, floats
 
-__all__ = ["Adam", "AdamW"]
+__all__ = ["Adam", "AdamW", "adam_options", "check_adam"]
 
 
 class Adam(Optimizer):
@@ -60,77 +59,23 @@ class Adam(Optimizer):
         }
         super().__init__(params, defaults)
 
-    state_names = ("step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+    buffers = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
 
     def check_group(self, group: Mapping[str, Any]) -> None:
         """Raise `ConfigError` if an option is out of range."""
-        name = self._name()
-        for option in ("lr", "eps", "weight_decay"):
-            check_range(name, option, group[option])
-        betas = group["betas"]
-        if not isinstance(betas, tuple | list) or len(betas) != 2:
-            raise ConfigError(f"{name}: betas must be two numbers, got {betas!r}")
-        for position, beta in enumerate(betas):
-            check_range(name, f"betas[{position}]", beta, high=1.0)
-        check_flag(name, "amsgrad", group["amsgrad"])
-        check_flag(name, "decoupled_weight_decay", group["decoupled_weight_decay"])
-
-    def init_state(self, param: Tensor) -> dict[str, Any]:
-        """Return the state: ``step``, ``exp_avg``, ``exp_avg_sq`` and, with amsgrad, ``max_exp_avg_sq``."""
-        state = self.state.get(param)
-        if state is None:
-            state = {"step": 0, "exp_avg": _core.zeros_like(param), "exp_avg_sq": _core.zeros_like(param)}
-            self.state[param] = state
-        if self._group_of(param)["amsgrad"] and "max_exp_avg_sq" not in state:
-            state["max_exp_avg_sq"] = _core.zeros_like(param)
-        return state
-
-    def update_group(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:
-        """Update the parameters in place."""
-        states = []
-        for param in params:
-            state = self.state.get(param)
-            if state is None or (group["amsgrad"] and "max_exp_avg_sq" not in state):
-                state = self.init_state(param)
-            states.append(state)
-        for state in states:
-            state["step"] += 1
-        # The correction depends on the step count, which differs where a parameter got its first gradient
-        # later.
-        for step in sorted({state["step"] for state in states}):
-            rows = [row for row, state in enumerate(states) if state["step"] == step]
-            _core.adam_update(
-                [params[row] for row in rows],
-                [grads[row] for row in rows],
-                [states[row]["exp_avg"] for row in rows],
-                [states[row]["exp_avg_sq"] for row in rows],
-                [states[row]["max_exp_avg_sq"] for row in rows] if group["amsgrad"] else None,
-                lr=float(group["lr"]),
-                beta1=float(group["betas"][0]),
-                beta2=float(group["betas"][1]),
-                eps=float(group["eps"]),
-                weight_decay=float(group["weight_decay"]),
-                decoupled=group["decoupled_weight_decay"],
-                step=step,
-            )
+        check_adam(self, group)
+        check_flag(self._name(), "amsgrad", group["amsgrad"])
+        check_flag(self._name(), "decoupled_weight_decay", group["decoupled_weight_decay"])
 
     def buffer_names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the moments and, with amsgrad, the largest second moment."""
         # The state may hold more: the maximum of an earlier time with amsgrad.
-        return ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")[: 3 if group["amsgrad"] else 2]
+        return self.buffers[: 3 if group["amsgrad"] else 2]
 
-    def rule(self, group: Mapping[str, Any], steps: int) -> dict[str, Any]:
-        """Return a compiled step's form of a group's options."""
-        return {
-            "kind": "adam",
-            "lr": float(group["lr"]),
-            "beta1": float(group["betas"][0]),
-            "beta2": float(group["betas"][1]),
-            "eps": float(group["eps"]),
-            "weight_decay": float(group["weight_decay"]),
-            "decoupled": group["decoupled_weight_decay"],
-            "step": steps + 1,
-        }
+    def rule(self, group: Mapping[str, Any], param: Tensor) -> dict[str, Any]:
+        """Return the next update in the native form."""
+        decoupled = group["decoupled_weight_decay"]
+        return {"kind": "adam", **adam_options(self, group, param), "decoupled": decoupled}
 
 
 class AdamW(Adam):
@@ -154,3 +99,20 @@ class AdamW(Adam):
         amsgrad: bool = False,
     ) -> None:
         super().__init__(params, lr, betas, eps, weight_decay, amsgrad, decoupled_weight_decay=True)
+
+
+def check_adam(optimizer: Optimizer, group: Mapping[str, Any]) -> None:
+    """Raise `ConfigError` if one of the options that Adam and its kin share is out of range."""
+    name = type(optimizer).__name__
+    check_rates(name, group, "lr", "eps", "weight_decay")
+    check_pair(name, "betas", group["betas"])
+
+
+def adam_options(optimizer: Optimizer, group: Mapping[str, Any], param: Tensor) -> dict[str, Any]:
+    """Return the options that Adam and its kin share, with the number of the next step."""
+    return {
+        **floats(group, "lr", "eps", "weight_decay"),
+        "beta1": float(group["betas"][0]),
+        "beta2": float(group["betas"][1]),
+        "step": optimizer.steps_of(param) + 1,
+    }

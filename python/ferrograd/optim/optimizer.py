@@ -1,7 +1,7 @@
 """Base of the optimizers: parameter groups, state per parameter, saving and loading. Updates are native."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, TypeAlias
 
 from ferrograd import _core
@@ -15,7 +15,7 @@ ParamsLike: TypeAlias = Iterable[Tensor] | Iterable[dict[str, Any]]
 
 
 class Optimizer:
-    """Base class: a subclass defines `init_state`, `check_group` and `update_group`.
+    """Base class: a subclass names its state and defines `check_group` and `rule`.
 
     Parameters
     ----------
@@ -50,45 +50,107 @@ class Optimizer:
 
     # What a subclass defines
 
-    state_names: ClassVar[tuple[str, ...]]
-    """Names that the state of a parameter may have."""
+    buffers: ClassVar[tuple[str, ...]] = ()
+    """Names of the tensors that the state of a parameter may have, in the order an update takes them."""
+
+    scalars: ClassVar[tuple[str, ...]] = ()
+    """Names of the numbers, beside ``step``, that an update hands to the next."""
+
+    is_element_wise: ClassVar[bool] = True
+    """Whether an element's update depends on its own gradient alone."""
+
+    takes_full_batch: ClassVar[bool] = False
+    """Whether its steps need the gradient of all data."""
 
     def check_group(self, group: Mapping[str, Any]) -> None:
         """Raise `ConfigError` if an option of the group is out of range; the message names it."""
         raise NotImplementedError
 
-    def init_state(self, param: Tensor) -> dict[str, Any]:
-        """Return the state of a parameter, created if there is none: buffers of zeros in its shape."""
-        raise NotImplementedError
-
-    def update_group(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:
-        """Update the parameters of a group that have a gradient."""
-        raise NotImplementedError
-
     def buffer_names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
-        """Return the names of the buffers that an update uses, in the order a compiled step takes them."""
-        raise NotImplementedError
+        """Return the names of the buffers that an update uses, in the order it takes them."""
+        return self.buffers
 
-    def rule(self, group: Mapping[str, Any], steps: int) -> dict[str, Any]:
-        """Return a group's options in a compiled step's form, after `steps` updates of its parameters."""
+    def fresh_buffer(self, name: str, group: Mapping[str, Any], param: Tensor) -> Tensor:
+        """Return a buffer as it is before the first update: zeros in the shape of the parameter."""
+        return _core.zeros_like(param)
+
+    def fresh_scalars(self, group: Mapping[str, Any]) -> dict[str, float]:
+        """Return the scalars as they are before the first update."""
+        return {}
+
+    def rule(self, group: Mapping[str, Any], param: Tensor) -> dict[str, Any]:
+        """Return the next update of a parameter in the native form: ``"kind"`` and the kernel's options."""
         raise NotImplementedError
 
     # What is common
 
+    def init_state(self, param: Tensor) -> dict[str, Any]:
+        """Return the state of a parameter, created if there is none: ``step``, scalars and buffers.
+
+        Without buffers there is no state.
+        """
+        return self._state_of(self._group_of(param), param)
+
+    def _state_of(self, group: Mapping[str, Any], param: Tensor) -> dict[str, Any]:
+        state = self.state.get(param)
+        names = self.buffer_names(group)
+        if state is None:
+            if not names:
+                return {}
+            state = self.state[param] = {"step": 0, **self.fresh_scalars(group)}
+        for name in names:
+            if name not in state:
+                state[name] = self.fresh_buffer(name, group, param)
+        return state
+
+    def update_group(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:
+        """Update the parameters of a group that have a gradient, in place."""
+        names = self.buffer_names(group)
+        states = [self._state_of(group, param) for param in params]
+        rules = [self.rule(group, param) for param in params]
+        # One rule for all, but where a parameter got its first gradient later than others.
+        together: dict[tuple[Any, ...], list[int]] = {}
+        for row, rule in enumerate(rules):
+            together.setdefault(tuple(rule.values()), []).append(row)
+        for rows in together.values():
+            carried = _core.optimizer_update(
+                rules[rows[0]],
+                [params[row] for row in rows],
+                [grads[row] for row in rows],
+                [[states[row][name] for row in rows] for name in names],
+            )
+            for row in rows:
+                self.count_steps(params[row], 1, carried)
+
     def state_tensors(self, param: Tensor) -> list[Tensor]:
         """Return the buffers of a parameter that its updates use, created if there are none."""
         names = self.buffer_names(self._group_of(param))
-        state = self.init_state(param) if names else {}
+        state = self.init_state(param)
         return [state[name] for name in names]
 
     def steps_of(self, param: Tensor) -> int:
         """Return how often a parameter was updated, where the state counts it; else 0."""
         return int(self.state.get(param, {}).get("step", 0))
 
-    def count_steps(self, param: Tensor, made: int) -> None:
-        """Add updates that a compiled step made to the count of a parameter."""
-        if "step" in self.state.get(param, {}):
-            self.state[param]["step"] += made
+    def count_steps(self, param: Tensor, made: int, carried: Sequence[float] = ()) -> None:
+        """Add updates to the count of a parameter, and take over the scalars of the last one."""
+        state = self.state.get(param, {})
+        if "step" in state:
+            state["step"] += made
+        state.update(zip(self.scalars, carried, strict=False))
+
+    def hand_over(self, engine: _core.Engine, params: list[Tensor], rates: Tensor | None) -> None:
+        """Set a native loop's rules, one for each parameter, and perhaps their rates in each batch."""
+        engine.set_minimizer(None)
+        # Step counts differ where a parameter joined later.
+        groups = {id(param): group for group in self.param_groups for param in group["params"]}
+        engine.set_rules([self.rule(groups[id(param)], param) for param in params], rates)
+
+    def take_back(self, engine: _core.Engine, params: list[Tensor], updated: list[int], made: int) -> None:
+        """Count the steps that a native loop made."""
+        carried = engine.carried()
+        for number in updated:
+            self.count_steps(params[number], made, carried[number])
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters, for instance layers that are unfrozen later.
@@ -214,43 +276,43 @@ class Optimizer:
             raise ConfigError(f"{name}: expected parameter groups of sizes {expected}, got {got}")
         loaded_groups = []
         for group, loaded in zip(self.param_groups, groups, strict=True):
-            options = {key: loaded[key] for key in self.defaults if key in loaded}
+            options = {key: loaded[key] for key in (*self.defaults, "initial_lr") if key in loaded}
             loaded_groups.append({**group, **options})
             self.check_group(loaded_groups[-1])
 
         numbered = [number for group in groups for number in group["params"]]
         params = dict(zip(numbered, self._params(), strict=True))
         loaded_state: dict[Tensor, dict[str, Any]] = {}
+        known = ("step", *self.scalars, *self.buffers)
         for number, entries in states.items():
             if number not in params:
                 raise ConfigError(f"{name}: state for parameter {number!r}, which is in no group")
             param = params[number]
             state: dict[str, Any] = {}
             for key, value in entries.items():
-                if key not in self.state_names:
-                    raise ConfigError(
-                        f"{name}: expected state of names {', '.join(self.state_names)}, got {key!r}"
-                    )
+                if key not in known:
+                    raise ConfigError(f"{name}: expected state of names {', '.join(known)}, got {key!r}")
                 if value is None:  # PyTorch's momentum buffer without momentum
                     continue
-                if isinstance(value, int):
-                    state[key] = value
+                if key not in self.buffers:  # PyTorch keeps numbers as tensors
+                    scalar = value if isinstance(value, int | float) else as_tensor(value).item()
+                    is_count = key == "step" or isinstance(scalar, int)
+                    state[key] = int(scalar) if is_count else float(scalar)
                     continue
-                tensor = as_tensor(value).detach()
-                if key == "step":  # PyTorch keeps the count as a tensor
-                    state[key] = int(tensor.item())
-                    continue
-                if tensor.shape != param.shape:
-                    raise ShapeError(
-                        f"{name}: {key} of parameter {number}: expected {param.shape}, got {tensor.shape}"
-                    )
-                state[key] = tensor.to(param.dtype).clone()
+                place = f"{name}: {key} of parameter {number}"
+                state[key] = self.load_buffer(place, key, as_tensor(value).detach(), param)
             if state:
                 # PyTorch's SGD counts no steps: where there is a buffer the first one was made.
                 loaded_state[param] = {"step": 1, **state}
         for group, loaded in zip(self.param_groups, loaded_groups, strict=True):
             group.update(loaded)
         self.state = loaded_state
+
+    def load_buffer(self, place: str, key: str, tensor: Tensor, param: Tensor) -> Tensor:
+        """Return a state dict's buffer as it is kept; raise `ShapeError` if it is another model's."""
+        if tensor.shape != param.shape:
+            raise ShapeError(f"{place}: expected {param.shape}, got {tensor.shape}")
+        return tensor.to(param.dtype).clone()
 
     def __repr__(self) -> str:
         lines = [f"{self._name()} ("]
@@ -292,3 +354,24 @@ def check_flag(owner: str, name: str, value: Any) -> None:
     """Raise `ConfigError` unless `value` is a bool."""
     if not isinstance(value, bool):
         raise ConfigError(f"{owner}: {name} must be a bool, got {value!r}")
+
+
+def check_rates(owner: str, group: Mapping[str, Any], *names: str) -> None:
+    """Raise `ConfigError` unless these options are finite numbers of at least 0."""
+    for name in names:
+        check_range(owner, name, group[name])
+
+
+def check_pair(
+    owner: str, name: str, value: Any, low: float = 0.0, high: float = 1.0, has_high: bool = False
+) -> None:
+    """Raise `ConfigError` unless `value` is a pair of numbers, each in the interval of `check_range`."""
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise ConfigError(f"{owner}: {name} must be two numbers, got {value!r}")
+    for position, number in enumerate(value):
+        check_range(owner, f"{name}[{position}]", number, low, high, has_high)
+
+
+def floats(group: Mapping[str, Any], *names: str) -> dict[str, float]:
+    """Return options as numbers of the kernel."""
+    return {name: float(group[name]) for name in names}

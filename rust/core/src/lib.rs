@@ -13,6 +13,7 @@ pub mod dtype;
 pub mod error;
 pub mod file;
 pub mod graph;
+pub mod lbfgs;
 pub mod op;
 pub mod plan;
 pub mod shape;

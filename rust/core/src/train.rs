@@ -4,15 +4,18 @@ use std::time::{Duration, Instant};
 
 use ferrograd_kernels::loss::count_correct;
 use ferrograd_kernels::pool;
+pub use ferrograd_kernels::update::Rule;
+use ferrograd_kernels::update::Update;
 
 use crate::backward;
 use crate::buffer::Array;
 use crate::dtype::{DType, Element};
 use crate::error::{Error, Result};
 use crate::for_float;
+use crate::lbfgs;
 use crate::op::{Op, Unary};
+pub use crate::plan::Rows;
 use crate::plan::{Batch, Plan, Program, Tracing, Trained};
-pub use crate::plan::{Rows, Rule};
 use crate::shape::Dims;
 use crate::tensor::Tensor;
 
@@ -22,8 +25,10 @@ pub struct Parameter {
     pub tensor: Tensor,
     /// Which rule updates it.
     pub rule: usize,
-    /// Momentum buffer, or first and second moments and, for AMSGrad, their maximum.
+    /// What the optimizer remembers of each element, at most three arrays in the order of the rule.
     pub state: Vec<Tensor>,
+    /// Whether its rule needs the whole gradient at once.
+    pub whole: bool,
 }
 
 /// What one batch gave.
@@ -41,6 +46,8 @@ pub struct Step {
     /// Threads of the pool when it was compiled.
     threads: usize,
     updated: Vec<usize>,
+    /// The parameters that are updated.
+    weights: Vec<Array>,
     has_loss: bool,
     counts_classes: bool,
 }
@@ -109,6 +116,7 @@ impl Step {
                 outputs.push(in_memory_order(&gradient)?);
             }
         }
+        let weights = trained.iter().map(|parameter| parameter.tensor.array().clone()).collect();
         let program = Program::trace(tracing, &outputs, spec.inputs)?;
         let first = outputs.len() - trained.len();
         let trained = trained.into_iter().enumerate().map(|(i, parameter)| Trained {
@@ -116,6 +124,7 @@ impl Step {
             output: first + i,
             rule: parameter.rule,
             state: parameter.state.iter().map(|s| s.array().clone()).collect(),
+            whole: parameter.whole,
         });
         let plan = Plan::compile_training(program, trained.collect(), spec.fused)?;
         let scores = spec.scores.shape();
@@ -129,6 +138,7 @@ impl Step {
             batch,
             threads: pool::num_threads(),
             updated,
+            weights,
             has_loss: spec.loss.is_some(),
             counts_classes,
         })
@@ -152,6 +162,42 @@ impl Step {
     /// Rows in a batch.
     pub fn batch(&self) -> usize {
         self.batch
+    }
+
+    /// Makes a step of a minimizer that evaluates the batch as often as it likes.
+    fn minimize(
+        &mut self,
+        (options, memory): &mut (lbfgs::Options, lbfgs::Memory),
+        batch: Batch,
+        pieces: usize,
+        poll: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Outcome> {
+        let mut x = flat(&self.weights)?;
+        let known = memory.direction.len();
+        if known != 0 && known != x.len() {
+            return Err(Error::Config {
+                argument: "optimizer",
+                expected: format!("a memory of {} parameters", x.len()),
+                got: known.to_string(),
+            });
+        }
+        let mut first = None;
+        let made = lbfgs::step(options, memory, &mut x, &mut |x, gradient| {
+            write_flat(x, &self.weights)?;
+            poll()?;
+            self.plan.load()?;
+            self.plan.run(batch, pieces, poll)?;
+            let outcome = self.outcome(batch.tables.len())?;
+            let loss = outcome.loss;
+            first.get_or_insert(outcome);
+            let gradients: Vec<Array> = self.plan.gradients().iter().flatten().cloned().collect();
+            gradient.copy_from_slice(&flat(&gradients)?);
+            Ok(loss)
+        });
+        // Where it has got to; where it began after an error.
+        write_flat(&x, &self.weights)?;
+        made?;
+        first.ok_or_else(|| Error::Graph("plan: no evaluation".into()))
     }
 
     fn outcome(&self, tables: usize) -> Result<Outcome> {
@@ -183,6 +229,37 @@ impl Step {
         let classes = scores.shape()[1];
         for_float!("accuracy", scores.dtype(), T => Ok(count_correct(classes, &scores.read::<T>(), &labels)))
     }
+}
+
+/// The elements of contiguous arrays, one array after the other.
+///
+/// # Errors
+/// `DType` when an array is not floating.
+pub fn flat(arrays: &[Array]) -> Result<Vec<f64>> {
+    let mut values = Vec::with_capacity(arrays.iter().map(|array| array.shape().elements()).sum());
+    for array in arrays {
+        for_float!("flat", array.dtype(), T => {
+            values.extend(array.read::<T>().iter().map(|value| value.to_f64()));
+            Ok(())
+        })?;
+    }
+    Ok(values)
+}
+
+/// Writes elements to contiguous arrays, one array after the other.
+///
+/// # Errors
+/// `DType` when an array is not floating.
+pub fn write_flat(mut values: &[f64], arrays: &[Array]) -> Result<()> {
+    for array in arrays {
+        let (own, rest) = values.split_at(array.shape().elements());
+        values = rest;
+        for_float!("flat", array.dtype(), T => {
+            array.write::<T>().iter_mut().zip(own).for_each(|(slot, &value)| *slot = T::from_f64(value));
+            Ok(())
+        })?;
+    }
+    Ok(())
 }
 
 /// The gradient as updates walk it: row-major. A transposed product, which is what a weight of shape
@@ -238,6 +315,11 @@ pub struct Engine {
     steps: Vec<Step>,
     /// A rule for each parameter group.
     pub rules: Vec<Rule>,
+    /// Learning rate and momentum of each rule in each batch of the next epoch, batch after batch; a momentum of
+    /// NaN stays what it is. Empty where the rules keep theirs.
+    pub rates: Vec<[f64; 2]>,
+    /// Makes the steps in place of the rules. The parameters must have been given as `whole`.
+    pub minimizer: Option<(lbfgs::Options, lbfgs::Memory)>,
     /// Key of the random streams inside the plan.
     pub key: u64,
     /// Steps made so far: the random streams' number.
@@ -255,7 +337,7 @@ const MAX_STEPS: usize = 16;
 impl Engine {
     /// Without steps.
     pub fn new(rules: Vec<Rule>, key: u64) -> Engine {
-        Engine { steps: Vec::new(), rules, key, steps_made: 0 }
+        Engine { steps: Vec::new(), rules, rates: Vec::new(), minimizer: None, key, steps_made: 0 }
     }
 
     /// Adds the step for a batch size; of many sizes the oldest is forgotten.
@@ -294,6 +376,7 @@ impl Engine {
         poll: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Epoch> {
         let epoch = self.run(order, batch, tables, scores, poll);
+        self.rates.clear();
         // Whatever ended the run: the user's arrays hold the parameters after the last whole step.
         self.steps.iter_mut().try_for_each(|step| step.plan.store())?;
         epoch
@@ -327,8 +410,15 @@ impl Engine {
             step.plan.load()?;
             step.plan.reseed(self.key, self.steps_made);
             let batch = Batch { rows, tables };
-            step.plan.run(batch, pieces, poll)?;
-            let outcome = step.outcome(tables.len())?;
+            let minimizer = self.minimizer.as_mut().filter(|_| !step.updated.is_empty());
+            let is_minimized = minimizer.is_some();
+            let outcome = match minimizer {
+                Some(minimizer) => step.minimize(minimizer, batch, pieces, poll)?,
+                None => {
+                    step.plan.run(batch, pieces, poll)?;
+                    step.outcome(tables.len())?
+                }
+            };
             if let Some(scores) = scores {
                 copy_rows(&step.plan.outputs()[0], scores, epoch.rows)?;
             }
@@ -336,9 +426,16 @@ impl Engine {
                 epoch.diverged = Some((number, outcome.loss));
                 return Ok(epoch);
             }
-            if !step.updated.is_empty() {
+            if !step.updated.is_empty() && !is_minimized {
+                let rates = self.rates.get(number * self.rules.len()..).unwrap_or_default();
+                for (rule, &[rate, momentum]) in self.rules.iter_mut().zip(rates) {
+                    *rule.rate() = rate;
+                    if let Some(own) = rule.momentum().filter(|_| !momentum.is_nan()) {
+                        *own = momentum;
+                    }
+                }
                 step.plan.update(&self.rules)?;
-                self.rules.iter_mut().for_each(Rule::advance);
+                self.rules.iter_mut().for_each(Update::advance);
             }
             self.steps_made += 1;
             epoch.loss += outcome.loss * outcome.weight;

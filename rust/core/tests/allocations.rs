@@ -86,8 +86,9 @@ fn engine(optimizer: Optimizer, clip_grad_norm: Option<f64>) -> Engine {
         }
         let loss = scores.loss(CROSS_ENTROPY, &inputs[1], None).unwrap().mean(&[], false).unwrap();
         let parameters = layers.iter().flatten().zip(&states);
-        let parameters =
-            parameters.map(|(p, s)| Parameter { tensor: p.clone(), rule: 0, state: s.clone() }).collect();
+        let parameters = parameters
+            .map(|(p, s)| Parameter { tensor: p.clone(), rule: 0, state: s.clone(), whole: false })
+            .collect();
         let spec = StepSpec {
             inputs: &inputs,
             scores: &scores,

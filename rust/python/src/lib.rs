@@ -55,7 +55,7 @@ mod _core {
     #[pymodule_export]
     use crate::info::{_before_fork, get_num_threads, info, machine_peak, set_num_threads};
     #[pymodule_export]
-    use crate::optim::{adam_update, sgd_update};
+    use crate::optim::{lbfgs_step, optimizer_update};
     #[pymodule_export]
     use crate::random::{PyGenerator, dropout_mask, manual_seed, rand, randint, randn};
     #[pymodule_export]

@@ -1,12 +1,17 @@
 //! Optimizer updates, in place on the values of lists of tensors.
 
+use ferrograd_core::buffer::Array;
+use ferrograd_core::dtype::DType;
 use ferrograd_core::error::Error;
-use ferrograd_core::for_float;
+use ferrograd_core::shape::Dims;
 use ferrograd_core::tensor::{Tensor, with_grad_mode};
-use ferrograd_kernels::update::{self, Adam, Sgd};
+use ferrograd_core::train::{Rule, flat, write_flat};
+use ferrograd_core::{lbfgs, plan};
+use ferrograd_kernels::update::{self, Update as _};
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
-use crate::error::{Kind, Result, enter, enter_detached, raise};
+use crate::error::{Failure, Kind, Result, enter, enter_detached, raise};
 use crate::tensor::PyTensor;
 
 fn tensors(objects: &Bound<'_, PyAny>) -> Result<Vec<Tensor>> {
@@ -80,91 +85,198 @@ fn with_dense(
     with_grad_mode(false, || parameter.copy_(&dense))
 }
 
-/// One step of SGD: buffer = momentum buffer + (1 - dampening) g, parameter -= lr buffer, with
-/// g = grad + weight_decay parameter. In the first step the buffer is set to g.
-#[pyfunction]
-#[pyo3(signature = (parameters, grads, momentum_buffers, *, lr, momentum, dampening, weight_decay, nesterov, first_step))]
-pub fn sgd_update(
-    py: Python<'_>,
-    parameters: &Bound<'_, PyAny>,
-    grads: &Bound<'_, PyAny>,
-    momentum_buffers: Option<&Bound<'_, PyAny>>,
-    lr: f64,
-    momentum: f64,
-    dampening: f64,
-    weight_decay: f64,
-    nesterov: bool,
-    first_step: bool,
-) -> Result<()> {
-    enter(|| {
-        let mut lists = vec![tensors(parameters)?, tensors(grads)?];
-        match momentum_buffers {
-            Some(buffers) => lists.push(tensors(buffers)?),
-            None if momentum != 0.0 => {
-                return Err(raise(Kind::Config, "sgd: momentum needs momentum_buffers, got None").into());
-            }
-            None => {}
+fn option<'py, T: for<'a> FromPyObject<'a, 'py>>(options: &Bound<'py, PyDict>, name: &str) -> Result<T> {
+    let value = options.get_item(name)?;
+    let value = value.ok_or_else(|| raise(Kind::Internal, format!("rule without {name:?}")))?;
+    value.extract().map_err(|error: <T as FromPyObject<'_, 'py>>::Error| Failure::Python(error.into()))
+}
+
+/// A dict's form of a rule: "kind" and the fields of the kernel's struct.
+pub fn rule(options: &Bound<'_, PyDict>) -> Result<Rule> {
+    macro_rules! read {
+        ($name:ident { $($field:ident),* }) => {
+            Rule::$name(update::$name { $($field: option(options, stringify!($field))?),* })
+        };
+    }
+    let kind: String = option(options, "kind")?;
+    Ok(match kind.as_str() {
+        "sgd" => read!(Sgd { lr, momentum, dampening, weight_decay, nesterov, first_step }),
+        "adam" => read!(Adam { lr, beta1, beta2, eps, weight_decay, decoupled, step }),
+        "nadam" => {
+            read!(NAdam { lr, beta1, beta2, eps, weight_decay, momentum_decay, decoupled, step, mu_product })
         }
-        let updates = updates("sgd", &lists)?;
-        let h = Sgd { lr, momentum, dampening, weight_decay, nesterov, first_step };
-        enter_detached(py, || {
-            updates.iter().try_for_each(|u| {
-                with_dense(&u.parameter, |parameter| {
-                    for_float!("sgd", parameter.dtype(), T => {
-                        let mut buffer = u.states.first().map(|state| state.array().write::<T>());
-                        let (mut weight, grad) = (parameter.array().write::<T>(), u.grad.array().read::<T>());
-                        update::sgd::<T>(&h, &mut weight, &grad, buffer.as_deref_mut());
-                        Ok(())
-                    })
-                })
-            })
-        })
+        "radam" => read!(RAdam { lr, beta1, beta2, eps, weight_decay, decoupled, step }),
+        "adamax" => read!(Adamax { lr, beta1, beta2, eps, weight_decay, step }),
+        "adagrad" => read!(Adagrad { lr, lr_decay, weight_decay, eps, step }),
+        "adadelta" => read!(Adadelta { lr, rho, eps, weight_decay }),
+        "rmsprop" => read!(RmsProp { lr, alpha, eps, weight_decay, momentum, centered }),
+        "rprop" => read!(Rprop { lr, eta_minus, eta_plus, smallest, largest }),
+        "lion" => read!(Lion { lr, beta1, beta2, weight_decay }),
+        "muon" => {
+            read!(Muon { lr, ratio, weight_decay, momentum, nesterov, coefficients, eps, ns_steps, shape })
+        }
+        "asgd" => read!(Asgd { lr, lambd, alpha, t0, weight_decay, step, eta_and_mu }),
+        other => {
+            let text = format!("rule: expected an optimizer's name, got {other:?}");
+            return Err(raise(Kind::Config, text).into());
+        }
     })
 }
 
-/// One step of Adam (AdamW where `decoupled`): m and v are decaying means of g and g^2,
-/// parameter -= lr m' / (sqrt(v') + eps) with both corrected for their start at 0; with
-/// `max_exp_avg_sqs` the largest v so far takes the place of v (AMSGrad). `step` counts from 1.
+/// Makes one step of an optimizer on the parameters; `states` holds a list of tensors for each buffer that the
+/// optimizer keeps. Returns the scalars that its next step takes over.
 #[pyfunction]
-#[pyo3(signature = (parameters, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, *, lr, beta1, beta2, eps, weight_decay, decoupled, step))]
-pub fn adam_update(
-    py: Python<'_>,
+pub fn optimizer_update(
+    rule: &Bound<'_, PyDict>,
     parameters: &Bound<'_, PyAny>,
     grads: &Bound<'_, PyAny>,
-    exp_avgs: &Bound<'_, PyAny>,
-    exp_avg_sqs: &Bound<'_, PyAny>,
-    max_exp_avg_sqs: Option<&Bound<'_, PyAny>>,
-    lr: f64,
-    beta1: f64,
-    beta2: f64,
-    eps: f64,
-    weight_decay: f64,
-    decoupled: bool,
-    step: u64,
-) -> Result<()> {
+    states: &Bound<'_, PyAny>,
+) -> Result<Vec<f64>> {
     enter(|| {
-        let mut lists =
-            vec![tensors(parameters)?, tensors(grads)?, tensors(exp_avgs)?, tensors(exp_avg_sqs)?];
-        if let Some(largest) = max_exp_avg_sqs {
-            lists.push(tensors(largest)?);
+        let py = rule.py();
+        let mut rule = self::rule(rule)?;
+        let mut lists = vec![tensors(parameters)?, tensors(grads)?];
+        for buffers in states.try_iter()? {
+            lists.push(tensors(&buffers?)?);
         }
-        if step == 0 {
-            return Err(raise(Kind::Config, "step: expected at least 1, got 0").into());
+        let given = lists.len() - 2;
+        if !rule.states().contains(&given) {
+            let text = format!("optimizer_update: expected {:?} lists of states, got {given}", rule.states());
+            return Err(raise(Kind::Config, text).into());
         }
-        let updates = updates("adam", &lists)?;
-        let h = Adam { lr, beta1, beta2, eps, weight_decay, decoupled, step };
+        let updates = updates("optimizer_update", &lists)?;
         enter_detached(py, || {
             updates.iter().try_for_each(|u| {
+                let states: Vec<Array> = u.states.iter().map(|state| state.array().clone()).collect();
                 with_dense(&u.parameter, |parameter| {
-                    for_float!("adam", parameter.dtype(), T => {
-                        let mut largest = u.states.get(2).map(|state| state.array().write::<T>());
-                        let (mut m, mut v) = (u.states[0].array().write::<T>(), u.states[1].array().write::<T>());
-                        let (mut weight, grad) = (parameter.array().write::<T>(), u.grad.array().read::<T>());
-                        update::adam::<T>(&h, &mut weight, &grad, &mut m, &mut v, largest.as_deref_mut());
-                        Ok(())
-                    })
+                    plan::update(&rule, parameter.array(), u.grad.array(), &states)
                 })
             })
-        })
+        })?;
+        rule.advance();
+        Ok(rule.carried().to_vec())
+    })
+}
+
+fn floats(memory: &Bound<'_, PyDict>, name: &str) -> Result<Vec<f64>> {
+    let value: Bound<'_, PyTensor> = option(memory, name)?;
+    Ok(flat(&[value.get().live()?.detach().copied()?.array().clone()])?)
+}
+
+/// A dict's form of what L-BFGS may do.
+pub fn lbfgs_options(options: &Bound<'_, PyDict>) -> Result<lbfgs::Options> {
+    Ok(lbfgs::Options {
+        lr: option(options, "lr")?,
+        max_iter: option(options, "max_iter")?,
+        max_eval: option(options, "max_eval")?,
+        tolerance_grad: option(options, "tolerance_grad")?,
+        tolerance_change: option(options, "tolerance_change")?,
+        history_size: option(options, "history_size")?,
+        strong_wolfe: option(options, "strong_wolfe")?,
+    })
+}
+
+/// A dict's form of what L-BFGS remembers: empty before the first step, else tensors and numbers.
+pub fn lbfgs_memory(memory: &Bound<'_, PyDict>) -> Result<lbfgs::Memory> {
+    if memory.is_empty() {
+        return Ok(lbfgs::Memory::default());
+    }
+    let (direction, gradient) = (floats(memory, "d")?, floats(memory, "prev_flat_grad")?);
+    let (ys, ss, ros) = (floats(memory, "old_dirs")?, floats(memory, "old_stps")?, floats(memory, "ro")?);
+    let n = direction.len();
+    if gradient.len() != n || ys.len() != n * ros.len() || ss.len() != ys.len() {
+        return Err(raise(Kind::Shape, "lbfgs: expected a memory of one number of parameters").into());
+    }
+    let part = |values: &[f64], i: usize| values[i * n..(i + 1) * n].to_vec();
+    let history =
+        (0..ros.len()).map(|i| lbfgs::Difference { y: part(&ys, i), s: part(&ss, i), ro: ros[i] }).collect();
+    Ok(lbfgs::Memory {
+        direction,
+        gradient,
+        history,
+        t: option(memory, "t")?,
+        scale: option(memory, "H_diag")?,
+        iterations: option(memory, "n_iter")?,
+        evaluations: option(memory, "func_evals")?,
+    })
+}
+
+/// Writes the form that `lbfgs_memory` reads.
+pub fn lbfgs_remember(memory: &lbfgs::Memory, target: &Bound<'_, PyDict>) -> Result<()> {
+    let py = target.py();
+    let tensor = |values: &[f64], shape: &[usize]| -> Result<Py<PyTensor>> {
+        let array = Array::zeros(DType::F64, Dims::new("lbfgs", shape)?)?;
+        array.write::<f64>().copy_from_slice(values);
+        Ok(Py::new(py, PyTensor::from(Tensor::leaf(array, false)))?)
+    };
+    let (n, k) = (memory.direction.len(), memory.history.len());
+    let all = |of: fn(&lbfgs::Difference) -> &[f64]| -> Vec<f64> {
+        memory.history.iter().flat_map(of).copied().collect()
+    };
+    target.set_item("d", tensor(&memory.direction, &[n])?)?;
+    target.set_item("prev_flat_grad", tensor(&memory.gradient, &[memory.gradient.len()])?)?;
+    target.set_item("old_dirs", tensor(&all(|d| &d.y), &[k, n])?)?;
+    target.set_item("old_stps", tensor(&all(|d| &d.s), &[k, n])?)?;
+    target.set_item("ro", tensor(&all(|d| std::slice::from_ref(&d.ro)), &[k])?)?;
+    target.set_item("t", memory.t)?;
+    target.set_item("H_diag", memory.scale)?;
+    target.set_item("n_iter", memory.iterations)?;
+    target.set_item("func_evals", memory.evaluations)?;
+    Ok(())
+}
+
+/// Makes one step of L-BFGS on the parameters and updates its memory. `evaluate()` computes the loss at the
+/// parameters as they are and returns it with their gradients, None for zeros. Returns the loss before the step.
+#[pyfunction]
+pub fn lbfgs_step(
+    options: &Bound<'_, PyDict>,
+    memory: &Bound<'_, PyDict>,
+    parameters: &Bound<'_, PyAny>,
+    evaluate: &Bound<'_, PyAny>,
+) -> Result<f64> {
+    enter(|| {
+        let (limits, mut state) = (lbfgs_options(options)?, lbfgs_memory(memory)?);
+        let parameters = tensors(parameters)?;
+        let dense: Vec<Tensor> =
+            parameters.iter().map(|p| Ok(p.detach().copied()?)).collect::<Result<_>>()?;
+        let arrays: Vec<Array> = dense.iter().map(|p| p.array().clone()).collect();
+        let mut x = flat(&arrays)?;
+        if !state.direction.is_empty() && state.direction.len() != x.len() {
+            let text = format!("lbfgs: expected {} parameters, got {}", state.direction.len(), x.len());
+            return Err(raise(Kind::Shape, text).into());
+        }
+        let move_to = |x: &[f64]| -> Result<()> {
+            write_flat(x, &arrays)?;
+            with_grad_mode(false, || parameters.iter().zip(&dense).try_for_each(|(p, d)| p.copy_(d)))?;
+            Ok(())
+        };
+        let mut at: Vec<f64> = x.clone();
+        let made = lbfgs::step(&limits, &mut state, &mut x, &mut |x, gradient| -> Result<f64> {
+            // A parameter that is where it was is not written to.
+            if at != x {
+                move_to(x)?;
+                at.copy_from_slice(x);
+            }
+            let (loss, grads): (f64, Vec<Option<Bound<'_, PyTensor>>>) = evaluate.call0()?.extract()?;
+            let mut rest = gradient;
+            for (array, grad) in arrays.iter().zip(&grads) {
+                let (own, others) = rest.split_at_mut(array.shape().elements());
+                rest = others;
+                match grad {
+                    None => own.fill(0.0),
+                    Some(grad) => {
+                        own.copy_from_slice(&flat(&[grad.get().live()?.detach().copied()?.array().clone()])?);
+                    }
+                }
+            }
+            Ok(loss)
+        });
+        // Where it has got to; where it began after an error.
+        if at != x {
+            move_to(&x)?;
+        }
+        let loss = made?;
+        lbfgs_remember(&state, memory)?;
+        Ok(loss)
     })
 }

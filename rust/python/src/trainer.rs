@@ -9,13 +9,15 @@ use ferrograd_core::error::Error;
 use ferrograd_core::plan::Tracing;
 use ferrograd_core::shape::Dims;
 use ferrograd_core::tensor::{Tensor, with_grad_mode};
-use ferrograd_core::train::{Engine, Epoch, Parameter, Rows, Rule, Step, StepSpec};
-use ferrograd_kernels::{rng, update};
+use ferrograd_core::train::{Engine, Epoch, Parameter, Rows, Step, StepSpec};
+use ferrograd_kernels::rng;
+use ferrograd_kernels::update::Update;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use crate::array::{self, Table};
 use crate::error::{Failure, Kind, Result, enter, raise};
+use crate::optim;
 use crate::tensor::PyTensor;
 
 /// Compiled steps with the state of their random streams. For `ferrograd.Trainer`.
@@ -35,38 +37,6 @@ const POLL: Duration = Duration::from_millis(50);
 
 /// Rows, at most: an epoch's order is kept as u32.
 const MAX_ROWS: usize = u32::MAX as usize;
-
-fn option<'py, T: for<'a> FromPyObject<'a, 'py>>(options: &Bound<'py, PyDict>, name: &str) -> Result<T> {
-    let value = options.get_item(name)?;
-    let value = value.ok_or_else(|| raise(Kind::Internal, format!("rule without {name:?}")))?;
-    value.extract().map_err(|error: <T as FromPyObject<'_, 'py>>::Error| Failure::Python(error.into()))
-}
-
-fn rule(options: &Bound<'_, PyDict>) -> Result<Rule> {
-    let kind: String = option(options, "kind")?;
-    match kind.as_str() {
-        "sgd" => Ok(Rule::Sgd(update::Sgd {
-            lr: option(options, "lr")?,
-            momentum: option(options, "momentum")?,
-            dampening: option(options, "dampening")?,
-            weight_decay: option(options, "weight_decay")?,
-            nesterov: option(options, "nesterov")?,
-            first_step: option(options, "first_step")?,
-        })),
-        "adam" => Ok(Rule::Adam(update::Adam {
-            lr: option(options, "lr")?,
-            beta1: option(options, "beta1")?,
-            beta2: option(options, "beta2")?,
-            eps: option(options, "eps")?,
-            weight_decay: option(options, "weight_decay")?,
-            decoupled: option(options, "decoupled")?,
-            step: option(options, "step")?,
-        })),
-        other => {
-            Err(raise(Kind::Config, format!("rule: expected \"sgd\" or \"adam\", got {other:?}")).into())
-        }
-    }
-}
 
 impl PyEngine {
     fn with<T>(&self, f: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
@@ -91,9 +61,9 @@ impl PyEngine {
     /// Traces `function(*inputs) -> (scores, loss or None)` and compiles the step for this batch size.
     ///
     /// `parameters` has a tuple (tensor, number of its rule, list of state tensors) for each parameter that is
-    /// updated; none for evaluation. Returns the positions of those that the loss depends on: the others are
+    /// updated; none for evaluation. With `whole` their rules need whole gradients. Returns the positions of those that the loss depends on: the others are
     /// left alone.
-    #[pyo3(signature = (function, inputs, parameters, clip_grad_norm = None, fused = true))]
+    #[pyo3(signature = (function, inputs, parameters, clip_grad_norm = None, fused = true, whole = false))]
     fn compile(
         &self,
         function: &Bound<'_, PyAny>,
@@ -101,6 +71,7 @@ impl PyEngine {
         parameters: Vec<(Bound<'_, PyTensor>, usize, Vec<Bound<'_, PyTensor>>)>,
         clip_grad_norm: Option<f64>,
         fused: bool,
+        whole: bool,
     ) -> Result<Vec<usize>> {
         enter(|| {
             let py = function.py();
@@ -110,7 +81,7 @@ impl PyEngine {
                 .iter()
                 .map(|(tensor, rule, state)| {
                     let state = state.iter().map(|t| t.get().live().cloned()).collect::<Result<_>>()?;
-                    Ok(Parameter { tensor: tensor.get().live()?.clone(), rule: *rule, state })
+                    Ok(Parameter { tensor: tensor.get().live()?.clone(), rule: *rule, state, whole })
                 })
                 .collect::<Result<_>>()?;
             let trains = !parameters.is_empty();
@@ -137,15 +108,54 @@ impl PyEngine {
         })
     }
 
-    /// Sets the rules of the parameter groups for the steps to come.
-    fn set_rules(&self, rules: Vec<Bound<'_, PyDict>>) -> Result<()> {
+    /// Sets the rules of the parameters for the steps to come, and for the next epoch their rates: an array of
+    /// shape (batches, parameters, 2) with learning rates and momenta, NaN where a momentum stays.
+    #[pyo3(signature = (rules, rates = None))]
+    fn set_rules(&self, rules: Vec<Bound<'_, PyDict>>, rates: Option<&Bound<'_, PyTensor>>) -> Result<()> {
         enter(|| {
-            let rules = rules.iter().map(rule).collect::<Result<_>>()?;
+            let rules = rules.iter().map(optim::rule).collect::<Result<_>>()?;
+            let rates = match rates {
+                Some(rates) => rates.get().live()?.array().read::<f64>().as_chunks().0.to_vec(),
+                None => Vec::new(),
+            };
             self.with(|state| {
                 state.engine.rules = rules;
+                state.engine.rates = rates;
                 Ok(())
             })
         })
+    }
+
+    /// Makes L-BFGS make the steps to come; without options the rules make them.
+    #[pyo3(signature = (options = None, memory = None))]
+    fn set_minimizer(
+        &self,
+        options: Option<&Bound<'_, PyDict>>,
+        memory: Option<&Bound<'_, PyDict>>,
+    ) -> Result<()> {
+        enter(|| {
+            let memory = memory.map(optim::lbfgs_memory).transpose()?.unwrap_or_default();
+            let minimizer = options.map(optim::lbfgs_options).transpose()?.map(|options| (options, memory));
+            self.with(|state| {
+                state.engine.minimizer = minimizer;
+                Ok(())
+            })
+        })
+    }
+
+    /// Writes what L-BFGS remembers to a dict.
+    fn remember(&self, memory: &Bound<'_, PyDict>) -> Result<()> {
+        enter(|| {
+            self.with(|state| match &state.engine.minimizer {
+                Some((_, found)) => optim::lbfgs_remember(found, memory),
+                None => Ok(()),
+            })
+        })
+    }
+
+    /// The scalars that each rule carries from step to step, as after the last one.
+    fn carried(&self) -> Result<Vec<Vec<f64>>> {
+        self.with(|state| Ok(state.engine.rules.iter().map(|rule| rule.carried().to_vec()).collect()))
     }
 
     /// Steps made so far, which is how often every rule was applied.

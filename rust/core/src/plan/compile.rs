@@ -26,8 +26,10 @@ pub struct Trained {
     pub output: usize,
     /// Which rule updates it.
     pub rule: usize,
-    /// Momentum buffer, or first and second moments and perhaps their maximum.
+    /// What the rule remembers of each element.
     pub state: Vec<Array>,
+    /// Whether the rule needs the whole gradient at once.
+    pub whole: bool,
 }
 
 /// A product whose right operand is a packed weight.
@@ -98,7 +100,7 @@ pub(super) fn compile(mut program: Program, trained: Vec<Trained>, fused: bool) 
     // A bias gradient and the like: one thread reduces and updates while others update blocks.
     let uses = program.uses();
     let mut is_moved = vec![false; uses.len()];
-    for (trained, _) in trained.iter().zip(&gradients).filter(|(_, g)| fused && g.is_none()) {
+    for (trained, _) in trained.iter().zip(&gradients).filter(|(t, g)| fused && g.is_none() && !t.whole) {
         // Perhaps seen through a reshape.
         let value = views.owner[all[trained.output]];
         let is_reduction = matches!(program.definitions[value], Definition::Op { op: Op::Reduce(_), .. });
@@ -285,7 +287,8 @@ impl Products {
             _ => false,
         });
         let uses = program.uses();
-        let fits = uses[gradient] == 1
+        let fits = !trained.whole
+            && uses[gradient] == 1
             && uses[output] == 1
             && !program.outputs.iter().any(|&o| views.owner[o] == leaf)
             && is_matrix(lower)

@@ -18,4 +18,4 @@ mod weights;
 pub use compile::Trained;
 pub use run::{Batch, Plan, Rows};
 pub use trace::{Definition, Leaf, Program, Tracing, ValueId};
-pub use update::Rule;
+pub use update::update;

@@ -4,10 +4,11 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use ferrograd_kernels::pool;
+use ferrograd_kernels::update::Rule;
 
 use super::compile::{self, Trained};
 use super::trace::Program;
-use super::update::{BlockUpdate, Rule, Update};
+use super::update::{BlockUpdate, Update};
 use super::weights::Weight;
 use crate::buffer::Array;
 use crate::error::{Error, Result};

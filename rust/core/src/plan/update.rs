@@ -6,44 +6,13 @@ use std::ops::Range;
 use ferrograd_kernels::gemm::MatRef;
 use ferrograd_kernels::gemm::panels::{GRADIENT_ROWS, gradient_panels};
 use ferrograd_kernels::math::Math;
-use ferrograd_kernels::update;
+use ferrograd_kernels::update::{Rule, Update as _};
 
 use super::weights::Weight;
 use crate::buffer::{Array, Write, parallel_chunks};
 use crate::dtype::Element;
 use crate::error::Result;
 use crate::for_float;
-
-/// How a group of parameters is updated. Rates may change between epochs.
-#[derive(Clone, Copy, Debug)]
-pub enum Rule {
-    /// Stochastic gradient descent, with momentum where there is a buffer.
-    Sgd(update::Sgd),
-    /// Adam and its kin.
-    Adam(update::Adam),
-}
-
-impl Rule {
-    /// The rule for the next step.
-    pub fn advance(&mut self) {
-        match self {
-            Rule::Sgd(sgd) => sgd.first_step = false,
-            Rule::Adam(adam) => adam.step += 1,
-        }
-    }
-
-    /// Updates a weight; it has a momentum buffer, or two moments and perhaps their maximum.
-    fn apply<T: Math>(&self, weight: &mut [T], gradient: &[T], states: [Option<&mut [T]>; 3]) {
-        let [first, second, third] = states;
-        match self {
-            Rule::Sgd(sgd) => update::sgd(sgd, weight, gradient, first),
-            Rule::Adam(adam) => {
-                let (first, second) = (first.unwrap_or_default(), second.unwrap_or_default());
-                update::adam(adam, weight, gradient, first, second, third);
-            }
-        }
-    }
-}
 
 /// Guards of at most three states, without an allocation.
 fn write_all<T: Element>(states: &[Array]) -> [Option<Write<'_, T>>; 3] {
@@ -62,36 +31,43 @@ pub(super) struct Update {
     pub(super) state: Vec<Array>,
 }
 
+/// Updates a contiguous parameter and its states, of the same shape, with a contiguous gradient, on all threads.
+///
+/// # Errors
+/// `DType` when the parameter is not floating.
+pub fn update(rule: &Rule, weight: &Array, gradient: &Array, states: &[Array]) -> Result<()> {
+    for_float!("update", weight.dtype(), T => update_typed::<T>(rule, weight, gradient, states))
+}
+
 /// Elements that one task updates: 64 KiB of float32 for each operand.
 const UPDATE_CHUNK: usize = 16 * 1024;
 
 impl Update {
     /// Runs on all threads.
     pub(super) fn run(&self, rules: &[Rule]) -> Result<()> {
-        for_float!("update", self.weight.dtype(), T => self.run_typed::<T>(&rules[self.rule]))
+        update(&rules[self.rule], &self.weight, &self.gradient, &self.state)
     }
+}
 
-    fn run_typed<T: Math + Element>(&self, rule: &Rule) -> Result<()> {
-        let gradient = self.gradient.read::<T>();
-        let mut weight = self.weight.write::<T>();
-        let mut guards = write_all::<T>(&self.state);
-        let [first, second, third] = guards.each_mut().map(|g| g.as_deref_mut().unwrap_or_default());
-        let given = self.state.len();
-        let gradient: &[T] = &gradient;
-        parallel_chunks(
-            [&mut weight, first, second, third],
-            UPDATE_CHUNK,
-            |range, [weight, first, second, third]| {
-                let states = [
-                    (given > 0).then_some(first),
-                    (given > 1).then_some(second),
-                    (given > 2).then_some(third),
-                ];
-                rule.apply(weight, &gradient[range], states);
-            },
-        );
-        Ok(())
-    }
+fn update_typed<T: Math + Element>(
+    rule: &Rule,
+    weight: &Array,
+    gradient: &Array,
+    states: &[Array],
+) -> Result<()> {
+    let gradient = gradient.read::<T>();
+    let mut weight = weight.write::<T>();
+    let mut guards = write_all::<T>(states);
+    let [first, second, third] = guards.each_mut().map(|g| g.as_deref_mut().unwrap_or_default());
+    let given = states.len();
+    let gradient: &[T] = &gradient;
+    let chunk = if rule.is_element_wise() { UPDATE_CHUNK } else { gradient.len().max(1) };
+    parallel_chunks([&mut weight, first, second, third], chunk, |range, [weight, first, second, third]| {
+        let states =
+            [(given > 0).then_some(first), (given > 1).then_some(second), (given > 2).then_some(third)];
+        rule.apply(weight, &gradient[range], states);
+    });
+    Ok(())
 }
 
 /// Some rows of one panel of a packed weight, with what changes with them.

@@ -107,6 +107,65 @@ pub fn adam(decoupled: bool, amsgrad: bool, weight_decay: f64) -> Optimizer {
     Optimizer { name, rule: Rule::Adam(rule), states: 2 + usize::from(amsgrad) }
 }
 
+/// A rule of every other element-wise kind, with the largest number of states that it has.
+fn others() -> [Optimizer; 9] {
+    let (lr, beta1, beta2, eps, weight_decay, step) = (1e-2, 0.9, 0.99, 1e-8, 0.02, 1);
+    let (momentum_decay, mu_product, decoupled) = (0.004, 1.0, false);
+    [
+        (
+            "nadam",
+            2,
+            Rule::NAdam(update::NAdam {
+                lr,
+                beta1,
+                beta2,
+                eps,
+                weight_decay,
+                momentum_decay,
+                decoupled,
+                step,
+                mu_product,
+            }),
+        ),
+        ("radam", 2, Rule::RAdam(update::RAdam { lr, beta1, beta2, eps, weight_decay, decoupled, step })),
+        ("adamax", 2, Rule::Adamax(update::Adamax { lr, beta1, beta2, eps, weight_decay, step })),
+        ("adagrad", 1, Rule::Adagrad(update::Adagrad { lr, lr_decay: 0.1, weight_decay, eps, step })),
+        ("adadelta", 2, Rule::Adadelta(update::Adadelta { lr: 1.0, rho: 0.9, eps: 1e-6, weight_decay })),
+        (
+            "rmsprop",
+            3,
+            Rule::RmsProp(update::RmsProp {
+                lr,
+                alpha: 0.9,
+                eps,
+                weight_decay,
+                momentum: 0.5,
+                centered: true,
+            }),
+        ),
+        (
+            "rprop",
+            2,
+            Rule::Rprop(update::Rprop { lr, eta_minus: 0.5, eta_plus: 1.2, smallest: 1e-6, largest: 50.0 }),
+        ),
+        ("lion", 1, Rule::Lion(update::Lion { lr, beta1, beta2, weight_decay })),
+        (
+            "asgd",
+            1,
+            Rule::Asgd(update::Asgd {
+                lr,
+                lambd: 1e-2,
+                alpha: 0.75,
+                t0: 2.0,
+                weight_decay,
+                step,
+                eta_and_mu: [lr, 1.0],
+            }),
+        ),
+    ]
+    .map(|(name, states, rule)| Optimizer { name, rule, states })
+}
+
 pub fn optimizers() -> Vec<Optimizer> {
     let mut all = Vec::new();
     for decay in [0.0, 0.02] {
@@ -115,6 +174,7 @@ pub fn optimizers() -> Vec<Optimizer> {
     }
     all.push(adam(true, false, 0.02));
     all.push(adam(true, true, 0.02));
+    all.extend(others());
     all
 }
 
@@ -206,8 +266,12 @@ impl Job<'_> {
             let (scores, loss) = (self.model)(&inputs, &parameters).unwrap();
             scores_shape = *scores.shape();
             let parameters = parameters[..self.trained].iter().zip(&states);
-            let parameters =
-                parameters.map(|(p, s)| Parameter { tensor: p.clone(), rule: 0, state: s.clone() });
+            let parameters = parameters.map(|(p, s)| Parameter {
+                tensor: p.clone(),
+                rule: 0,
+                state: s.clone(),
+                whole: false,
+            });
             let spec = StepSpec {
                 inputs: &inputs,
                 scores: &scores,
