@@ -17,12 +17,23 @@ with np.load(Path(__file__).parent / "data" / "torch_reference.npz", allow_pickl
     REFERENCE = dict(archive)
 MANIFEST = json.loads(str(REFERENCE["manifest"]))
 TOLERANCE = {"rtol": 1e-10, "atol": 1e-10}
+# PyTorch's gradients of these are off by a constant that it rounds to float32: 1/6, and 1/alpha.
+ROUNDED = {"activation05_CELU", "activation18_Hardsigmoid"}
+# Cases whose op or optimizer is not there yet; one that passes must leave the list.
+PENDING = {
+    *("op39_std", "op41_prod", "op42_cumsum", "op43_norm", "op50_index_select", "op51_narrow", "op52_gather"),
+    *("optimizer07_NAdam", "optimizer08_RAdam", "optimizer09_Adamax", "optimizer10_Adagrad"),
+    *("optimizer11_Adagrad", "optimizer12_Adadelta", "optimizer13_RMSprop", "optimizer14_RMSprop"),
+    *("optimizer15_Rprop", "optimizer16_ASGD", "optimizer_LBFGS"),
+}
 
 
 def cases(*kinds: str) -> Any:
-    return pytest.mark.parametrize(
-        "case", [pytest.param(case, id=case["case"]) for case in MANIFEST if case["kind"] in kinds]
-    )
+    found = [case for case in MANIFEST if case["kind"] in kinds]
+    pending = pytest.mark.xfail(raises=AttributeError, strict=True)
+    marks = {name: (pending,) for name in PENDING}
+    parameters = [pytest.param(case, id=case["case"], marks=marks.get(case["case"], ())) for case in found]
+    return pytest.mark.parametrize("case", parameters)
 
 
 def inputs_of(case: dict[str, Any]) -> list[fg.Tensor]:
@@ -45,7 +56,8 @@ def check(case: dict[str, Any], inputs: list[fg.Tensor], output: fg.Tensor) -> N
         key = f"{name}/grad{number}"
         if key in REFERENCE:
             assert tensor.grad is not None
-            np.testing.assert_allclose(tensor.grad.numpy(), REFERENCE[key], err_msg=key, **TOLERANCE)
+            tolerance = {"rtol": 1e-6, "atol": 1e-9} if name in ROUNDED else TOLERANCE
+            np.testing.assert_allclose(tensor.grad.numpy(), REFERENCE[key], err_msg=key, **tolerance)
             n_checked += 1
     assert n_checked
 
@@ -85,10 +97,14 @@ def test_loss_matches_torch(case: dict[str, Any]) -> None:
 
 @cases("layer")
 def test_layer_matches_torch(case: dict[str, Any]) -> None:
-    layer = getattr(fg.nn, case["name"])(**case["kwargs"]).double()
-    x, *weights = inputs_of(case)
-    layer.load_state_dict(dict(zip(layer.state_dict(), weights, strict=True)))
-    check(case, [x, *layer.parameters()], layer(x))
+    options = dict(case["kwargs"])
+    training = options.pop("training", True)
+    layer = getattr(fg.nn, case["name"])(**options).double().train(training)
+    tensors = inputs_of(case)
+    weights = [name for name, _ in layer.named_parameters()]
+    inputs, values = tensors[: -len(weights)], tensors[-len(weights) :]
+    layer.load_state_dict({**layer.state_dict(), **dict(zip(weights, values, strict=True))})
+    check(case, [*inputs, *layer.parameters()], layer(*inputs))
 
 
 @cases("optimizer")

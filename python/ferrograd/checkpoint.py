@@ -89,17 +89,20 @@ def _load_model_state(model: _Model, optimizer: Optimizer, weights: dict[str, Te
 
 
 class Snapshot:
-    """Parameters and optimizer state at a moment, to go back to."""
+    """Parameters, buffers and optimizer state at a moment, to go back to."""
 
-    def __init__(self, optimizer: Optimizer) -> None:
+    def __init__(self, optimizer: Optimizer, model: _Model) -> None:
         self.optimizer = optimizer
+        # Training moves buffers too: running means.
+        self.buffers = list(model.buffers()) if isinstance(model, Module) else []
         self.values: list[tuple[Tensor, Tensor]] = []
         self.take()
 
     def take(self) -> None:
         """Remember the present, in the memory of the last time where the tensors are the same."""
         params = _params(self.optimizer)
-        tensors = params + [value for param in params for value in self.optimizer.state_tensors(param)]
+        state = [value for param in params for value in self.optimizer.state_tensors(param)]
+        tensors = [*params, *self.buffers, *state]
         if [id(tensor) for tensor in tensors] == [id(tensor) for tensor, _ in self.values]:
             with no_grad():
                 for tensor, value in self.values:

@@ -4,6 +4,7 @@
 
 pub mod dense;
 pub mod elementwise;
+mod erf;
 pub mod gather;
 pub mod gemm;
 pub mod isa;
