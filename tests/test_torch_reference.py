@@ -17,6 +17,8 @@ with np.load(Path(__file__).parent / "data" / "torch_reference.npz", allow_pickl
     REFERENCE = dict(archive)
 MANIFEST = json.loads(str(REFERENCE["manifest"]))
 TOLERANCE = {"rtol": 1e-10, "atol": 1e-10}
+# PyTorch's gradients of these are off by a constant that it rounds to float32: 1/6, and 1/alpha.
+ROUNDED = {"activation05_CELU", "activation18_Hardsigmoid"}
 
 
 def cases(*kinds: str) -> Any:
@@ -36,10 +38,11 @@ def inputs_of(case: dict[str, Any], dtype: Any = np.float64) -> list[fg.Tensor]:
     ]
 
 
-def assert_close(found: Any, expected: Any, key: str) -> None:
+def assert_close(found: Any, expected: Any, key: str, *, is_rounded: bool = False) -> None:
     """Relative to each element in float64, to the largest one in float32."""
     if found.dtype == np.float64:
-        np.testing.assert_allclose(found, expected, err_msg=key, **TOLERANCE)
+        tolerance = {"rtol": 1e-6, "atol": 1e-9} if is_rounded else TOLERANCE
+        np.testing.assert_allclose(found, expected, err_msg=key, **tolerance)
     else:
         np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6 * np.abs(expected).max(), err_msg=key)
 
@@ -59,7 +62,7 @@ def check(
         if key in REFERENCE:
             assert tensor.grad is not None
             assert tensor.grad.dtype == dtype
-            assert_close(tensor.grad.numpy(), REFERENCE[key], key)
+            assert_close(tensor.grad.numpy(), REFERENCE[key], key, is_rounded=name in ROUNDED)
             n_checked += 1
     assert n_checked
 
@@ -100,10 +103,14 @@ def test_loss_matches_torch(case: dict[str, Any]) -> None:
 
 @cases("layer")
 def test_layer_matches_torch(case: dict[str, Any]) -> None:
-    layer = getattr(fg.nn, case["name"])(**case["kwargs"]).double()
-    x, *weights = inputs_of(case)
-    layer.load_state_dict(dict(zip(layer.state_dict(), weights, strict=True)))
-    check(case, [x, *layer.parameters()], layer(x))
+    options = dict(case["kwargs"])
+    training = options.pop("training", True)
+    layer = getattr(fg.nn, case["name"])(**options).double().train(training)
+    tensors = inputs_of(case)
+    weights = [name for name, _ in layer.named_parameters()]
+    inputs, values = tensors[: -len(weights)], tensors[-len(weights) :]
+    layer.load_state_dict({**layer.state_dict(), **dict(zip(weights, values, strict=True))})
+    check(case, [*inputs, *layer.parameters()], layer(*inputs))
 
 
 @cases("optimizer")

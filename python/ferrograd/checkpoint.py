@@ -105,10 +105,12 @@ def _load_model_state(model: _Model, optimizer: Optimizer, weights: dict[str, Te
 
 
 class Snapshot:
-    """Parameters and optimizer state at a moment, to go back to."""
+    """Parameters, buffers and optimizer state at a moment, to go back to."""
 
-    def __init__(self, optimizer: Optimizer) -> None:
+    def __init__(self, optimizer: Optimizer, model: _Model) -> None:
         self.optimizer = optimizer
+        # Training moves buffers too: running means.
+        self.buffers = list(model.buffers()) if isinstance(model, Module) else []
         self.values: list[tuple[Tensor, Tensor]] = []
         self.take()
 
@@ -117,7 +119,8 @@ class Snapshot:
         params = _params(self.optimizer)
         # A frozen parameter has no state yet, and gets none here: its first may depend on later options.
         known = [param for param in params if param in self.optimizer.state]
-        tensors = params + [value for param in known for value in self.optimizer.state_tensors(param)]
+        state = [value for param in known for value in self.optimizer.state_tensors(param)]
+        tensors = [*params, *self.buffers, *state]
         if [id(tensor) for tensor in tensors] == [id(tensor) for tensor, _ in self.values]:
             with no_grad():
                 for tensor, value in self.values:

@@ -8,7 +8,7 @@ import numpy as np
 from ferrograd import _core, optim
 from ferrograd._core import Tensor
 from ferrograd._typing import Array
-from ferrograd.nn.losses import CrossEntropyLoss, MulticlassHingeLoss, MultiMarginLoss
+from ferrograd.nn.losses import CrossEntropyLoss, MulticlassHingeLoss, MultiMarginLoss, NLLLoss
 from ferrograd.nn.module import Module, attributes, signature
 from ferrograd.optim import Optimizer
 from ferrograd.samples import Samples
@@ -16,7 +16,7 @@ from ferrograd.samples import Samples
 __all__ = ["Compiled", "describe", "ignored_label", "is_of_labels", "members", "objects", "trained"]
 
 # Losses whose integer targets are class numbers.
-_LABEL_LOSSES = (CrossEntropyLoss, MultiMarginLoss, MulticlassHingeLoss)
+_LABEL_LOSSES = (CrossEntropyLoss, MultiMarginLoss, MulticlassHingeLoss, NLLLoss)
 
 # Optimizers whose rules follow from their options, and options that do not change unless they are assigned.
 _KNOWN = {kind for kind in vars(optim).values() if isinstance(kind, type) and kind is not Optimizer}

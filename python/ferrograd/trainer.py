@@ -238,7 +238,7 @@ class Trainer:
             watchers: list[Callback] = [*callbacks, history]
             bar = progress_bar(progress, epochs)
             self.stop_training = False
-            best = checkpoint.Snapshot(self.optimizer)
+            best = checkpoint.Snapshot(self.optimizer, self.model)
             lowest = math.inf
             for watcher in watchers:
                 watcher.set_trainer(self)

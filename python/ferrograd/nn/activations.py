@@ -3,11 +3,32 @@
 from ferrograd import _core
 from ferrograd._core import ConfigError, Tensor
 from ferrograd._typing import DeviceLike, DTypeLike, TensorLike
+from ferrograd.nn import activation_functions as functions
 from ferrograd.nn.module import Module
 from ferrograd.nn.parameter import Parameter
 from ferrograd.ops import as_tensor
 
-__all__ = ["ELU", "LeakyReLU", "LogSoftmax", "PReLU", "ReLU", "Sigmoid", "Softmax", "Softplus", "Tanh"]
+__all__ = [
+    "CELU",
+    "ELU",
+    "GELU",
+    "GLU",
+    "SELU",
+    "LeakyReLU",
+    "LogSigmoid",
+    "LogSoftmax",
+    "Mish",
+    "PReLU",
+    "ReLU",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Softmin",
+    "Softplus",
+    "Softsign",
+    "Tanh",
+    "Tanhshrink",
+]
 
 
 class ReLU(Module):
@@ -163,6 +184,201 @@ class Softplus(Module):
         return f"beta={self.beta}, threshold={self.threshold}"
 
 
+class CELU(Module):
+    """``x`` where ``x > 0``, else ``alpha (exp(x / alpha) - 1)``; derivative 1 or ``exp(x / alpha)``.
+
+    Parameters
+    ----------
+    alpha : float, default 1.0
+        Minus the limit on the negative side, not 0: Barron, "Continuously Differentiable Exponential
+        Linear Units", 2017.
+    inplace : bool, default False
+        As for `ReLU`.
+
+    Raises
+    ------
+    ConfigError
+        If `alpha` is 0 or no finite number.
+    """
+
+    def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
+        super().__init__()
+        self.alpha = functions.check_alpha("CELU", alpha)
+        self.inplace = inplace
+
+    def forward(self, input: TensorLike) -> Tensor:
+        """Return a tensor of the input's shape."""
+        return functions.celu(input, self.alpha)
+
+    def extra_repr(self) -> str:
+        """Return the options."""
+        return f"alpha={self.alpha}"
+
+
+class SELU(Module):
+    """``s x`` where ``x > 0``, else ``s a (exp(x) - 1)``; derivative ``s`` or ``s a exp(x)``.
+
+    Parameters
+    ----------
+    inplace : bool, default False
+        As for `ReLU`.
+
+    Notes
+    -----
+    ``s = 1.0507`` and ``a = 1.67326`` keep mean 0 and variance 1 from layer to layer: Klambauer et al.,
+    "Self-Normalizing Neural Networks", 2017.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.SELU()(fg.tensor([1.0, -1.0])).tolist()
+    [1.0507010221481323, -1.1113307476043701]
+    """
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__()
+        self.inplace = inplace
+
+    def forward(self, input: TensorLike) -> Tensor:
+        """Return a tensor of the input's shape."""
+        return functions.selu(input)
+
+
+class GELU(Module):
+    """``x Phi(x)``, Phi the normal distribution function; derivative ``Phi(x) + x phi(x)``.
+
+    Parameters
+    ----------
+    approximate : {"none", "tanh"}, default "none"
+        "tanh" takes ``x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2``: Hendrycks and Gimpel, "Gaussian
+        Error Linear Units", 2016.
+
+    Raises
+    ------
+    ConfigError
+        If `approximate` is something else.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.GELU()(fg.tensor([0.0, 1.0], dtype=fg.float64)).tolist()
+    [0.0, 0.8413447460685429]
+    """
+
+    def __init__(self, approximate: str = "none") -> None:
+        super().__init__()
+        self.approximate = functions.check_approximate("GELU", approximate)
+
+    def forward(self, input: TensorLike) -> Tensor:
+        """Return a tensor of the input's shape."""
+        return functions.gelu(input, self.approximate)
+
+    def extra_repr(self) -> str:
+        """Return the options."""
+        return f"approximate={self.approximate!r}"
+
+
+class SiLU(Module):
+    """``x s`` with ``s = sigmoid(x)``; derivative ``s (1 + x (1 - s))``. Also called swish.
+
+    Parameters
+    ----------
+    inplace : bool, default False
+        As for `ReLU`.
+    """
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__()
+        self.inplace = inplace
+
+    def forward(self, input: TensorLike) -> Tensor:
+        """Return a tensor of the input's shape."""
+        return functions.silu(input)
+
+
+class Mish(Module):
+    """``x t`` with ``t = tanh(softplus(x))``; derivative ``t + x (1 - t^2) sigmoid(x)``.
+
+    Parameters
+    ----------
+    inplace : bool, default False
+        As for `ReLU`.
+
+    Notes
+    -----
+    Misra, "Mish: A Self Regularized Non-Monotonic Activation Function", 2019.
+    """
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__()
+        self.inplace = inplace
+
+    def forward(self, input: TensorLike) -> Tensor:
+        """Return a tensor of the input's shape."""
+        return functions.mish(input)
+
+
+class Softsign(Module):
+    """``x / (1 + abs(x))``; derivative ``1 / (1 + abs(x))^2``."""
+
+    def forward(self, input: TensorLike) -> Tensor:
+        """Return a tensor of the input's shape."""
+        return functions.softsign(input)
+
+
+class LogSigmoid(Module):
+    """``-log(1 + exp(-x))``, without overflow; derivative ``sigmoid(-x)``."""
+
+    def forward(self, input: TensorLike) -> Tensor:
+        """Return a tensor of the input's shape."""
+        return functions.logsigmoid(input)
+
+
+class Tanhshrink(Module):
+    """``x - tanh(x)``; derivative ``tanh(x)^2``."""
+
+    def forward(self, input: TensorLike) -> Tensor:
+        """Return a tensor of the input's shape."""
+        return functions.tanhshrink(input)
+
+
+class GLU(Module):
+    """``a sigmoid(b)``, a and b the halves along `dim`; derivatives ``s`` and ``a s (1 - s)``.
+
+    Parameters
+    ----------
+    dim : int, default -1
+        The dimension that is halved.
+
+    Raises
+    ------
+    ShapeError
+        If the length of the dimension is odd.
+
+    Notes
+    -----
+    Dauphin et al., "Language Modeling with Gated Convolutional Networks", 2017.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.GLU()(fg.tensor([[1.0, 2.0, 0.0, 0.0]])).tolist()
+    [[0.5, 1.0]]
+    """
+
+    def __init__(self, dim: int = -1) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, input: TensorLike) -> Tensor:
+        """Return a tensor of half the length along the dimension."""
+        return functions.glu(input, self.dim)
+
+    def extra_repr(self) -> str:
+        """Return the options."""
+        return f"dim={self.dim}"
+
+
 class _AlongDimension(Module):
     def __init__(self, dim: int | None = None) -> None:
         super().__init__()
@@ -204,3 +420,17 @@ class LogSoftmax(_AlongDimension):
     def forward(self, input: TensorLike) -> Tensor:
         """Return a tensor of the input's shape."""
         return as_tensor(input).log_softmax(self._dim())
+
+
+class Softmin(_AlongDimension):
+    """``p_i = exp(-x_i) / sum_j exp(-x_j)`` along a dimension; ``dp_i/dx_j = p_i p_j - p_i (i == j)``.
+
+    Parameters
+    ----------
+    dim : int
+        The dimension that sums to one.
+    """
+
+    def forward(self, input: TensorLike) -> Tensor:
+        """Return a tensor of the input's shape."""
+        return functions.softmin(input, self._dim())

@@ -8,6 +8,10 @@ from ferrograd import _core
 from ferrograd._core import ConfigError, ShapeError, Tensor
 from ferrograd._typing import TensorLike
 from ferrograd.along import one_hot, pad
+from ferrograd.nn import activation_functions, loss_functions
+from ferrograd.nn.activation_functions import *  # noqa: F403
+from ferrograd.nn.loss_functions import *  # noqa: F403
+from ferrograd.nn.reduction import check_same_shape, mean_over_labels, reduce
 from ferrograd.ops import (
     as_tensor,
     elu,
@@ -47,16 +51,9 @@ __all__ = [
     "softmax",
     "softplus",
     "tanh",
+    *activation_functions.__all__,
+    *loss_functions.__all__,
 ]
-
-REDUCTIONS = ("none", "mean", "sum")
-
-
-def check_reduction(owner: str, reduction: str) -> str:
-    """Return `reduction` if it is "none", "mean" or "sum"."""
-    if reduction not in REDUCTIONS:
-        raise ConfigError(f"{owner}: reduction must be 'none', 'mean' or 'sum', got {reduction!r}")
-    return reduction
 
 
 def check_probability(owner: str, p: float) -> float:
@@ -64,24 +61,6 @@ def check_probability(owner: str, p: float) -> float:
     if isinstance(p, bool) or not isinstance(p, Real) or not 0 <= p <= 1:
         raise ConfigError(f"{owner}: p must lie in [0, 1], got {p!r}")
     return p
-
-
-def check_same_shape(owner: str, input: Tensor, target: Tensor) -> None:
-    """Refuse shapes that differ: broadcasting (n, 1) against (n,) would compare all pairs."""
-    if input.shape != target.shape:
-        raise ShapeError(
-            f"{owner}: input and target must have the same shape, got {input.shape} and {target.shape}"
-        )
-
-
-def reduce(owner: str, losses: Tensor, reduction: str) -> Tensor:
-    """Return the losses, their mean or their sum."""
-    if reduction == "mean":
-        return losses.mean()
-    if reduction == "sum":
-        return losses.sum()
-    check_reduction(owner, reduction)
-    return losses
 
 
 def dropout(input: TensorLike, p: float = 0.5, training: bool = True) -> Tensor:
@@ -327,12 +306,7 @@ def cross_entropy(
     losses = _core.cross_entropy(input, target, weight, ignore_index, label_smoothing)
     if reduction != "mean" or target.dtype.is_floating_point:
         return reduce("cross_entropy", losses, reduction)
-    if weight is not None:
-        counted = target.long().ne(ignore_index)
-        # Rows that are ignored have a class number no weight belongs to: they look up class 0 and are masked.
-        row_weights = as_tensor(weight)[_core.where(counted, target, 0)]
-        return losses.sum() / _core.where(counted, row_weights, 0.0).sum()
-    return losses.sum() / _core.count_labels(target, ignore_index, losses.dtype)
+    return mean_over_labels(losses, target, weight, ignore_index)
 
 
 def multi_margin_loss(

@@ -7,6 +7,7 @@ from ferrograd._core import ConfigError, Tensor
 from ferrograd._typing import TensorLike
 from ferrograd.nn import functional
 from ferrograd.nn.module import Module
+from ferrograd.nn.reduction import check_reduction
 from ferrograd.ops import as_tensor
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "MSELoss",
     "MultiMarginLoss",
     "MulticlassHingeLoss",
+    "NLLLoss",
 ]
 
 
@@ -38,7 +40,7 @@ class Loss(Module):
 
     def __init__(self, reduction: str = "mean") -> None:
         super().__init__()
-        self.reduction = functional.check_reduction(type(self).__name__, reduction)
+        self.reduction = check_reduction(type(self).__name__, reduction)
 
     def unreduced(self) -> Self:
         """Return a copy with reduction "none", to which sample weights can be applied."""
@@ -49,10 +51,6 @@ class Loss(Module):
     def _register_optional(self, name: str, value: TensorLike | None) -> None:
         # A copy: the caller may go on to change the array.
         self.register_buffer(name, None if value is None else as_tensor(value).detach().clone())
-
-    def forward(self, input: TensorLike, target: TensorLike) -> Tensor:
-        """Compare `input` with `target`."""
-        raise NotImplementedError(f"{type(self).__name__} defines no forward")
 
 
 class MSELoss(Loss):
@@ -197,6 +195,40 @@ class CrossEntropyLoss(Loss):
         return functional.cross_entropy(
             input, target, self.weight, self.ignore_index, self.reduction, self.label_smoothing
         )
+
+
+class NLLLoss(Loss):
+    """Negative log-likelihood of log-probabilities and class numbers; see `functional.nll_loss`.
+
+    Parameters
+    ----------
+    weight : Tensor or array_like, shape (classes,), optional
+        Factor for each class.
+    ignore_index : int, default -100
+        Rows with this class number are not counted.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        "mean" divides by the weights of the rows counted.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> scores = fg.tensor([[0.0, 0.0]]).log_softmax(1)
+    >>> round(fg.nn.NLLLoss()(scores, fg.tensor([1])).item(), 4)
+    0.6931
+    """
+
+    weight: Tensor | None
+
+    def __init__(
+        self, weight: TensorLike | None = None, ignore_index: int = -100, reduction: str = "mean"
+    ) -> None:
+        super().__init__(reduction)
+        self._register_optional("weight", weight)
+        self.ignore_index = ignore_index
+
+    def forward(self, input: TensorLike, target: TensorLike) -> Tensor:
+        """Compare log-probabilities (batch, classes) with class numbers (batch,)."""
+        return functional.nll_loss(input, target, self.weight, self.ignore_index, self.reduction)
 
 
 class MultiMarginLoss(Loss):

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use ferrograd_kernels::elementwise::scatter_into;
 use ferrograd_kernels::loss::count_correct;
 use ferrograd_kernels::pool;
 pub use ferrograd_kernels::update::Rule;
@@ -11,13 +12,13 @@ use crate::backward;
 use crate::buffer::Array;
 use crate::dtype::{DType, Element};
 use crate::error::{Error, Result};
-use crate::for_float;
 use crate::lbfgs;
 use crate::op::{Op, Unary};
 pub use crate::plan::Rows;
 use crate::plan::{Batch, Plan, Program, Tracing, Trained};
 use crate::shape::Dims;
 use crate::tensor::Tensor;
+use crate::{for_any, for_float};
 
 /// A parameter with its place in the optimizer.
 pub struct Parameter {
@@ -42,6 +43,8 @@ struct Outcome {
 /// update.
 pub struct Step {
     plan: Plan,
+    /// What an update sets besides the parameters, and the number of the output with the value.
+    writes: Vec<(Tensor, usize)>,
     batch: usize,
     /// Threads of the pool when it was compiled.
     threads: usize,
@@ -86,7 +89,7 @@ impl Step {
             }
             outputs.push(loss.clone());
         }
-        let (mut trained, mut updated) = (Vec::new(), Vec::new());
+        let (mut trained, mut updated, mut writes) = (Vec::new(), Vec::new(), Vec::new());
         if let (Some(loss), false) = (spec.loss, spec.parameters.is_empty()) {
             let tensors: Vec<Tensor> = spec.parameters.iter().map(|p| p.tensor.clone()).collect();
             let gradients = backward::grad(std::slice::from_ref(loss), &tensors, &[], true, true)?;
@@ -112,6 +115,10 @@ impl Step {
             if let Some(limit) = spec.clip_grad_norm {
                 found = clip(&found, limit)?;
             }
+            for (target, value) in tracing.writes() {
+                writes.push((target, outputs.len()));
+                outputs.push(value);
+            }
             for gradient in found {
                 outputs.push(in_memory_order(&gradient)?);
             }
@@ -135,6 +142,7 @@ impl Step {
         let batch = spec.inputs[0].shape().first().copied().unwrap_or(0);
         Ok(Step {
             plan,
+            writes,
             batch,
             threads: pool::num_threads(),
             updated,
@@ -214,6 +222,22 @@ impl Step {
             _ => self.batch as f64,
         };
         Ok(Outcome { loss, weight, correct: self.correct()? })
+    }
+
+    /// Sets what the model assigned while it was traced.
+    fn write(&self) -> Result<()> {
+        self.writes.iter().try_for_each(|(target, output)| {
+            let source = &self.plan.outputs()[*output];
+            let target = target.array();
+            for_any!(target.dtype(), T => scatter_into(
+                target.shape(),
+                &source.read::<T>(),
+                &mut target.write::<T>(),
+                target.strides(),
+            ));
+            target.storage().bump_version();
+            Ok(())
+        })
     }
 
     /// Rows whose largest score is their label's.
@@ -435,6 +459,7 @@ impl Engine {
                     }
                 }
                 step.plan.update(&self.rules)?;
+                step.write()?;
                 self.rules.iter_mut().for_each(Update::advance);
             }
             self.steps_made += 1;

@@ -9,7 +9,7 @@ use common::*;
 use ferrograd_core::buffer::Array;
 use ferrograd_core::dtype::DType;
 use ferrograd_core::error::Result;
-use ferrograd_core::op::{DropoutMask, Generator, Loss, Unary};
+use ferrograd_core::op::{Distribution, Draw, Generator, Loss, Unary};
 use ferrograd_core::shape::Dims;
 use ferrograd_core::tensor::Tensor;
 use ferrograd_core::train::Rule;
@@ -280,7 +280,8 @@ fn dropout_masks_are_those_of_the_step_whoever_computes_them() {
     let model = move |inputs: &[Tensor], parameters: &[Tensor]| {
         let mut h = inputs[0].clone();
         for layer in parameters.chunks(2) {
-            let mask = DropoutMask::tensor(0.3, DType::F32, *h.shape(), &Generator::new(8))?;
+            let mask =
+                Draw::tensor(Distribution::DropoutMask(0.3), DType::F32, *h.shape(), &Generator::new(8))?;
             h = h.mul(&mask)?.linear(&layer[0], Some(&layer[1]))?.unary(mlp.activation)?;
         }
         let loss = h.loss(CROSS_ENTROPY, &inputs[1], None)?.mean(&[], false)?;

@@ -4,7 +4,7 @@ use ferrograd_core::backward::grad;
 use ferrograd_core::buffer::Array;
 use ferrograd_core::dtype::DType;
 use ferrograd_core::error::Result;
-use ferrograd_core::op::{Binary, Generator, Index, Loss, Unary};
+use ferrograd_core::op::{Binary, Curve, Generator, Index, Loss, Unary};
 use ferrograd_core::shape::Dims;
 use ferrograd_core::tensor::Tensor;
 
@@ -123,6 +123,59 @@ fn unary_gradients() {
 }
 
 #[test]
+fn curve_gradients() {
+    let curves = [
+        Curve::Celu(1.3),
+        Curve::Selu,
+        Curve::Gelu,
+        Curve::GeluTanh,
+        Curve::Silu,
+        Curve::Mish,
+        Curve::Softsign,
+        Curve::LogSigmoid,
+        Curve::Hardtanh { min: -0.5, max: 0.5 },
+        Curve::Hardsigmoid,
+        Curve::Hardswish,
+        Curve::Hardshrink(0.4),
+        Curve::Softshrink(0.4),
+        Curve::Tanhshrink,
+        Curve::Threshold { threshold: 0.1, value: -2.0 },
+        Curve::LogCosh,
+    ];
+    for curve in curves {
+        let op = Unary::Curve(curve);
+        check(&format!("{curve:?}"), &|x| x[0].unary(op), &[random(1, &[5, 4], -4.0, 4.0)]);
+        // Second derivatives as a value, so that `check` sees the third and fourth.
+        let slope = |x: &[Tensor]| x[0].binary(Binary::CurveGrad(curve), &x[1]);
+        let inputs = [random(3, &[4], 0.5, 1.5), random(2, &[3, 4], -2.0, 2.0)];
+        check(&format!("{curve:?} slope"), &slope, &inputs);
+        // Far out nothing becomes infinity * 0.
+        let ends = Array::from_slice(DType::F64, dims(&[2]), &[-1e300, 1e300]).unwrap();
+        let ends = Tensor::leaf(ends, true);
+        let y = ends.unary(op).unwrap().sum(&[], false).unwrap();
+        let first = grad(&[y], std::slice::from_ref(&ends), &[], true, false).unwrap()[0].clone().unwrap();
+        let second = grad(&[first.sum(&[], false).unwrap()], &[ends], &[], false, true).unwrap();
+        let second = second[0].as_ref().map_or(vec![0.0], Tensor::to_vec::<f64>);
+        assert!(first.to_vec::<f64>().iter().chain(&second).all(|v| v.is_finite()), "{curve:?}");
+    }
+}
+
+#[test]
+fn curves_that_change_the_gradient_alone() {
+    let x = random(1, &[4], -2.0, 2.0);
+    for (curve, want) in [
+        (Curve::Reversed(0.5), x.mul_scalar(0.0).unwrap().add_scalar(-1.5).unwrap()),
+        (Curve::Penalised(0.25), x.sign().unwrap().mul_scalar(0.25).unwrap().add_scalar(3.0).unwrap()),
+    ] {
+        let y = x.unary(Unary::Curve(curve)).unwrap();
+        assert_eq!(y.to_vec::<f64>(), x.to_vec::<f64>());
+        let y = y.mul_scalar(3.0).unwrap().sum(&[], false).unwrap();
+        let got = grad(&[y], std::slice::from_ref(&x), &[], false, false).unwrap()[0].clone().unwrap();
+        assert_eq!(got.to_vec::<f64>(), want.to_vec::<f64>(), "{curve:?}");
+    }
+}
+
+#[test]
 fn binary_gradients_with_broadcasting() {
     for op in
         [Binary::Add, Binary::Sub, Binary::Mul, Binary::Div, Binary::Pow, Binary::Maximum, Binary::Minimum]
@@ -215,6 +268,10 @@ fn loss_gradients() {
             let target = random(5, &[4, 3], 0.1, 0.9).detach();
             check("soft", &|x| x[0].loss(loss, &target, weight.as_ref()), &[random(1, &[4, 3], -2.0, 2.0)]);
         }
+    }
+    for weight in [None, Some(random(3, &[3], 0.5, 1.5).detach())] {
+        let loss = Loss::NegativeLogLikelihood { ignore_index: -100, weighted: weight.is_some() };
+        check("nll", &|x| x[0].loss(loss, &labels, weight.as_ref()), &[random(1, &[4, 3], -2.0, 0.0)]);
     }
     let labels = integers(&[2, 0, 1]);
     for (p, weight) in [(1, None), (2, None), (2, Some(random(3, &[4], 0.5, 1.5).detach()))] {

@@ -11,7 +11,7 @@ use common::*;
 use ferrograd_core::buffer::Array;
 use ferrograd_core::dtype::DType;
 use ferrograd_core::error::Result;
-use ferrograd_core::op::{DropoutMask, Generator, Loss, Unary};
+use ferrograd_core::op::{self, Distribution, Generator, Loss, Unary};
 use ferrograd_core::tensor::Tensor;
 use ferrograd_kernels::isa::Level;
 
@@ -201,7 +201,12 @@ impl Network {
                 _ => h,
             };
             if layer.dropout {
-                h = h.mul(&DropoutMask::tensor(0.3, self.dtype, *h.shape(), &Generator::new(8))?)?;
+                h = h.mul(&op::Draw::tensor(
+                    Distribution::DropoutMask(0.3),
+                    self.dtype,
+                    *h.shape(),
+                    &Generator::new(8),
+                )?)?;
             }
             if layer.residual && is_square {
                 h = h.add(&x)?;

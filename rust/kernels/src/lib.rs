@@ -5,6 +5,7 @@
 pub mod along;
 pub mod dense;
 pub mod elementwise;
+mod erf;
 pub mod gather;
 pub mod gemm;
 pub mod isa;

@@ -1,6 +1,6 @@
 //! Functions of several tensors: joining, choosing, the linear layer, and losses (unreduced).
 
-use ferrograd_core::op::Loss;
+use ferrograd_core::op::{Loss, Unary, curve};
 use ferrograd_core::shape::Dims;
 use ferrograd_core::tensor::Tensor;
 use pyo3::prelude::*;
@@ -121,6 +121,43 @@ pub fn multi_margin(
         let (input, target) = (operand::tensor(input)?, operand::tensor(target)?);
         let weight = weight.map(operand::tensor).transpose()?;
         let kind = Loss::MultiMargin { p, margin, divide_by_classes, weighted: weight.is_some() };
+        loss(py, &input, kind, &target, weight.as_ref())
+    })
+}
+
+/// An activation by its name, with its parameters in the order of the class in `ferrograd.nn`.
+#[pyfunction]
+#[pyo3(signature = (name, input, *parameters))]
+pub fn activation(
+    py: Python<'_>,
+    name: &str,
+    input: &Bound<'_, PyAny>,
+    parameters: Vec<f64>,
+) -> Result<PyTensor> {
+    enter(|| {
+        let (input, curve) = (operand::tensor(input)?, curve(name, &parameters)?);
+        Ok(long(py, input.shape().elements(), || input.unary(Unary::Curve(curve)))?.into())
+    })
+}
+
+/// Minus the target's column of log-probabilities (batch, classes), times the class's weight: a value a row, 0
+/// where the target is `ignore_index`.
+///
+/// Raises LabelError for another index outside the classes.
+#[pyfunction]
+#[pyo3(signature = (input, target, weight = None, ignore_index = -100),
+       text_signature = "(input, target, weight=None, ignore_index=-100)")]
+pub fn nll(
+    py: Python<'_>,
+    input: &Bound<'_, PyAny>,
+    target: &Bound<'_, PyAny>,
+    weight: Option<&Bound<'_, PyAny>>,
+    ignore_index: i64,
+) -> Result<PyTensor> {
+    enter(|| {
+        let (input, target) = (operand::tensor(input)?, operand::tensor(target)?);
+        let weight = weight.map(operand::tensor).transpose()?;
+        let kind = Loss::NegativeLogLikelihood { ignore_index, weighted: weight.is_some() };
         loss(py, &input, kind, &target, weight.as_ref())
     })
 }

@@ -45,8 +45,8 @@ mod _core {
     use crate::file::{load_tensors, save_tensors};
     #[pymodule_export]
     use crate::function::{
-        bce, bce_with_logits, cat, count_labels, cross_entropy, linear, multi_margin, squared_error, stack,
-        r#where,
+        activation, bce, bce_with_logits, cat, count_labels, cross_entropy, linear, multi_margin, nll,
+        squared_error, stack, r#where,
     };
     #[pymodule_export]
     use crate::gate::gate;
@@ -57,7 +57,7 @@ mod _core {
     #[pymodule_export]
     use crate::optim::{lbfgs_step, optimizer_update};
     #[pymodule_export]
-    use crate::random::{PyGenerator, dropout_mask, manual_seed, rand, randint, randn};
+    use crate::random::{PyGenerator, dropout_mask, manual_seed, noise, rand, randint, randn};
     #[pymodule_export]
     use crate::tensor::PyTensor;
     #[pymodule_export]
@@ -65,7 +65,7 @@ mod _core {
     #[pymodule_export]
     use crate::tensor_copy::_rebuild_tensor;
     #[pymodule_export]
-    use crate::trainer::{PyEngine, are_finite, check_finite};
+    use crate::trainer::{PyEngine, are_finite, assign, check_finite, latest};
     #[pymodule_export]
     use crate::watch::PyWatch;
 

@@ -1,7 +1,7 @@
 //! Random numbers: the class `Generator`, and tensors drawn from one.
 
 use ferrograd_core::dtype::DType;
-use ferrograd_core::op::{DEFAULT_GENERATOR, DropoutMask, Generator};
+use ferrograd_core::op::{DEFAULT_GENERATOR, Distribution, Draw, Generator};
 use ferrograd_core::tensor::Tensor;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -128,6 +128,23 @@ pub fn dropout_mask(
 ) -> Result<PyTensor> {
     enter(|| {
         let shape = operand::shape("dropout_mask", &shape)?;
-        Ok(DropoutMask::tensor(p, dtype::parse(dtype)?, shape, self::generator(generator))?.into())
+        let mask = Distribution::DropoutMask(p);
+        Ok(Draw::tensor(mask, dtype::parse(dtype)?, shape, self::generator(generator))?.into())
+    })
+}
+
+/// Uniform numbers in [0, 1), or normal ones. A plan draws them anew at each step; `rand` and `randn` do not.
+#[pyfunction]
+#[pyo3(signature = (shape, normal, dtype, generator = None))]
+pub fn noise(
+    shape: Vec<isize>,
+    normal: bool,
+    dtype: &Bound<'_, PyAny>,
+    generator: Option<&Bound<'_, PyGenerator>>,
+) -> Result<PyTensor> {
+    enter(|| {
+        let shape = operand::shape("noise", &shape)?;
+        let kind = if normal { Distribution::Normal } else { Distribution::Uniform };
+        Ok(Draw::tensor(kind, dtype::parse(dtype)?, shape, self::generator(generator))?.into())
     })
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use ferrograd_core::buffer::Array;
 use ferrograd_core::dtype::DType;
 use ferrograd_core::error::Error;
-use ferrograd_core::plan::Tracing;
+use ferrograd_core::plan::{self, Tracing};
 use ferrograd_core::shape::Dims;
 use ferrograd_core::tensor::{Tensor, with_grad_mode};
 use ferrograd_core::train::{Engine, Epoch, Parameter, Rows, Step, StepSpec};
@@ -31,6 +31,18 @@ struct State {
 
 /// Loss, weight, correct rows, rows, and the batch that diverged: see `PyEngine::epoch`.
 type Sums = (f64, f64, usize, usize, Option<(usize, f64)>);
+
+/// Sets the elements of a buffer: now, or, while a step is traced, at the end of each step of the plan.
+#[pyfunction]
+pub fn assign(target: &Bound<'_, PyTensor>, value: &Bound<'_, PyTensor>) -> Result<()> {
+    enter(|| Ok(plan::assign(target.get().live()?, value.get().live()?)?))
+}
+
+/// The buffer with what was assigned to it since the trace began.
+#[pyfunction]
+pub fn latest(target: &Bound<'_, PyTensor>) -> Result<PyTensor> {
+    enter(|| Ok(plan::latest(target.get().live()?).into()))
+}
 
 /// How often the interpreter is asked whether Ctrl-C was pressed.
 const POLL: Duration = Duration::from_millis(50);

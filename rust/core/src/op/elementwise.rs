@@ -4,6 +4,7 @@ use ferrograd_kernels::elementwise as kernel;
 pub use ferrograd_kernels::elementwise::{Binary, Unary};
 use smallvec::smallvec;
 
+use super::activation;
 use super::select::Compare;
 use super::{Gradients, Meta, Op, Saves};
 use crate::backward::Vjp;
@@ -46,6 +47,7 @@ pub(super) fn unary_name(op: Unary) -> &'static str {
         Unary::AddScalar(_) => "add",
         Unary::MulScalar(_) => "mul",
         Unary::DivScalar(_) => "div",
+        Unary::Curve(curve) => activation::names(curve).0,
     }
 }
 
@@ -66,6 +68,7 @@ pub(super) fn binary_name(op: Binary) -> &'static str {
         Binary::TanhGrad => "tanh_grad",
         Binary::SoftplusGrad { .. } => "softplus_grad",
         Binary::ClampGrad { .. } => "clamp_grad",
+        Binary::CurveGrad(curve) => activation::names(curve).1,
     }
 }
 
@@ -257,6 +260,7 @@ pub(super) fn vjp_unary(op: Unary, cx: &Vjp) -> Result<Gradients> {
         Unary::AddScalar(_) => g.clone(),
         Unary::MulScalar(c) => g.mul_scalar(c)?,
         Unary::DivScalar(c) => g.div_scalar(c)?,
+        Unary::Curve(curve) => g.binary(Binary::CurveGrad(curve), &cx.input(0))?,
     };
     Ok(smallvec![Some(grad)])
 }
@@ -401,6 +405,11 @@ pub(super) fn vjp_binary(op: Binary, cx: &Vjp) -> Result<Gradients> {
                 let past = scaled.compare(Compare::Gt, &Tensor::scalar(g.dtype(), threshold)?)?;
                 grads[1] = right(past.select(&zero, &slope))?;
             }
+        }
+        Binary::CurveGrad(curve) => {
+            let (by_g, by_x) = activation::vjp_of_grad(curve, g, a, b, (need_a, need_b))?;
+            grads[0] = by_g.map_or(Ok(None), |grad| left(Ok(grad)))?;
+            grads[1] = by_x.map_or(Ok(None), |grad| right(Ok(grad)))?;
         }
     }
     Ok(grads)

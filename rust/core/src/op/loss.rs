@@ -46,6 +46,13 @@ pub enum Loss {
         /// Whether a third operand holds class weights.
         weighted: bool,
     },
+    /// Minus the label's column of log-probabilities: a value a row.
+    NegativeLogLikelihood {
+        /// Rows with this target count nothing.
+        ignore_index: i64,
+        /// Whether a third operand holds class weights.
+        weighted: bool,
+    },
     /// Squared difference, a value an element. The target gets a gradient too.
     SquaredError,
     /// Binary cross-entropy of probabilities, a value an element.
@@ -62,6 +69,7 @@ impl Loss {
         match self {
             Loss::CrossEntropy { .. } | Loss::SoftCrossEntropy { .. } => "cross_entropy",
             Loss::MultiMargin { .. } => "multi_margin",
+            Loss::NegativeLogLikelihood { .. } => "nll_loss",
             Loss::SquaredError => "mse",
             Loss::BinaryCrossEntropy => "bce",
             Loss::BinaryCrossEntropyWithLogits { .. } => "bce_with_logits",
@@ -72,6 +80,7 @@ impl Loss {
         match self {
             Loss::CrossEntropy { .. } | Loss::SoftCrossEntropy { .. } => "cross_entropy_grad",
             Loss::MultiMargin { .. } => "multi_margin_grad",
+            Loss::NegativeLogLikelihood { .. } => "nll_loss_grad",
             Loss::SquaredError => "mse_grad",
             Loss::BinaryCrossEntropy => "bce_grad",
             Loss::BinaryCrossEntropyWithLogits { .. } => "bce_with_logits_grad",
@@ -79,11 +88,14 @@ impl Loss {
     }
 
     fn is_by_row(self) -> bool {
-        matches!(self, Loss::CrossEntropy { .. } | Loss::SoftCrossEntropy { .. } | Loss::MultiMargin { .. })
+        self.takes_labels() || matches!(self, Loss::SoftCrossEntropy { .. })
     }
 
     fn takes_labels(self) -> bool {
-        matches!(self, Loss::CrossEntropy { .. } | Loss::MultiMargin { .. })
+        matches!(
+            self,
+            Loss::CrossEntropy { .. } | Loss::MultiMargin { .. } | Loss::NegativeLogLikelihood { .. }
+        )
     }
 
     /// Scores (rows, classes) give (rows,); elements keep their shape.
@@ -162,6 +174,12 @@ impl Loss {
                 let scale = if divide_by_classes { 1.0 / classes as f64 } else { 1.0 };
                 kernel::multi_margin_rows(p, margin, scale, weight, rows, classes, &x, &labels, loss, grad);
             }
+            Loss::NegativeLogLikelihood { ignore_index, .. } => {
+                let labels = target.read::<i64>();
+                check_labels(self.name(), &labels, classes, Some(ignore_index))?;
+                let (x, y): (&[T], &[i64]) = (&x, &labels);
+                kernel::negative_log_likelihood_rows(weight, ignore_index, rows, classes, x, y, loss, grad);
+            }
             Loss::SquaredError => kernel::squared_error(&x, &target.read::<T>(), loss, grad),
             Loss::BinaryCrossEntropy => kernel::bce(&x, &target.read::<T>(), loss, grad),
             Loss::BinaryCrossEntropyWithLogits { .. } => {
@@ -200,7 +218,8 @@ impl Loss {
                 let s = x.softmax(1)?;
                 total.mul(&s.mul(&u.sub(&u.mul(&s)?.sum(&[1], true)?)?)?)?
             }
-            Loss::MultiMargin { p: 1, .. } => u.mul_scalar(0.0)?,
+            // Linear, or in pieces.
+            Loss::MultiMargin { p: 1, .. } | Loss::NegativeLogLikelihood { .. } => u.mul_scalar(0.0)?,
             // The derivative is 2 c max(0, margin - s_y + s_j): slope 2 c where it is active.
             Loss::MultiMargin { divide_by_classes, weighted, .. } => {
                 let zero = Tensor::scalar(x.dtype(), 0.0)?;

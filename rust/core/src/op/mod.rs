@@ -1,5 +1,6 @@
 //! The primitive ops: name, shape rule, kernel and vjp rule, a file a family.
 
+mod activation;
 mod along;
 mod arrange;
 mod custom;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 
 use smallvec::{SmallVec, smallvec};
 
+pub use activation::{Curve, curve};
 pub use along::Along;
 pub use arrange::PadMode;
 pub use custom::{CustomOp, Gate, apply_gate};
@@ -25,7 +27,7 @@ pub use index::Index;
 pub use loss::Loss;
 pub use matmul::Dense;
 pub(crate) use matmul::run_packed;
-pub use random::{DEFAULT as DEFAULT_GENERATOR, DropoutMask, Generator};
+pub use random::{DEFAULT as DEFAULT_GENERATOR, Distribution, Draw, Generator};
 pub use reduce::{Axes, Kind as ReduceKind, Reduce};
 pub use select::Compare;
 pub use shape::Region;
@@ -158,8 +160,8 @@ pub enum Op {
         /// Of the result.
         dtype: DType,
     },
-    /// Zeros and `1 / (1 - p)`.
-    DropoutMask(DropoutMask),
+    /// Random numbers.
+    Draw(Draw),
     /// A gate written by the user.
     Custom(Arc<dyn CustomOp>),
 }
@@ -193,7 +195,7 @@ impl Op {
             Op::Loss(loss) => loss.name(),
             Op::LossGrad(loss) => loss.grad_name(),
             Op::CountLabels { .. } => "count_labels",
-            Op::DropoutMask(_) => "dropout_mask",
+            Op::Draw(draw) => draw.name(),
             Op::Custom(op) => op.name(),
         }
     }
@@ -222,7 +224,7 @@ impl Op {
             Op::Loss(loss) => loss.infer(inputs),
             Op::LossGrad(loss) => loss.infer(inputs).map(|_| inputs[0]),
             Op::CountLabels { dtype, .. } => Ok(Meta { dtype: *dtype, shape: Dims::scalar() }),
-            Op::DropoutMask(mask) => Ok(mask.meta()),
+            Op::Draw(draw) => Ok(draw.meta()),
             Op::Custom(_) => unreachable!("a gate's shapes are known once it has run"),
         }
     }
@@ -262,7 +264,7 @@ impl Op {
             Op::Loss(loss) => loss.run(inputs, Some(output), None),
             Op::LossGrad(loss) => loss.run(inputs, None, Some(output)),
             Op::CountLabels { ignored, .. } => loss::run_count(*ignored, inputs[0], output),
-            Op::DropoutMask(mask) => mask.run(output),
+            Op::Draw(draw) => draw.run(output),
             Op::Custom(op) => custom::run(op.as_ref(), inputs, output),
         }
     }
@@ -292,7 +294,7 @@ impl Op {
             | Op::Embed(_)
             | Op::Cat { .. }
             | Op::CountLabels { .. }
-            | Op::DropoutMask(_) => Saves::NOTHING,
+            | Op::Draw(_) => Saves::NOTHING,
         }
     }
 
@@ -321,7 +323,7 @@ impl Op {
             Op::LossGrad(loss) => loss.vjp_of_grad(cx),
             Op::Custom(op) => custom::vjp(op, cx),
             // Steps, counts and random sources: no gradient, by definition.
-            Op::Detach | Op::Compare(_) | Op::CountLabels { .. } | Op::DropoutMask(_) => {
+            Op::Detach | Op::Compare(_) | Op::CountLabels { .. } | Op::Draw(_) => {
                 Ok(smallvec![None; cx.arity()])
             }
             Op::Dense(_) => unreachable!("made by the plan, after gradients"),

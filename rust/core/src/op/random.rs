@@ -1,4 +1,4 @@
-//! Random sources: the generator behind `manual_seed`, and the dropout mask that a plan redraws.
+//! Random sources: the generator behind `manual_seed`, and the draws that a plan repeats.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -102,14 +102,25 @@ impl Generator {
     }
 }
 
-/// Zeros with probability p, else 1 / (1 - p).
+/// What is drawn.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Distribution {
+    /// Zeros with this probability, in [0, 1), else `1 / (1 - p)`.
+    DropoutMask(f64),
+    /// Uniform in [0, 1).
+    Uniform,
+    /// Mean 0, standard deviation 1.
+    Normal,
+}
+
+/// Random numbers that a plan draws anew in each step.
 #[derive(Clone, Debug, PartialEq)]
-pub struct DropoutMask {
-    /// Probability of a zero, in [0, 1).
-    pub p: f64,
-    /// Dtype of the mask.
+pub struct Draw {
+    /// What is drawn.
+    pub distribution: Distribution,
+    /// Dtype of the result.
     pub dtype: DType,
-    /// Shape of the mask.
+    /// Shape of the result.
     pub shape: Dims,
     /// Seed of the stream.
     pub key: u64,
@@ -117,24 +128,45 @@ pub struct DropoutMask {
     pub stream: u64,
 }
 
-impl DropoutMask {
+impl Draw {
+    pub(super) fn name(&self) -> &'static str {
+        match self.distribution {
+            Distribution::DropoutMask(_) => "dropout_mask",
+            Distribution::Uniform => "rand",
+            Distribution::Normal => "randn",
+        }
+    }
+
     pub(super) fn meta(&self) -> Meta {
         Meta { dtype: self.dtype, shape: self.shape }
     }
 
     pub(crate) fn run(&self, out: &Array) -> Result<()> {
-        for_float!("dropout_mask", self.dtype, T => {
-            rng::fill_dropout_mask::<T>(self.key, self.stream, self.p, &mut out.write::<T>());
+        let (key, stream) = (self.key, self.stream);
+        for_float!(self.name(), self.dtype, T => {
+            let out = &mut out.write::<T>();
+            match self.distribution {
+                Distribution::DropoutMask(p) => rng::fill_dropout_mask::<T>(key, stream, p, out),
+                Distribution::Uniform => rng::fill_uniform::<T>(key, stream, out),
+                Distribution::Normal => rng::fill_normal::<T>(key, stream, out),
+            }
             Ok(())
         })
     }
 
-    /// The mask as a tensor. It is recorded while a plan is traced, although it has no operands.
+    /// The numbers as a tensor. The draw is recorded while a plan is traced, although it has no operands.
     ///
     /// # Errors
-    /// `Config` when p is outside [0, 1), `DType`, `Memory`.
-    pub fn tensor(p: f64, dtype: DType, shape: Dims, generator: &Generator) -> Result<Tensor> {
-        if !(0.0..1.0).contains(&p) {
+    /// `Config` when a probability is outside [0, 1), `DType`, `Memory`.
+    pub fn tensor(
+        distribution: Distribution,
+        dtype: DType,
+        shape: Dims,
+        generator: &Generator,
+    ) -> Result<Tensor> {
+        if let Distribution::DropoutMask(p) = distribution
+            && !(0.0..1.0).contains(&p)
+        {
             return Err(Error::Config {
                 argument: "p",
                 expected: "a probability in [0, 1)".into(),
@@ -142,9 +174,9 @@ impl DropoutMask {
             });
         }
         let (key, stream) = generator.next();
-        let mask = DropoutMask { p, dtype, shape, key, stream };
+        let draw = Draw { distribution, dtype, shape, key, stream };
         let array = Array::stale(dtype, shape)?;
-        mask.run(&array)?;
-        Ok(Tensor::record(Op::DropoutMask(mask), &[], array))
+        draw.run(&array)?;
+        Ok(Tensor::record(Op::Draw(draw), &[], array))
     }
 }

@@ -124,18 +124,18 @@ impl Plan {
         &self.names
     }
 
-    /// Sets the random streams of this run: mask i of run `step` has stream `step * 2^16 + i`.
+    /// Sets the random streams of this run: draw i of run `step` has stream `step * 2^16 + i`.
     pub fn reseed(&mut self, key: u64, step: u64) {
         let instructions = self.phases.iter_mut().flat_map(|phase| match phase {
             Phase::Whole(instructions) => instructions.iter_mut(),
             Phase::Rows(_) => [].iter_mut(),
         });
-        let masks = instructions.filter_map(|i| match &mut i.action {
-            Action::Op(Op::DropoutMask(mask)) => Some(mask),
+        let draws = instructions.filter_map(|i| match &mut i.action {
+            Action::Op(Op::Draw(draw)) => Some(draw),
             _ => None,
         });
-        for (i, mask) in masks.enumerate() {
-            (mask.key, mask.stream) = (key, step << 16 | i as u64);
+        for (i, draw) in draws.enumerate() {
+            (draw.key, draw.stream) = (key, step << 16 | i as u64);
         }
     }
 

@@ -1,5 +1,6 @@
 //! From recorded nodes to a program: leaves are told apart, constants folded, dead nodes left out.
 
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -57,6 +58,45 @@ pub struct Program {
     pub outputs: Vec<ValueId>,
 }
 
+thread_local! {
+    /// What `assign` was called with in this thread's trace: target, then value.
+    static WRITES: RefCell<Vec<(Tensor, Tensor)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Sets the elements of `target`, a leaf of the model such as a running mean: now, or, in a trace, at the end
+/// of each training step that the plan makes.
+///
+/// # Errors
+/// `Shape` or `DType` when value and target differ, `Graph` when the target is no leaf.
+pub fn assign(target: &Tensor, value: &Tensor) -> Result<()> {
+    if value.shape() != target.shape() {
+        return Err(Error::Shape {
+            op: "assign",
+            expected: format!("shape {}", target.shape()),
+            got: format!("shape {}", value.shape()),
+        });
+    }
+    if !is_tracing() {
+        return target.copy_(value);
+    }
+    target.check_in_place("assign")?;
+    let value = value.detach().cast(target.dtype())?.contiguous()?;
+    let target = target.clone();
+    WRITES.with_borrow_mut(|writes| {
+        writes.retain(|(other, _)| other.node().id() != target.node().id());
+        writes.push((target, value));
+    });
+    Ok(())
+}
+
+/// What a tensor holds after the assignments of this trace so far: the value of the last one, or the tensor.
+pub fn latest(target: &Tensor) -> Tensor {
+    WRITES.with_borrow(|writes| {
+        let last = writes.iter().find(|(other, _)| other.node().id() == target.node().id());
+        last.map_or(target, |(_, value)| value).clone()
+    })
+}
+
 /// Marks what a thread records as a trace, until it is dropped.
 pub struct Tracing {
     before: bool,
@@ -67,14 +107,23 @@ impl Tracing {
     /// Starts recording every op of this thread.
     pub fn start() -> Tracing {
         let before = set_tracing(true);
+        WRITES.take();
         let start = Tensor::scalar(crate::dtype::DType::F32, 0.0).map_or(0, |t| t.node().id());
         Tracing { before, start }
+    }
+}
+
+impl Tracing {
+    /// What was assigned since the start: target, then value.
+    pub fn writes(&self) -> Vec<(Tensor, Tensor)> {
+        WRITES.with_borrow(Clone::clone)
     }
 }
 
 impl Drop for Tracing {
     fn drop(&mut self) {
         set_tracing(self.before);
+        WRITES.take();
     }
 }
 
@@ -111,7 +160,7 @@ impl Program {
                 }
                 Some(op) => {
                     let operands: Vec<ValueId> = node.parents().iter().map(|p| ids[&p.id()]).collect();
-                    let foldable = !matches!(op, Op::DropoutMask(_) | Op::Custom(_));
+                    let foldable = !matches!(op, Op::Draw(_) | Op::Custom(_));
                     let value = node.saved().as_ref().and_then(|saved| saved.output.clone());
                     match value {
                         Some(value) if foldable && operands.iter().all(|&o| is_constant[o]) => {

@@ -1,13 +1,15 @@
 //! Elementwise kernels over strided views: a stride of 0 repeats an element (broadcasting), the output is
 //! contiguous and row-major. Strides count elements; a slice begins at its view's first element.
 //!
-//! The element functions are in `function`, the loops in `walk`, the copies in `layout`, integers in `integer`.
+//! The element functions are in `function` and `curve`, the loops in `walk`, the copies in `layout`, integers in `integer`.
 
+mod curve;
 pub(crate) mod function;
 mod integer;
 mod layout;
 pub(crate) mod walk;
 
+pub use curve::{Curve, FLAT, GELU_TANH, NORMAL_PEAK, SELU};
 pub use integer::{Int, IntBinary, IntUnary, binary_int, unary_int};
 pub use layout::{cast, copy, scatter_into, select};
 pub use walk::MAX_RANK;
@@ -15,8 +17,9 @@ pub(crate) use walk::map_in_place;
 
 use crate::isa::{Isa, Job, dispatch};
 use crate::math::Math;
+use curve::with_curve;
 use function as f;
-use walk::{Map, Walk, Zip, map_row, zip_row};
+use walk::{Map, Walk, Zip, map_blocks, map_row, zip_blocks, zip_row};
 
 /// A function of one operand.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -85,6 +88,8 @@ pub enum Unary {
     MulScalar(f64),
     /// `x / value`
     DivScalar(f64),
+    /// An activation whose derivative needs the operand.
+    Curve(Curve),
 }
 
 /// A function of two operands. In the gradients of activations the first operand is the upstream gradient `g`.
@@ -130,6 +135,8 @@ pub enum Binary {
         /// Upper end.
         max: f64,
     },
+    /// `(g, x)`: `g` times the activation's derivative at x.
+    CurveGrad(Curve),
 }
 
 /// A comparison of two operands.
@@ -186,6 +193,48 @@ impl<T: Copy, O: Copy + Default, F: Zip<T, T, O>> Job for BinaryJob<'_, T, O, F>
         for row in self.out.chunks_exact_mut(self.walk.inner()) {
             let [a, b] = cursor.offset;
             zip_row(self.f, (&self.a[a..], a_stride), (&self.b[b..], b_stride), row);
+            cursor.advance(&self.walk);
+        }
+    }
+}
+
+struct CurveJob<'a, T, F> {
+    f: F,
+    walk: Walk<1>,
+    x: &'a [T],
+    out: &'a mut [T],
+}
+
+impl<T: Math, F: Map<T, T>> Job for CurveJob<'_, T, F> {
+    type Output = ();
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        let [stride] = self.walk.inner_strides();
+        let mut cursor = self.walk.cursor();
+        for row in self.out.chunks_exact_mut(self.walk.inner()) {
+            map_blocks(self.f, &self.x[cursor.offset[0]..], stride, row);
+            cursor.advance(&self.walk);
+        }
+    }
+}
+
+struct CurveGradJob<'a, T, F> {
+    f: F,
+    walk: Walk<2>,
+    g: &'a [T],
+    x: &'a [T],
+    out: &'a mut [T],
+}
+
+impl<T: Math, F: Zip<T, T, T>> Job for CurveGradJob<'_, T, F> {
+    type Output = ();
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        let [g_stride, x_stride] = self.walk.inner_strides();
+        let mut cursor = self.walk.cursor();
+        for row in self.out.chunks_exact_mut(self.walk.inner()) {
+            let [g, x] = cursor.offset;
+            zip_blocks(self.f, (&self.g[g..], g_stride), (&self.x[x..], x_stride), row);
             cursor.advance(&self.walk);
         }
     }
@@ -248,6 +297,7 @@ macro_rules! with_unary {
             Unary::AddScalar(value) => with_unary!(@ f::AddScalar { value: $T::from_f64(value) }, $f, $call),
             Unary::MulScalar(value) => with_unary!(@ f::MulScalar { value: $T::from_f64(value) }, $f, $call),
             Unary::DivScalar(value) => with_unary!(@ f::DivScalar { value: $T::from_f64(value) }, $f, $call),
+            Unary::Curve(curve) => unreachable!("{curve:?} is not among the plain functions"),
         }
     };
     (@ $function:expr, $f:ident, $call:expr) => {{
@@ -260,6 +310,9 @@ macro_rules! with_unary {
 pub fn unary<T: Math>(op: Unary, shape: &[usize], x: &[T], x_strides: &[usize], out: &mut [T]) {
     let Some(walk) = Walk::new(shape, [x_strides], [x.len()]) else { return };
     assert_eq!(out.len(), walk.len(), "the output is contiguous");
+    if let Unary::Curve(curve) = op {
+        return with_curve!(curve, T, f => dispatch(CurveJob { f, walk, x, out }));
+    }
     with_unary!(op, T, f => dispatch(UnaryJob { f, walk, x, out }));
 }
 
@@ -299,6 +352,9 @@ pub fn binary<T: Math>(
             run!(f::SoftplusGrad { beta: t(beta), threshold: t(threshold) })
         }
         Binary::ClampGrad { min, max } => run!(f::ClampGrad { min: t(min), max: t(max) }),
+        Binary::CurveGrad(curve) => {
+            with_curve!(curve, T, f => dispatch(CurveGradJob { f, walk, g: a, x: b, out }))
+        }
     }
 }
 
@@ -326,6 +382,15 @@ pub fn compare<T: PartialOrd + Copy>(
 
 /// `row = op(row)`.
 pub fn activate<T: Math>(op: Unary, row: &mut [T]) {
+    if let Unary::Curve(_) = op {
+        let mut buffer = [T::ZERO; 256];
+        for row in row.chunks_mut(buffer.len()) {
+            let x = &mut buffer[..row.len()];
+            x.copy_from_slice(row);
+            unary(op, &[row.len()], x, &[1], row);
+        }
+        return;
+    }
     with_unary!(op, T, f => dispatch(InPlaceJob { f, row }));
 }
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::isa;
 
-const UNARY: [Unary; 28] = [
+const PLAIN: [Unary; 28] = [
     Unary::Neg,
     Unary::Exp,
     Unary::Expm1,
@@ -33,6 +33,35 @@ const UNARY: [Unary; 28] = [
     Unary::MulScalar(0.1),
     Unary::DivScalar(3.0),
 ];
+
+const CURVES: [Curve; 18] = [
+    Curve::Celu(1.3),
+    Curve::Selu,
+    Curve::Gelu,
+    Curve::GeluTanh,
+    Curve::Silu,
+    Curve::Mish,
+    Curve::Softsign,
+    Curve::LogSigmoid,
+    Curve::Hardtanh { min: -0.5, max: 0.5 },
+    Curve::Hardsigmoid,
+    Curve::Hardswish,
+    Curve::Hardshrink(0.4),
+    Curve::Softshrink(0.4),
+    Curve::Tanhshrink,
+    Curve::Threshold { threshold: 0.1, value: -2.0 },
+    Curve::LogCosh,
+    Curve::Reversed(0.5),
+    Curve::Penalised(0.25),
+];
+
+fn unary_ops() -> impl Iterator<Item = Unary> {
+    PLAIN.into_iter().chain(CURVES.map(Unary::Curve))
+}
+
+fn binary_ops() -> impl Iterator<Item = Binary> {
+    BINARY.into_iter().chain(CURVES.map(Binary::CurveGrad))
+}
 
 const BINARY: [Binary; 14] = [
     Binary::Add,
@@ -91,7 +120,7 @@ fn binary_vec(op: Binary, a: &[f64], b: &[f64]) -> Vec<f64> {
 fn unary_bits_depend_on_neither_layout_nor_level() {
     let x = values(90);
     let x32: Vec<f32> = x.iter().map(|&v| v as f32).collect();
-    for op in UNARY {
+    for op in unary_ops() {
         let mut want: Option<(Vec<u64>, Vec<u32>)> = None;
         isa::on_every_level(|level| {
             let one_by_one: Vec<f64> = x.iter().map(|&v| unary_vec(op, &[v])[0]).collect();
@@ -126,7 +155,7 @@ fn unary_bits_depend_on_neither_layout_nor_level() {
 fn binary_bits_depend_on_neither_layout_nor_level() {
     let a = values(90);
     let b: Vec<f64> = a.iter().rev().copied().collect();
-    for op in BINARY {
+    for op in binary_ops() {
         let mut want = None;
         isa::on_every_level(|level| {
             let one_by_one: Vec<f64> =
@@ -167,7 +196,7 @@ fn activations_have_their_values_and_pass_nan_on() {
         assert!((got - (2.0 * x).exp().ln_1p() / 2.0).abs() < 1e-15);
     }
     assert_eq!(softplus[3], 10.5);
-    for op in UNARY {
+    for op in unary_ops() {
         if op != Unary::PowScalar(0.0) {
             assert!(unary_vec(op, &x)[3].is_nan(), "{op:?}");
         }
@@ -243,6 +272,42 @@ fn rounding_and_steps_are_those_of_the_standard_library_on_every_level() {
         assert_eq!(got[..4], [0.0, 0.5, 0.5, 1.0], "{level}");
         assert!(got[4].is_nan(), "{level}");
     });
+}
+
+#[test]
+fn curve_gradients_are_the_derivatives_and_both_ends_are_finite() {
+    let x = [-30.0, -3.1, -1.3, -0.6, -0.45, -0.3, 0.05, 0.2, 0.45, 0.7, 2.5, 3.1, 30.0];
+    let h = 1e-6;
+    for curve in CURVES {
+        let (op, gradient) = (Unary::Curve(curve), Binary::CurveGrad(curve));
+        let got = binary_vec(gradient, &[2.0; 13], &x);
+        let high = unary_vec(op, &x.map(|v| v + h));
+        let low = unary_vec(op, &x.map(|v| v - h));
+        for i in 0..x.len() {
+            let want = match curve {
+                // Not derivatives, by design.
+                Curve::Reversed(scale) => -2.0 * scale,
+                Curve::Penalised(strength) => 2.0 + strength * x[i].signum(),
+                _ => (high[i] - low[i]) / h,
+            };
+            assert!((got[i] - want).abs() < 1e-7, "{curve:?} at {}: {} and {want}", x[i], got[i]);
+        }
+        for end in [1e6, f64::MAX, f64::INFINITY] {
+            assert!(!unary_vec(op, &[-end, end]).iter().any(|y| y.is_nan()), "{curve:?} at {end}");
+            let slopes = binary_vec(gradient, &[1.0, 1.0], &[-end, end]);
+            assert!(slopes.iter().all(|y| y.is_finite()), "{curve:?} at {end}: {slopes:?}");
+        }
+    }
+    // Tails keep their relative accuracy: 1 + erf and log(1 + e^x) would give 0 here.
+    let tails = [
+        (Curve::Gelu, -20.0, -20.0 * 2.753_624_118_606_233_5e-89),
+        (Curve::LogSigmoid, 40.0, -4.248_354_255_291_589e-18),
+        (Curve::LogCosh, 1e-9, 5e-19),
+    ];
+    for (curve, x, want) in tails {
+        let got = unary_vec(Unary::Curve(curve), &[x])[0];
+        assert!((got / want - 1.0).abs() < 1e-13, "{curve:?} at {x}: {got}");
+    }
 }
 
 #[test]

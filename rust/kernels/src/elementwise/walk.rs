@@ -202,6 +202,31 @@ pub(super) fn map_row<S: Copy, O: Copy + Default>(f: impl Map<S, O>, x: &[S], st
     }
 }
 
+/// [`map_row`] by blocks alone: for functions so long that a second copy of them costs more than it saves.
+#[inline(always)]
+pub(super) fn map_blocks<T: Copy + Default>(f: impl Map<T, T>, x: &[T], stride: usize, out: &mut [T]) {
+    for (number, out) in out.chunks_mut(BLOCK).enumerate() {
+        let block = gather_block(&x[number * BLOCK * stride..], stride, out.len());
+        store_block(map_block(f, block), out);
+    }
+}
+
+/// [`zip_row`] by blocks alone; see [`map_blocks`].
+#[inline(always)]
+pub(super) fn zip_blocks<T: Copy + Default>(
+    f: impl Zip<T, T, T>,
+    (a, a_stride): (&[T], usize),
+    (b, b_stride): (&[T], usize),
+    out: &mut [T],
+) {
+    for (number, out) in out.chunks_mut(BLOCK).enumerate() {
+        let first = number * BLOCK;
+        let a = gather_block(&a[first * a_stride..], a_stride, out.len());
+        let b = gather_block(&b[first * b_stride..], b_stride, out.len());
+        store_block(zip_block(f, a, b), out);
+    }
+}
+
 /// `row[i] = f(row[i])`.
 #[inline(always)]
 pub(crate) fn map_in_place<T: Copy + Default>(f: impl Map<T, T>, row: &mut [T]) {

@@ -413,3 +413,32 @@ pub fn multi_margin_rows<T: Math>(
     let (margin, scale) = (T::from_f64(margin), T::from_f64(scale));
     dispatch(HingeJob { is_squared: p == 2, margin, scale, weight, classes, scores, target, loss, grad });
 }
+
+/// `-w_y x_y` for each row of log-probabilities, and its gradient; 0 where the target is `ignore_index`.
+/// Other targets are in `0..classes`.
+pub fn negative_log_likelihood_rows<T: Math>(
+    weight: Option<&[T]>,
+    ignore_index: i64,
+    rows: usize,
+    classes: usize,
+    scores: &[T],
+    target: &[i64],
+    mut loss: Option<&mut [T]>,
+    mut grad: Option<&mut [T]>,
+) {
+    check_rows(rows, classes, scores, weight, loss.as_deref_mut(), grad.as_deref_mut());
+    assert_eq!(target.len(), rows, "a target for each row");
+    if let Some(grad) = grad.as_deref_mut() {
+        grad.fill(T::ZERO);
+    }
+    for (r, &y) in target.iter().enumerate() {
+        let own = (y != ignore_index).then_some(y as usize);
+        let factor = own.map(|own| weight.map_or(-T::ONE, |weight| -weight[own]));
+        if let Some(loss) = loss.as_deref_mut() {
+            loss[r] = own.zip(factor).map_or(T::ZERO, |(own, factor)| factor * scores[r * classes + own]);
+        }
+        if let (Some(grad), Some(own), Some(factor)) = (grad.as_deref_mut(), own, factor) {
+            grad[r * classes + own] = factor;
+        }
+    }
+}

@@ -7,7 +7,10 @@ mod class;
 mod few;
 mod point;
 
-pub use class::{CrossEntropy, cross_entropy_rows, multi_margin_rows, soft_cross_entropy_rows};
+pub use class::{
+    CrossEntropy, cross_entropy_rows, multi_margin_rows, negative_log_likelihood_rows,
+    soft_cross_entropy_rows,
+};
 pub use few::count_correct;
 pub use point::{bce, bce_with_logits, squared_error};
 

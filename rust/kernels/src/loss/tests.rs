@@ -250,3 +250,17 @@ fn binary_cross_entropy_is_cut_off_and_stable() {
     assert_eq!((grad[0], grad[1], grad[2]), (1.0, -1.0, Math::exp(-90f32)));
     assert!(loss[3].is_nan() && grad[3].is_nan());
 }
+
+#[test]
+fn negative_log_likelihood_takes_the_labels_column() {
+    let (x, weight) = (wave(12, 0.3), [0.5, 2.0, 1.0]);
+    let target = [2, -100, 0, 1];
+    for weight in [None, Some(&weight[..])] {
+        check("nll", 4, &x, |x, (loss, grad)| {
+            negative_log_likelihood_rows(weight, -100, 4, 3, x, &target, loss, grad);
+        });
+    }
+    let mut loss = [9.0; 4];
+    negative_log_likelihood_rows(Some(&weight), -100, 4, 3, &x, &target, Some(&mut loss), None);
+    assert_eq!(loss, [-x[2], 0.0, -0.5 * x[6], -2.0 * x[10]]);
+}
