@@ -153,8 +153,8 @@ fn curve_gradients() {
         let ends = Array::from_slice(DType::F64, dims(&[2]), &[-1e300, 1e300]).unwrap();
         let ends = Tensor::leaf(ends, true);
         let y = ends.unary(op).unwrap().sum(&[], false).unwrap();
-        let first = grad(&[y], std::slice::from_ref(&ends), &[], true, false).unwrap()[0].clone().unwrap();
-        let second = grad(&[first.sum(&[], false).unwrap()], &[ends], &[], false, true).unwrap();
+        let first = grad(&[y], std::slice::from_ref(&ends), &[], true, true).unwrap()[0].clone().unwrap();
+        let second = grad(&[first.sum(&[], false).unwrap()], &[ends], &[], false, false).unwrap();
         let second = second[0].as_ref().map_or(vec![0.0], Tensor::to_vec::<f64>);
         assert!(first.to_vec::<f64>().iter().chain(&second).all(|v| v.is_finite()), "{curve:?}");
     }
