@@ -459,8 +459,10 @@ impl Engine {
                     }
                 }
                 step.plan.update(&self.rules)?;
-                step.write()?;
                 self.rules.iter_mut().for_each(Update::advance);
+            }
+            if !step.updated.is_empty() {
+                step.write()?;
             }
             self.steps_made += 1;
             epoch.loss += outcome.loss * outcome.weight;
