@@ -109,6 +109,8 @@ def test_a_state_of_another_kind_is_refused_and_nothing_changes() -> None:
     for state in (schedules.ExponentialLR(optimizer(), 0.5).state_dict(), {}, 3):
         with pytest.raises(fg.ConfigError, match="load_state_dict of StepLR: expected a dict with the keys"):
             schedule.load_state_dict(state)
+    with pytest.raises(fg.ConfigError, match="expected gamma as a number, got 'half'"):
+        schedule.load_state_dict({**before, "gamma": "half"})
     assert schedule.state_dict() == before
     chained = KINDS["ChainedScheduler"](optimizer())
     state = copy.deepcopy(chained.state_dict())

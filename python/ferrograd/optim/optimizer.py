@@ -107,14 +107,15 @@ class Optimizer:
         """Update the parameters of a group that have a gradient, in place."""
         names = self.buffer_names(group)
         states = [self._state_of(group, param) for param in params]
-        rules = [self.rule(group, param) for param in params]
         # One rule for all, but where a parameter got its first gradient later than others.
         together: dict[tuple[Any, ...], list[int]] = {}
-        for row, rule in enumerate(rules):
-            together.setdefault(tuple(rule.values()), []).append(row)
+        for row, (param, state) in enumerate(zip(params, states, strict=True)):
+            numbers = [state[name] for name in ("step", *self.scalars) if name in state]
+            shape = () if self.is_element_wise else param.shape
+            together.setdefault((*numbers, shape), []).append(row)
         for rows in together.values():
             carried = _core.optimizer_update(
-                rules[rows[0]],
+                self.rule(group, params[rows[0]]),
                 [params[row] for row in rows],
                 [grads[row] for row in rows],
                 [[states[row][name] for row in rows] for name in names],

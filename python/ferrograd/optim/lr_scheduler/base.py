@@ -126,6 +126,9 @@ class LRScheduler:
         got = sorted(state_dict) if isinstance(state_dict, Mapping) else repr(state_dict)
         if got != expected:
             raise ConfigError(f"{name}: expected a dict with the keys {expected}, got {got}")
+        for key, value in self.state_dict().items():
+            if _kind(state_dict[key]) != _kind(value):
+                raise ConfigError(f"{name}: expected {key} as {_kind(value)}, got {state_dict[key]!r}")
 
     def _rates(self) -> list[float]:
         return [float(group["lr"]) for group in self.optimizer.param_groups]
@@ -153,6 +156,13 @@ class LRScheduler:
         """Begin anew at step 0, from the first rates."""
         self.last_epoch = 0
         self._assign(self._first())
+
+
+def _kind(value: Any) -> str:
+    """Return what a value of a state is, in a file's terms."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return "a number"
+    return "a list" if isinstance(value, list | tuple) else f"a {type(value).__name__}"
 
 
 def check_optimizer(owner: str, optimizer: Any) -> Optimizer:
