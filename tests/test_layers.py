@@ -207,6 +207,18 @@ def test_repeated_labels_and_labels_behind_the_end_of_a_row() -> None:
         loss(scores, fg.tensor([4, -1, 0, 0]))
 
 
+def test_a_plan_makes_no_step_with_a_label_that_is_no_class() -> None:
+    model = nn.Linear(3, 3).double()
+    trainer = fg.Trainer(model, nn.MultiLabelMarginLoss(), fg.optim.SGD(model.parameters(), lr=0.1))
+    x, labels = RNG.normal(size=(4, 3)), np.array([[0, -1, -1], [1, 2, -1], [0, 1, 2], [2, -1, 0]])
+    trainer.train_step(x, labels)
+    before = model.weight.numpy().copy()
+    labels[1, 0] = 3
+    with pytest.warns(fg.ConvergenceWarning):
+        trainer.train_step(x, labels)
+    np.testing.assert_array_equal(model.weight.numpy(), before)
+
+
 # Bad input
 
 

@@ -113,6 +113,26 @@ def test_layer_matches_torch(case: dict[str, Any]) -> None:
     check(case, [*inputs, *layer.parameters()], layer(*inputs))
 
 
+@cases("activation", "loss")
+def test_single_precision_agrees_to_2e_6_of_the_largest_value(case: dict[str, Any]) -> None:
+    name = case["case"]
+    inputs = []
+    for tensor in inputs_of(case):
+        single = tensor.detach().float() if tensor.dtype == fg.float64 else tensor
+        inputs.append(single.requires_grad_(tensor.requires_grad))
+    options = {
+        key: np.float32(value) if isinstance(value, list) else value for key, value in case["kwargs"].items()
+    }
+    output = getattr(fg.nn, case["name"])(**options)(*inputs)
+    assert output.dtype == fg.float32
+    output.backward(REFERENCE[f"{name}/cotangent"].astype(np.float32))
+    found = {"out": output, **{f"grad{number}": tensor.grad for number, tensor in enumerate(inputs)}}
+    for key, value in found.items():
+        if f"{name}/{key}" in REFERENCE:
+            expected = REFERENCE[f"{name}/{key}"]
+            assert np.abs(value.detach().numpy() - expected).max() <= 2e-6 * np.abs(expected).max(), key
+
+
 @cases("optimizer")
 def test_optimizer_matches_torch(case: dict[str, Any]) -> None:
     # The objective is 1/2 sum c (p - t)^2 + sum cos(p), its gradient c (p - t) - sin(p).

@@ -346,8 +346,8 @@ def multilabel_margin_loss(input: TensorLike, target: TensorLike, reduction: str
     ends = (labels == -1).to(x.dtype)
     before = (numbers.unsqueeze(1) <= numbers).to(x.dtype)
     counts = ends.matmul(before) == 0
-    outside = (counts & ((labels < 0) | (labels >= classes))).any()
-    if outside.item():
+    outside = counts & ((labels < 0) | (labels >= classes))
+    if outside.any().item():
         raise LabelError(
             f"multilabel_margin_loss: expected labels from 0 to {classes - 1}, or -1 as their end"
         )
@@ -356,6 +356,8 @@ def multilabel_margin_loss(input: TensorLike, target: TensorLike, reduction: str
     own = _core.where(chosen, x.unsqueeze(-2), 0.0).sum(-1, keepdim=True)
     rival = counts.unsqueeze(-1) & chosen.any(-2, keepdim=True).logical_not()
     losses = _core.where(rival, (1 - (own - x.unsqueeze(-2))).relu(), 0.0).sum((-2, -1)) / classes
+    # A plan raises nothing, but does not train on such a row either.
+    losses = _core.where(outside.any(-1), math.nan, losses)
     return reduce("multilabel_margin_loss", losses, reduction)
 
 

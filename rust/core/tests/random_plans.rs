@@ -11,7 +11,7 @@ use common::*;
 use ferrograd_core::buffer::Array;
 use ferrograd_core::dtype::DType;
 use ferrograd_core::error::Result;
-use ferrograd_core::op::{self, Distribution, Generator, Loss, Unary};
+use ferrograd_core::op::{self, Curve, Distribution, Generator, Loss, Unary};
 use ferrograd_core::tensor::Tensor;
 use ferrograd_kernels::isa::Level;
 
@@ -105,6 +105,8 @@ fn draw(seed: u64) -> Network {
         Unary::Tanh,
         Unary::Softplus { beta: 1.0, threshold: 20.0 },
         Unary::LeakyRelu(-0.1),
+        Unary::Curve(Curve::Gelu),
+        Unary::Curve(Curve::Hardswish),
     ];
     let any = 1 + d.below(300);
     let batch = d.one_of(&[1, 2, 3, 8, 16, 127, 128, 129, any, any, any]);
