@@ -73,7 +73,7 @@ unary! {
     Floor[] {} |x| floor(x);
     Ceil[] {} |x| -floor(-x);
     Round[] {} |x| round(x);
-    Erf[] {} |x| T::from_f64(libm::erf(x.to_f64()));
+    Erf[] {} |x| x.erf();
     Sin[] {} |x| x.sin();
     Cos[] {} |x| x.cos();
     Relu[] {} |x| if x <= T::ZERO { T::ZERO } else { x };
