@@ -1,4 +1,7 @@
-"""The lectures' Jacobians (rows A11 to A13, A21), by `fg.func`."""
+"""The lectures' Jacobians and Hessians (rows A11 to A13, A15, A21), by `fg.func`."""
+
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,3 +82,16 @@ def test_a21_three_reverse_sweeps_or_ten_forward_sweeps_make_the_matrix() -> Non
     units = fg.eye(10, dtype=fg.float64)
     columns = [func.jvp(function, (x,), (unit,))[1].numpy() for unit in units]
     np.testing.assert_allclose(np.stack(rows), np.stack(columns, axis=1), rtol=1e-12)
+
+
+@pytest.mark.parametrize("product", [func.hvp, func.vhp])
+def test_a15_a_product_with_the_hessian_needs_no_matrix(product: Callable[..., Any]) -> None:
+    # The matrix would take 80 GB.
+    x, t = RNG.normal(size=100_000), RNG.normal(size=100_000)
+
+    def function(x: fg.Tensor) -> fg.Tensor:
+        return (x**3).sum() / 6 + (x[1:] * x[:-1]).sum()
+
+    _, (found,) = product(function, (fg.tensor(x),), (fg.tensor(t),))
+    expected = x * t + np.pad(t[1:], (0, 1)) + np.pad(t[:-1], (1, 0))
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-12, atol=1e-12)

@@ -3,8 +3,8 @@
 A function here takes tensors, or tuples, lists and dicts of them, and returns such. A derivative of it is
 a function of the same kind: it can be differentiated again, by itself or by an ``autograd.grad`` around it.
 What it returns is recorded where the arguments, or tensors that the function uses besides, require a
-gradient; otherwise nothing is kept. Names and arguments are those of ``torch.func``; the products with the
-Hessian and `jacobian`, by backward passes, are there for what it leaves to other modules.
+gradient; otherwise nothing is kept. Names and arguments are those of ``torch.func`` where it has them:
+`jacobian` is its ``jacrev``, and `value_and_grad` its ``grad_and_value`` with the value first.
 """
 
 from collections.abc import Callable, Sequence
@@ -339,6 +339,8 @@ def jacobian(
     ------
     DTypeError, ConfigError
         As `grad`.
+    MemoryError
+        When called, if the matrix does not fit; the message says how large it is.
 
     Examples
     --------
