@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ferrograd import autograd, nn, ops, optim
+from ferrograd import autograd, func, nn, ops, optim
 from ferrograd._core import (
     CheckpointError,
     ConfigError,
@@ -104,6 +104,7 @@ __all__ = [
     "float32",
     "float64",
     "full",
+    "func",
     "gate",
     "get_num_threads",
     "info",

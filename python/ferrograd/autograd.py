@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from ferrograd import _core
+from ferrograd import _core, functional
 from ferrograd._core import (
     ConfigError,
     DTypeError,
@@ -23,6 +23,7 @@ __all__ = [
     "GradcheckError",
     "NumericGradient",
     "enable_grad",
+    "functional",
     "grad",
     "gradcheck",
     "is_grad_enabled",

@@ -10,13 +10,17 @@ use crate::op::{Gradients, Op};
 use crate::shape::Dims;
 use crate::tensor::{Node, Operands, Tensor, with_grad_mode};
 
-/// What a vjp rule sees: the node's operands, its result and the upstream gradient.
+/// What a vjp rule sees: the node's operands, its result and the upstream gradient. A jvp rule sees the same,
+/// with the tangent of an operand for the gradient.
+#[derive(Clone, Copy)]
 pub struct Vjp<'a> {
-    node: &'a Arc<Node>,
-    inputs: Operands<Option<Array>>,
-    output: Option<Array>,
-    grad: &'a Tensor,
+    pub(crate) node: &'a Arc<Node>,
+    pub(crate) values: &'a Values,
+    pub(crate) grad: &'a Tensor,
 }
+
+/// The saved operands and the saved result.
+pub(crate) type Values = (Operands<Option<Array>>, Option<Array>);
 
 impl Vjp<'_> {
     /// The gradient of the output.
@@ -26,19 +30,24 @@ impl Vjp<'_> {
 
     /// Operand `i`, connected to the graph. The op's `saves` must list it.
     pub fn input(&self, i: usize) -> Tensor {
-        let array = self.inputs[i].clone().expect("the op declares which operands its vjp reads");
+        let array = self.values.0[i].clone().expect("the op declares which operands its vjp reads");
         Tensor::from_parts(self.node.parents()[i].clone(), array)
     }
 
     /// The output, connected to the graph. The op's `saves` must list it.
     pub fn output(&self) -> Tensor {
-        let array = self.output.clone().expect("the op declares that its vjp reads the output");
+        let array = self.values.1.clone().expect("the op declares that its vjp reads the output");
         Tensor::from_parts(self.node.clone(), array)
     }
 
     /// Shape of operand `i`.
     pub fn shape(&self, i: usize) -> &Dims {
         self.node.parents()[i].shape()
+    }
+
+    /// Shape of the result.
+    pub fn result_shape(&self) -> &Dims {
+        self.node.shape()
     }
 
     /// Dtype of operand `i`.
@@ -129,28 +138,30 @@ fn walk(
 }
 
 fn vjp(node: &Arc<Node>, op: &Op, grad: &Tensor, retain_graph: bool) -> Result<Gradients> {
-    let saved = {
-        let mut slot = node.saved();
-        let saved = slot.as_ref().ok_or_else(|| {
-            Error::Graph(format!(
-                "backward: the values saved by {} were freed by an earlier backward; pass retain_graph=True there",
-                op.name()
-            ))
-        })?;
-        if !saved.is_intact() {
-            return Err(Error::Graph(format!(
-                "backward: a value that the gradient of {} needs was changed in place after it was used",
-                op.name()
-            )));
-        }
-        if retain_graph {
-            (saved.inputs.clone(), saved.output.clone())
-        } else {
-            let saved = slot.take().expect("checked above");
-            (saved.inputs, saved.output)
-        }
-    };
-    op.vjp(&Vjp { node, inputs: saved.0, output: saved.1, grad })
+    let values = &saved("backward", node, op, retain_graph)?;
+    op.vjp(&Vjp { node, values, grad })
+}
+
+/// What the node saved for its rule, kept there if `retain`.
+pub(crate) fn saved(pass: &str, node: &Node, op: &Op, retain: bool) -> Result<Values> {
+    let mut slot = node.saved();
+    let saved = slot.as_ref().ok_or_else(|| {
+        Error::Graph(format!(
+            "{pass}: the values saved by {} were freed by an earlier backward; pass retain_graph=True there",
+            op.name()
+        ))
+    })?;
+    if !saved.is_intact() {
+        return Err(Error::Graph(format!(
+            "{pass}: a value that the gradient of {} needs was changed in place after it was used",
+            op.name()
+        )));
+    }
+    if retain {
+        return Ok((saved.inputs.clone(), saved.output.clone()));
+    }
+    let saved = slot.take().expect("checked above");
+    Ok((saved.inputs, saved.output))
 }
 
 impl Tensor {
@@ -196,7 +207,7 @@ pub fn grad(
         roots.push((output.clone(), seed));
     }
     let mut found: Vec<Option<Tensor>> = vec![None; inputs.len()];
-    let wanted = ancestors(outputs, inputs);
+    let wanted: Vec<u64> = between(inputs, outputs).iter().map(|node| node.id()).collect();
     with_grad_mode(create_graph, || {
         walk(roots, retain_graph, &|node| wanted.binary_search(&node.id()).is_ok(), &mut |node, grad| {
             for (slot, input) in found.iter_mut().zip(inputs) {
@@ -210,9 +221,29 @@ pub fn grad(
     Ok(found)
 }
 
-/// Ids of the nodes between `outputs` and `inputs`, sorted: gradients flow only through them.
-fn ancestors(outputs: &[Tensor], inputs: &[Tensor]) -> Vec<u64> {
+/// Whether a gradient of `outputs` flows to a leaf that is not one of `inputs`, or past them.
+pub fn reaches_beyond(outputs: &[Tensor], inputs: &[Tensor]) -> bool {
+    let is_input = |node: &Node| inputs.iter().any(|t| t.node().id() == node.id());
+    reached(outputs, 0).iter().any(|node| node.requires_grad() && node.op().is_none() && !is_input(node))
+}
+
+/// The nodes between `inputs` and `outputs`, oldest first: gradients and tangents flow only through them.
+pub(crate) fn between(inputs: &[Tensor], outputs: &[Tensor]) -> Vec<Arc<Node>> {
     let oldest = inputs.iter().map(|t| t.node().id()).min().unwrap_or(0);
+    // A node leads to an input if it is one or a parent does.
+    let mut wanted: Vec<Arc<Node>> = Vec::new();
+    for node in reached(outputs, oldest).into_iter().rev() {
+        let is_wanted = |id: u64| wanted.binary_search_by_key(&id, |node| node.id()).is_ok();
+        let is_input = inputs.iter().any(|t| t.node().id() == node.id());
+        if is_input || node.parents().iter().any(|parent| is_wanted(parent.id())) {
+            wanted.push(node);
+        }
+    }
+    wanted
+}
+
+/// The nodes that gradients of `outputs` flow to and that are not older than `oldest`, latest first.
+fn reached(outputs: &[Tensor], oldest: u64) -> Vec<Arc<Node>> {
     let mut nodes: Vec<Arc<Node>> = Vec::new();
     let mut heap: BinaryHeap<(u64, usize)> = BinaryHeap::new();
     let mut arena: Vec<Arc<Node>> = Vec::new();
@@ -235,15 +266,7 @@ fn ancestors(outputs: &[Tensor], inputs: &[Tensor]) -> Vec<u64> {
         }
         nodes.push(node);
     }
-    // Oldest first: a node leads to an input if it is one or a parent does.
-    let mut wanted: Vec<u64> = Vec::new();
-    for node in nodes.iter().rev() {
-        let is_input = inputs.iter().any(|t| t.node().id() == node.id());
-        if is_input || node.parents().iter().any(|p| wanted.binary_search(&p.id()).is_ok()) {
-            wanted.push(node.id());
-        }
-    }
-    wanted
+    nodes
 }
 
 fn seed(op: &'static str, output: &Tensor, gradient: Option<&Tensor>) -> Result<Tensor> {

@@ -12,6 +12,7 @@ pub mod buffer;
 pub mod dtype;
 pub mod error;
 pub mod file;
+pub mod forward;
 pub mod graph;
 pub mod lbfgs;
 pub mod op;

@@ -1,7 +1,7 @@
 //! Gradients as functions, and the mode that turns recording on and off.
 
-use ferrograd_core::backward;
 use ferrograd_core::tensor::{self, Tensor};
+use ferrograd_core::{backward, forward};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
@@ -67,6 +67,37 @@ pub fn grad<'py>(
         let found: Vec<Option<PyTensor>> = found.into_iter().map(|g| g.map(PyTensor::from)).collect();
         Ok(PyTuple::new(py, found)?)
     })
+}
+
+/// The directional derivatives of the recorded `outputs` where `inputs` move along `tangents`, in one pass.
+///
+/// None for an output that depends on no input. Raises ShapeError for a tangent that does not fit and
+/// GraphError where an operation has no forward rule.
+#[pyfunction]
+#[pyo3(signature = (outputs, inputs, tangents, create_graph = false))]
+pub fn jvp<'py>(
+    py: Python<'py>,
+    outputs: &Bound<'py, PyAny>,
+    inputs: &Bound<'py, PyAny>,
+    tangents: &Bound<'py, PyAny>,
+    create_graph: bool,
+) -> Result<Bound<'py, PyTuple>> {
+    enter(|| {
+        let (outputs, inputs, tangents) = (tensors(outputs)?, tensors(inputs)?, tensors(tangents)?);
+        if inputs.len() != tangents.len() {
+            let text = format!("jvp: expected {} tangents, got {}", inputs.len(), tangents.len());
+            return Err(raise(Kind::Graph, text).into());
+        }
+        let found = enter_detached(py, || forward::jvp(&outputs, &inputs, &tangents, create_graph))?;
+        let found: Vec<Option<PyTensor>> = found.into_iter().map(|t| t.map(PyTensor::from)).collect();
+        Ok(PyTuple::new(py, found)?)
+    })
+}
+
+/// Whether a gradient of `outputs` flows to a leaf that is not one of `inputs`.
+#[pyfunction]
+pub fn reaches_beyond(outputs: &Bound<'_, PyAny>, inputs: &Bound<'_, PyAny>) -> Result<bool> {
+    enter(|| Ok(backward::reaches_beyond(&tensors(outputs)?, &tensors(inputs)?)))
 }
 
 fn is_list(object: &Bound<'_, PyAny>) -> bool {

@@ -36,7 +36,7 @@ mod _core {
     #[pymodule_export]
     use crate::again::{PyPredictAgain, PyStepAgain};
     #[pymodule_export]
-    use crate::autograd::{grad, is_grad_enabled, set_grad_enabled};
+    use crate::autograd::{grad, is_grad_enabled, jvp, reaches_beyond, set_grad_enabled};
     #[pymodule_export]
     use crate::create::{arange, empty, eye, full, linspace, ones, ones_like, tensor, zeros, zeros_like};
     #[pymodule_export]

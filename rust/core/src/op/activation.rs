@@ -65,24 +65,26 @@ pub fn curve(name: &str, parameters: &[f64]) -> Result<Curve> {
     }
 }
 
-/// The gradients of `g f'(x)` by g and by x, times the upstream u.
-pub(super) fn vjp_of_grad(
+/// The gradient of `g f'(x)` by g, times the upstream u.
+pub(super) fn partial_by_g(curve: Curve, u: &Tensor, x: impl Fn() -> Tensor) -> Result<Tensor> {
+    match curve {
+        Curve::Penalised(_) => Ok(u.clone()),
+        // Linear in g.
+        _ => u.binary(Binary::CurveGrad(curve), &x()),
+    }
+}
+
+/// The gradient of `g f'(x)` by x, times the upstream u.
+pub(super) fn partial_by_x(
     curve: Curve,
     u: &Tensor,
     g: impl Fn() -> Tensor,
     x: impl Fn() -> Tensor,
-    needs: (bool, bool),
-) -> Result<(Option<Tensor>, Option<Tensor>)> {
-    let by_g = || match curve {
-        Curve::Penalised(_) => Ok(u.clone()),
-        // Linear in g.
-        _ => u.binary(Binary::CurveGrad(curve), &x()),
-    };
-    let by_x = || match bend(curve, &x())? {
+) -> Result<Tensor> {
+    match bend(curve, &x())? {
         Some(bend) => u.mul(&g())?.mul(&bend),
         None => Ok(Tensor::constant(Array::zeros(u.dtype(), *u.shape())?)),
-    };
-    Ok((needs.0.then(by_g).transpose()?, needs.1.then(by_x).transpose()?))
+    }
 }
 
 /// The second derivative; `None` where it is 0 everywhere. At a kink it is that of the flat side.

@@ -278,141 +278,90 @@ pub(super) fn binary_saves(op: Binary) -> Saves {
 
 /// Gradients of both operands, summed back to their shapes.
 pub(super) fn vjp_binary(op: Binary, cx: &Vjp) -> Result<Gradients> {
+    (0..2)
+        .map(|i| match cx.needs(i).then(|| partial(op, i, cx)).transpose()?.flatten() {
+            Some(grad) => grad.sum_to(cx.shape(i)).map(Some),
+            None => Ok(None),
+        })
+        .collect()
+}
+
+/// What the tangent of operand `i`, in place of the gradient, adds to the tangent of the result.
+pub(super) fn jvp_binary(op: Binary, i: usize, cx: &Vjp) -> Result<Option<Tensor>> {
+    let tangent = cx.grad().broadcast_to(cx.result_shape())?;
+    partial(op, i, &Vjp { grad: &tangent, ..*cx })
+}
+
+/// d op(a, b) / d operand `i`, element by element, times g of the result's shape. `None`: has no gradient.
+fn partial(op: Binary, i: usize, cx: &Vjp) -> Result<Option<Tensor>> {
     let g = cx.grad();
     let (a, b) = (|| cx.input(0), || cx.input(1));
-    let (need_a, need_b) = (cx.needs(0), cx.needs(1));
-    let left = |grad: Result<Tensor>| grad?.sum_to(cx.shape(0)).map(Some);
-    let right = |grad: Result<Tensor>| grad?.sum_to(cx.shape(1)).map(Some);
-    let mut grads: Gradients = smallvec![None, None];
-    match op {
-        Binary::Add => {
-            if need_a {
-                grads[0] = left(Ok(g.clone()))?;
-            }
-            if need_b {
-                grads[1] = right(Ok(g.clone()))?;
-            }
-        }
-        Binary::Sub => {
-            if need_a {
-                grads[0] = left(Ok(g.clone()))?;
-            }
-            if need_b {
-                grads[1] = right(g.neg())?;
-            }
-        }
-        Binary::Mul => {
-            if need_a {
-                grads[0] = left(g.mul(&b()))?;
-            }
-            if need_b {
-                grads[1] = right(g.mul(&a()))?;
-            }
-        }
+    let zero = || Tensor::scalar(g.dtype(), 0.0);
+    let grad = match (op, i) {
+        (Binary::Add, _) | (Binary::Sub, 0) => g.clone(),
+        (Binary::Sub, _) => g.neg()?,
+        (Binary::Mul, 0) => g.mul(&b())?,
+        (Binary::Mul, _) => g.mul(&a())?,
         // 1 / b and -(a / b) / b
-        Binary::Div => {
-            if need_a {
-                grads[0] = left(g.div(&b()))?;
-            }
-            if need_b {
-                grads[1] = right(g.mul(&a().div(&b())?.div(&b())?.neg()?))?;
-            }
-        }
+        (Binary::Div, 0) => g.div(&b())?,
+        (Binary::Div, _) => g.mul(&a().div(&b())?.div(&b())?.neg()?)?,
         // b a^(b-1), 0 where b = 0; y log a, 0 where a = 0 and b >= 0
-        Binary::Pow => {
-            if need_a {
-                let zero = Tensor::scalar(g.dtype(), 0.0)?;
-                let slope = b().mul(&a().pow(&b().add_scalar(-1.0)?)?)?;
-                grads[0] = left(g.mul(&b().compare(Compare::Eq, &zero)?.select(&zero, &slope)?))?;
-            }
-            if need_b {
-                let zero = Tensor::scalar(g.dtype(), 0.0)?;
-                let slope = cx.output().mul(&a().log()?)?;
-                let flat = a().compare(Compare::Eq, &zero)?.and(&b().compare(Compare::Ge, &zero)?)?;
-                grads[1] = right(g.mul(&flat.select(&zero, &slope)?))?;
-            }
+        (Binary::Pow, 0) => {
+            let zero = zero()?;
+            let slope = b().mul(&a().pow(&b().add_scalar(-1.0)?)?)?;
+            g.mul(&b().compare(Compare::Eq, &zero)?.select(&zero, &slope)?)?
+        }
+        (Binary::Pow, _) => {
+            let zero = zero()?;
+            let slope = cx.output().mul(&a().log()?)?;
+            let flat = a().compare(Compare::Eq, &zero)?.and(&b().compare(Compare::Ge, &zero)?)?;
+            g.mul(&flat.select(&zero, &slope)?)?
         }
         // To the winner; at a tie half to each, as PyTorch
-        Binary::Maximum | Binary::Minimum => {
-            let wins = if op == Binary::Maximum { Compare::Gt } else { Compare::Lt };
-            let loses = if op == Binary::Maximum { Compare::Lt } else { Compare::Gt };
-            let (a, b) = (a(), b());
-            let (zero, half) = (Tensor::scalar(g.dtype(), 0.0)?, g.mul_scalar(0.5)?);
-            let share = |wins, loses| -> Result<Tensor> {
-                let kept = a.compare(wins, &b)?.select(g, &half)?;
-                a.compare(loses, &b)?.select(&zero, &kept)
+        (Binary::Maximum | Binary::Minimum, _) => {
+            let (wins, loses) = if (op == Binary::Maximum) == (i == 0) {
+                (Compare::Gt, Compare::Lt)
+            } else {
+                (Compare::Lt, Compare::Gt)
             };
-            if need_a {
-                grads[0] = left(share(wins, loses))?;
-            }
-            if need_b {
-                grads[1] = right(share(loses, wins))?;
-            }
+            let kept = a().compare(wins, &b())?.select(g, &g.mul_scalar(0.5)?)?;
+            a().compare(loses, &b())?.select(&zero()?, &kept)?
         }
         // Flat on both sides of the step: zero by definition. The value at 0 is the second operand.
-        Binary::Heaviside => {
-            if need_a {
-                grads[0] = Some(Tensor::constant(Array::zeros(g.dtype(), *cx.shape(0))?));
-            }
-            if need_b {
-                let zero = Tensor::scalar(g.dtype(), 0.0)?;
-                grads[1] = right(a().compare(Compare::Eq, &zero)?.select(g, &zero))?;
-            }
-        }
+        (Binary::Heaviside, 0) => Tensor::constant(Array::zeros(g.dtype(), *g.shape())?),
+        (Binary::Heaviside, _) => a().compare(Compare::Eq, &zero()?)?.select(g, &zero()?)?,
         // Gradients of activations, f(g, s): linear in g, so df/dg is f(u, s) for the upstream u.
-        Binary::ReluGrad | Binary::LeakyReluGrad(_) | Binary::ClampGrad { .. } => {
-            if need_a {
-                grads[0] = left(g.binary(op, &b()))?;
-            }
+        (
+            Binary::ReluGrad
+            | Binary::LeakyReluGrad(_)
+            | Binary::ClampGrad { .. }
+            | Binary::EluGrad(_)
+            | Binary::SigmoidGrad
+            | Binary::TanhGrad
+            | Binary::SoftplusGrad { .. },
+            0,
+        ) => g.binary(op, &b())?,
+        (Binary::ReluGrad | Binary::LeakyReluGrad(_) | Binary::ClampGrad { .. }, _) => return Ok(None),
+        // g where y <= 0
+        (Binary::EluGrad(_), _) => {
+            let zero = zero()?;
+            b().compare(Compare::Gt, &zero)?.select(&zero, &g.mul(&a())?)?
         }
-        Binary::EluGrad(_) => {
-            if need_a {
-                grads[0] = left(g.binary(op, &b()))?;
-            }
-            // g where y <= 0
-            if need_b {
-                let zero = Tensor::scalar(g.dtype(), 0.0)?;
-                grads[1] = right(b().compare(Compare::Gt, &zero)?.select(&zero, &g.mul(&a())?))?;
-            }
+        // g (1 - 2 y)
+        (Binary::SigmoidGrad, _) => g.mul(&a())?.mul(&b().mul_scalar(-2.0)?.add_scalar(1.0)?)?,
+        // -2 g y
+        (Binary::TanhGrad, _) => g.mul(&a())?.mul(&b().mul_scalar(-2.0)?)?,
+        // g beta s (1 - s) with s = sigmoid(beta x), 0 past the threshold
+        (Binary::SoftplusGrad { beta, threshold }, _) => {
+            let scaled = b().mul_scalar(beta)?;
+            let slope = g.mul(&a())?.mul_scalar(beta)?.binary(Binary::SigmoidGrad, &scaled.sigmoid()?)?;
+            let past = scaled.compare(Compare::Gt, &Tensor::scalar(g.dtype(), threshold)?)?;
+            past.select(&zero()?, &slope)?
         }
-        Binary::SigmoidGrad => {
-            if need_a {
-                grads[0] = left(g.binary(op, &b()))?;
-            }
-            // g (1 - 2 y)
-            if need_b {
-                grads[1] = right(g.mul(&a())?.mul(&b().mul_scalar(-2.0)?.add_scalar(1.0)?))?;
-            }
-        }
-        Binary::TanhGrad => {
-            if need_a {
-                grads[0] = left(g.binary(op, &b()))?;
-            }
-            // -2 g y
-            if need_b {
-                grads[1] = right(g.mul(&a())?.mul(&b().mul_scalar(-2.0)?))?;
-            }
-        }
-        Binary::SoftplusGrad { beta, threshold } => {
-            if need_a {
-                grads[0] = left(g.binary(op, &b()))?;
-            }
-            // g beta s (1 - s) with s = sigmoid(beta x), 0 past the threshold
-            if need_b {
-                let zero = Tensor::scalar(g.dtype(), 0.0)?;
-                let scaled = b().mul_scalar(beta)?;
-                let slope = g.mul(&a())?.mul_scalar(beta)?.binary(Binary::SigmoidGrad, &scaled.sigmoid()?)?;
-                let past = scaled.compare(Compare::Gt, &Tensor::scalar(g.dtype(), threshold)?)?;
-                grads[1] = right(past.select(&zero, &slope))?;
-            }
-        }
-        Binary::CurveGrad(curve) => {
-            let (by_g, by_x) = activation::vjp_of_grad(curve, g, a, b, (need_a, need_b))?;
-            grads[0] = by_g.map_or(Ok(None), |grad| left(Ok(grad)))?;
-            grads[1] = by_x.map_or(Ok(None), |grad| right(Ok(grad)))?;
-        }
-    }
-    Ok(grads)
+        (Binary::CurveGrad(curve), 0) => activation::partial_by_g(curve, g, b)?,
+        (Binary::CurveGrad(curve), _) => activation::partial_by_x(curve, g, a, b)?,
+    };
+    Ok(Some(grad))
 }
 
 macro_rules! unary_methods {

@@ -13,6 +13,7 @@ use crate::buffer::Array;
 use crate::dtype::{DType, Element};
 use crate::error::{Error, Result};
 use crate::for_float;
+use crate::forward::Jvp;
 use crate::shape::Dims;
 use crate::tensor::{Operands, Tensor};
 
@@ -208,10 +209,44 @@ impl Loss {
         Ok(grads)
     }
 
-    /// The second derivative, times u.
+    /// loss'(x) t, summed over a row's scores; minus it for targets where the loss is symmetric.
+    pub(super) fn jvp(self, cx: &Jvp) -> Result<Option<Tensor>> {
+        let operands: Operands<Tensor> = (0..cx.arity()).map(|i| cx.input(i)).collect();
+        cx.sum(|i, t| {
+            if i > usize::from(self.is_symmetric()) {
+                return Ok(None);
+            }
+            let slope = Tensor::apply(Op::LossGrad(self), &operands.iter().collect::<Operands<_>>())?;
+            let moved = slope.mul(t)?;
+            let moved = if self.is_by_row() { moved.sum(&[1], false)? } else { moved };
+            if i == 1 { moved.neg().map(Some) } else { Ok(Some(moved)) }
+        })
+    }
+
+    /// The second derivative is symmetric in the scores; minus it for targets where the loss is symmetric.
+    pub(super) fn jvp_of_grad(self, cx: &Jvp) -> Result<Option<Tensor>> {
+        cx.sum(|i, t| {
+            if i > usize::from(self.is_symmetric()) {
+                return Ok(None);
+            }
+            let moved = self.bend(&cx.with(t))?;
+            if i == 1 { moved.neg().map(Some) } else { Ok(Some(moved)) }
+        })
+    }
+
+    /// The gradients of the derivative, times u.
     pub(super) fn vjp_of_grad(self, cx: &Vjp) -> Result<Gradients> {
+        let grad = self.bend(cx)?;
+        let mut grads: Gradients = smallvec![None; cx.arity()];
+        grads[1] = self.is_symmetric().then(|| grad.neg()).filter(|_| cx.needs(1)).transpose()?;
+        grads[0] = Some(grad);
+        Ok(grads)
+    }
+
+    /// The second derivative, times u.
+    fn bend(self, cx: &Vjp) -> Result<Tensor> {
         let (u, x) = (cx.grad(), cx.input(0));
-        let grad = match self {
+        Ok(match self {
             // total * s (u - <u, s>), total the sum of the row's effective target
             Loss::CrossEntropy { .. } | Loss::SoftCrossEntropy { .. } => {
                 let total = self.effective_target(cx)?.sum(&[1], true)?;
@@ -258,19 +293,19 @@ impl Loss {
                     bend
                 }
             }
-        };
-        let mut grads: Gradients = smallvec![None; cx.arity()];
-        grads[1] = self.is_symmetric().then(|| grad.neg()).filter(|_| cx.needs(1)).transpose()?;
-        grads[0] = Some(grad);
-        Ok(grads)
+        })
     }
 
     /// The matrix t with loss_i = sum_c t_ic (logsumexp_i - x_ic).
     fn effective_target(self, cx: &Vjp) -> Result<Tensor> {
         let (shape, dtype) = (*cx.shape(0), cx.dtype(0));
         let (target, smoothing, weighted) = match self {
-            Loss::CrossEntropy { label_smoothing, weighted, .. } => {
-                (one_hot(&cx.input(1), shape[1], dtype)?, label_smoothing, weighted)
+            Loss::CrossEntropy { label_smoothing, weighted, ignore_index, .. } => {
+                // An ignored label may be a class too.
+                let ignored = Array::from_slice(DType::I64, Dims::scalar(), &[ignore_index])?;
+                let ignored = Tensor::constant(ignored);
+                let counts = cx.input(1).compare(Compare::Ne, &ignored)?.unsqueeze(1)?.cast(dtype)?;
+                (one_hot(&cx.input(1), shape[1], dtype)?.mul(&counts)?, label_smoothing, weighted)
             }
             Loss::SoftCrossEntropy { label_smoothing, weighted } => (cx.input(1), label_smoothing, weighted),
             _ => unreachable!("cross-entropies only"),

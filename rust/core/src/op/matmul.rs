@@ -12,6 +12,7 @@ use crate::buffer::Array;
 use crate::dtype::{DType, Element};
 use crate::error::{Error, Result};
 use crate::for_float;
+use crate::forward::Jvp;
 use crate::shape::Dims;
 use crate::tensor::{Tensor, is_tracing};
 
@@ -137,6 +138,15 @@ pub(super) fn vjp_linear(cx: &Vjp) -> Result<Gradients> {
         grads.push(cx.needs(2).then(|| g.sum_to(cx.shape(2))).transpose()?);
     }
     Ok(grads)
+}
+
+/// dX W^T + X dW^T + db.
+pub(super) fn jvp_linear(cx: &Jvp) -> Result<Option<Tensor>> {
+    cx.sum(|i, t| match i {
+        0 => Tensor::apply(Op::Linear, &[t, &cx.input(1)]).map(Some),
+        1 => Tensor::apply(Op::Linear, &[&cx.input(0), &t.contiguous()?]).map(Some),
+        _ => t.broadcast_to(cx.result_shape()).map(Some),
+    })
 }
 
 /// As [`run_dense`] or [`run`], for a right operand that is packed. Rows of the result may be padded.

@@ -35,7 +35,8 @@ pub use shape::Region;
 use crate::backward::Vjp;
 use crate::buffer::Array;
 use crate::dtype::DType;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::forward::Jvp;
 use crate::shape::Dims;
 use crate::tensor::Tensor;
 
@@ -326,6 +327,58 @@ impl Op {
             Op::Detach | Op::Compare(_) | Op::CountLabels { .. } | Op::Draw(_) => {
                 Ok(smallvec![None; cx.arity()])
             }
+            Op::Dense(_) => unreachable!("made by the plan, after gradients"),
+        }
+    }
+
+    /// The jvp rule: the tangent of the result, written with ops. `None`: the result does not move.
+    pub(crate) fn jvp(&self, cx: &Jvp) -> Result<Option<Tensor>> {
+        match self {
+            // Their Jacobians are symmetric.
+            Op::Unary(Unary::Curve(Curve::Penalised(_))) => Ok(cx.tangent(0).cloned()),
+            Op::Unary(op) => cx.sum(|_, t| Ok(elementwise::vjp_unary(*op, &cx.with(t))?.swap_remove(0))),
+            Op::Softmax { dim, log: false } => {
+                cx.sum(|_, t| Ok(reduce::vjp_softmax(*dim, false, &cx.with(t))?.swap_remove(0)))
+            }
+            Op::Softmax { dim, log: true } => {
+                cx.sum(|_, t| reduce::jvp_log_softmax(*dim, &cx.with(t)).map(Some))
+            }
+            Op::Binary(op) => cx.sum(|i, t| elementwise::jvp_binary(*op, i, &cx.with(t))),
+            Op::Where => select::jvp_where(cx),
+            Op::MatMul => cx.sum(|i, t| {
+                let (a, b) = (|| cx.input(0), || cx.input(1));
+                let operands = if i == 0 { [t, &b()] } else { [&a(), t] };
+                Tensor::apply(Op::MatMul, &operands).map(Some)
+            }),
+            Op::Linear => matmul::jvp_linear(cx),
+            Op::Reduce(op) => cx.sum(|_, t| op.jvp(&cx.with(t))),
+            // Linear in one operand.
+            Op::Cast(_)
+            | Op::Reshape(_)
+            | Op::Copy
+            | Op::Permute(_)
+            | Op::Expand(_)
+            | Op::Slice(_)
+            | Op::Embed(_)
+            | Op::Along { along: Along::CumSum { .. }, .. } => {
+                cx.sum(|_, t| Tensor::apply(self.clone(), &[t]).map(Some))
+            }
+            // Linear in the first operand; the second holds positions.
+            Op::GatherRows
+            | Op::ScatterAddRows { .. }
+            | Op::Along { along: Along::Gather | Along::ScatterAdd { .. }, .. } => {
+                cx.sum(|_, t| Tensor::apply(self.clone(), &[t, &cx.input(1)]).map(Some))
+            }
+            Op::Cat { dim } => shape::jvp_cat(*dim, cx),
+            Op::Loss(loss) => loss.jvp(cx),
+            Op::LossGrad(loss) => loss.jvp_of_grad(cx),
+            Op::Custom(op) => Err(Error::Graph(format!("jvp: {} has no forward rule", op.name()))),
+            // Steps, counts and random sources do not move, by definition.
+            Op::Detach
+            | Op::Compare(_)
+            | Op::CountLabels { .. }
+            | Op::Draw(_)
+            | Op::Along { along: Along::ArgSort { .. }, .. } => Ok(None),
             Op::Dense(_) => unreachable!("made by the plan, after gradients"),
         }
     }

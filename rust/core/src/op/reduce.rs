@@ -143,20 +143,43 @@ impl Reduce {
         }
     }
 
+    /// The tangents in place of the gradient, weighed as the gradient is shared and summed.
+    pub(super) fn jvp(self, cx: &Vjp) -> Result<Option<Tensor>> {
+        let sum = |x: &Tensor| Tensor::apply(Op::Reduce(Reduce { kind: Kind::Sum, ..self }), &[x]);
+        let t = cx.grad();
+        let tangent = match self.kind {
+            Kind::Sum => sum(t)?,
+            Kind::Max | Kind::Min | Kind::LogSumExp => {
+                let kept = left(cx.shape(0), self.axes, true);
+                let ones =
+                    Tensor::constant(Array::full(t.dtype(), *cx.result_shape(), 1.0)?).reshape(&kept)?;
+                sum(&t.mul(&self.weights(cx, &ones)?)?)?
+            }
+            Kind::ArgMax | Kind::ArgMin | Kind::Any | Kind::All => return Ok(None),
+        };
+        Ok(Some(tangent))
+    }
+
+    /// A maximum's, minimum's or logsumexp's derivatives times g, which has 1 for the reduced axes.
+    fn weights(self, cx: &Vjp, g: &Tensor) -> Result<Tensor> {
+        let (x, y) = (cx.input(0), cx.output().reshape(&left(cx.shape(0), self.axes, true))?);
+        match self.kind {
+            // softmax(x)
+            Kind::LogSumExp => g.mul(&x.sub(&y)?.exp()?),
+            // Shared by the winners, as PyTorch's amax
+            _ => {
+                let winners = x.compare(Compare::Eq, &y)?.cast(g.dtype())?;
+                winners.mul(&g.div(&winners.sum_axes(self.axes)?)?)
+            }
+        }
+    }
+
     pub(super) fn vjp(self, cx: &Vjp) -> Result<Gradients> {
         // As if the axes had stayed, so that operand and result broadcast.
-        let kept = left(cx.shape(0), self.axes, true);
-        let g = &cx.grad().reshape(&kept)?;
-        let output = || cx.output().reshape(&kept);
+        let g = &cx.grad().reshape(&left(cx.shape(0), self.axes, true))?;
         let grad = match self.kind {
             Kind::Sum => g.broadcast_to(cx.shape(0))?,
-            // Shared by the winners, as PyTorch's amax
-            Kind::Max | Kind::Min => {
-                let winners = cx.input(0).compare(Compare::Eq, &output()?)?.cast(g.dtype())?;
-                winners.mul(&g.div(&winners.sum_axes(self.axes)?)?)?
-            }
-            // softmax(x)
-            Kind::LogSumExp => g.mul(&cx.input(0).sub(&output()?)?.exp()?)?,
+            Kind::Max | Kind::Min | Kind::LogSumExp => self.weights(cx, g)?,
             Kind::ArgMax | Kind::ArgMin | Kind::Any | Kind::All => return Ok(smallvec![None]),
         };
         Ok(smallvec![Some(grad)])
@@ -284,6 +307,12 @@ pub(super) fn vjp_softmax(dim: usize, log: bool, cx: &Vjp) -> Result<Gradients> 
         y.mul(&g.sub(&g.mul(&y)?.sum_axes(axes)?)?)?
     };
     Ok(smallvec![Some(grad)])
+}
+
+/// t - sum(softmax t), t the tangent in place of the gradient.
+pub(super) fn jvp_log_softmax(dim: usize, cx: &Vjp) -> Result<Tensor> {
+    let t = cx.grad();
+    t.sub(&cx.output().exp()?.mul(t)?.sum_axes(1 << dim)?)
 }
 
 impl Tensor {

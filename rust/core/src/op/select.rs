@@ -11,6 +11,7 @@ use crate::buffer::Array;
 use crate::dtype::{DType, Element};
 use crate::error::{Error, Result};
 use crate::for_any;
+use crate::forward::Jvp;
 use crate::shape::Dims;
 use crate::tensor::Tensor;
 
@@ -87,6 +88,14 @@ pub(super) fn vjp_where(cx: &Vjp) -> Result<Gradients> {
     let a = cx.needs(1).then(|| condition.select(cx.grad(), &zero)?.sum_to(cx.shape(1)));
     let b = cx.needs(2).then(|| condition.select(&zero, cx.grad())?.sum_to(cx.shape(2)));
     Ok(smallvec![None, a.transpose()?, b.transpose()?])
+}
+
+/// Each tangent where its operand is taken.
+pub(super) fn jvp_where(cx: &Jvp) -> Result<Option<Tensor>> {
+    let Some(moved) = cx.tangent(1).or(cx.tangent(2)) else { return Ok(None) };
+    let (condition, zero) = (cx.input(0), Tensor::scalar(moved.dtype(), 0.0)?);
+    let (a, b) = (cx.tangent(1).unwrap_or(&zero), cx.tangent(2).unwrap_or(&zero));
+    condition.select(a, b)?.broadcast_to(cx.result_shape()).map(Some)
 }
 
 impl Tensor {

@@ -9,6 +9,7 @@ use crate::buffer::Array;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::for_any;
+use crate::forward::Jvp;
 use crate::shape::{Dims, MAX_RANK};
 use crate::tensor::Tensor;
 
@@ -172,6 +173,17 @@ pub(super) fn vjp_cat(dim: usize, cx: &Vjp) -> Result<Gradients> {
             cx.needs(i).then(|| cx.grad().slice(&region)).transpose()
         })
         .collect()
+}
+
+pub(super) fn jvp_cat(dim: usize, cx: &Jvp) -> Result<Option<Tensor>> {
+    let Some(dtype) = (0..cx.arity()).find_map(|i| cx.tangent(i)).map(Tensor::dtype) else { return Ok(None) };
+    let parts: Vec<Tensor> = (0..cx.arity())
+        .map(|i| match cx.tangent(i) {
+            Some(tangent) => Ok(tangent.clone()),
+            None => Ok(Tensor::constant(Array::zeros(dtype, *cx.shape(i))?)),
+        })
+        .collect::<Result<_>>()?;
+    Tensor::apply(Op::Cat { dim }, &parts.iter().collect::<Vec<_>>()).map(Some)
 }
 
 pub(super) fn vjp_permute(order: &Dims, cx: &Vjp) -> Result<Gradients> {
