@@ -48,8 +48,10 @@ def test_every_public_name_is_documented() -> None:
         fg.nn,
         fg.nn.functional,
         fg.nn.init,
+        fg.nn.utils,
         fg.optim,
         fg.optim.lr_scheduler,
+        fg.optim.swa_utils,
         fg.autograd,
         fg.datasets,
     )
