@@ -1,6 +1,7 @@
 """What is done with gradients and weights around a step: clipping, vectors, averages, accumulation."""
 
 import copy
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -287,6 +288,39 @@ def test_accumulated_gradients_make_the_step_of_the_large_batch() -> None:
     np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-15)
 
 
+# Names and defaults
+
+NEEDED = inspect.Parameter.empty
+# As PyTorch 2.13 has them, without `foreach`.
+SIGNATURES: dict[Callable[..., Any], dict[str, Any]] = {
+    clip_grad_norm_: {
+        "parameters": NEEDED,
+        "max_norm": NEEDED,
+        "norm_type": 2.0,
+        "error_if_nonfinite": False,
+    },
+    clip_grad_value_: {"parameters": NEEDED, "clip_value": NEEDED},
+    parameters_to_vector: {"parameters": NEEDED},
+    vector_to_parameters: {"vec": NEEDED, "parameters": NEEDED},
+    AveragedModel: {
+        "model": NEEDED,
+        "device": None,
+        "avg_fn": None,
+        "multi_avg_fn": None,
+        "use_buffers": False,
+    },
+    get_ema_avg_fn: {"decay": 0.999},
+    get_ema_multi_avg_fn: {"decay": 0.999},
+    update_bn: {"loader": NEEDED, "model": NEEDED, "device": None},
+}
+
+
+@pytest.mark.parametrize("function", SIGNATURES, ids=lambda function: function.__name__)
+def test_names_and_defaults_are_pytorchs(function: Callable[..., Any]) -> None:
+    parameters = inspect.signature(function).parameters.values()
+    assert {found.name: found.default for found in parameters} == SIGNATURES[function]
+
+
 # Bad input
 
 Call = Callable[[], Any]
@@ -316,6 +350,7 @@ BAD: list[tuple[Call, type[Exception], str]] = [
         fg.ShapeError,
         "other parameters or buffers",
     ),
+    (lambda: update_bn([], nn.BatchNorm1d(2), "cuda"), fg.DeviceError, "cuda"),
     (lambda: fg.WeightAveraging(nn.ReLU()), fg.ConfigError, "averaged: expected an AveragedModel"),  # type: ignore[arg-type]
     (lambda: fg.WeightAveraging(AveragedModel(nn.ReLU()), -1), fg.ConfigError, "start_epoch"),
 ]

@@ -214,6 +214,8 @@ def update_bn(loader: Iterable[Any], model: Module, device: DeviceLike | None = 
 
     Raises
     ------
+    DeviceError
+        If there is no such device.
     Exception
         Whatever the model raises; the statistics are then as they were.
 
@@ -225,6 +227,7 @@ def update_bn(loader: Iterable[Any], model: Module, device: DeviceLike | None = 
     >>> layer.running_mean.tolist(), layer.momentum
     ([3.0], 0.1)
     """
+    _core.zeros(0, device=device)
     norms = [module for module in model.modules() if isinstance(module, BatchNorm1d)]
     norms = [module for module in norms if module.track_running_stats]
     if not norms:
