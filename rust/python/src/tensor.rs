@@ -251,6 +251,9 @@ impl PyTensor {
     /// A `Trainer` calls it once, while the step is traced: its operations are part of every step, its prints are
     /// not.
     ///
+    /// The tensor keeps its hooks alive: one that refers to the tensor, or to the model that has it, keeps both
+    /// until it is removed.
+    ///
     /// Returns a handle whose `remove` takes the hook away. Raises GraphError where the tensor does not require a
     /// gradient; backward raises ShapeError or DTypeError for a returned gradient that does not fit.
     fn register_hook(&self, hook: &Bound<'_, PyAny>) -> Result<PyRemovableHandle> {
