@@ -568,5 +568,5 @@ TABLE: dict[str, Row] = {
 # Methods and functions that are no operations on values: conversion, metadata, autograd, in-place changes.
 NOT_OPS = {
     "as_tensor", "numel", "T", "data", "device", "dim", "dtype", "grad", "is_contiguous", "is_leaf", "item", "ndim", "numpy", "op", "parents",
-    "requires_grad", "retain_grad", "shape", "size", "stride", "tolist", "backward", "detach", "to", "double", "float", "long",
+    "register_hook", "requires_grad", "retain_grad", "shape", "size", "stride", "tolist", "backward", "detach", "to", "double", "float", "long",
 }  # fmt: skip

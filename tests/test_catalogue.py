@@ -24,7 +24,7 @@ SHARES /= SHARES.sum(1, keepdims=True)
 CSR_PAIRS = np.stack([RNG.integers(0, 9, (ROWS, 4)).astype(float), RNG.normal(size=(ROWS, 4))], axis=2)
 WEIGHTS = RNG.random(WIDTH) + 0.5
 # Not layers and not losses.
-BASES = {"Module", "ModuleList", "Loss", "Parameter", "functional", "init"}
+BASES = {"Module", "ModuleList", "Loss", "Parameter", "functional", "init", "utils"}
 
 
 class Around(nn.Module):

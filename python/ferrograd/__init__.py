@@ -55,7 +55,14 @@ from ferrograd.ops import *  # noqa: F403
 
 if TYPE_CHECKING:
     from ferrograd import datasets
-    from ferrograd.trainer import Callback, ConvergenceWarning, EarlyStopping, History, Trainer
+    from ferrograd.trainer import (
+        Callback,
+        ConvergenceWarning,
+        EarlyStopping,
+        History,
+        Trainer,
+        WeightAveraging,
+    )
 
 # PyTorch's other names for the dtypes, and for the class of devices.
 bool = bool_
@@ -89,6 +96,7 @@ __all__ = [
     "ShapeError",
     "Tensor",
     "Trainer",
+    "WeightAveraging",
     "__version__",
     "arange",
     "autograd",
@@ -139,6 +147,7 @@ _LAZY = {
     "EarlyStopping": "ferrograd.trainer",
     "History": "ferrograd.trainer",
     "Trainer": "ferrograd.trainer",
+    "WeightAveraging": "ferrograd.trainer",
     "datasets": "ferrograd.datasets",
 }
 

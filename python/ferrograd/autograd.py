@@ -20,6 +20,8 @@ from ferrograd._core import (
 from ferrograd._typing import Array
 
 __all__ = [
+    "Function",
+    "FunctionContext",
     "GradcheckError",
     "NumericGradient",
     "enable_grad",
@@ -412,3 +414,7 @@ def _numeric_jacobians(
 def _write(tensor: Tensor, values: Array) -> None:
     with no_grad():
         tensor.data.copy_(values)
+
+
+# Last: it uses the switches above.
+from ferrograd.function import Function, FunctionContext  # noqa: E402

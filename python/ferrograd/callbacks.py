@@ -8,11 +8,22 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ferrograd._core import ConfigError, Tensor
 from ferrograd.autograd import no_grad
+from ferrograd.checks import check_int
+from ferrograd.nn.module import Module
+from ferrograd.optim.swa_utils import AveragedModel
 
 if TYPE_CHECKING:
     from ferrograd.trainer import Trainer
 
-__all__ = ["Callback", "ConvergenceWarning", "EarlyStopping", "History", "notify", "progress_bar"]
+__all__ = [
+    "Callback",
+    "ConvergenceWarning",
+    "EarlyStopping",
+    "History",
+    "WeightAveraging",
+    "notify",
+    "progress_bar",
+]
 
 
 class ConvergenceWarning(UserWarning):
@@ -153,6 +164,52 @@ class EarlyStopping(Callback):
         with no_grad():
             for param, value in self._weights:
                 param.detach().copy_(value)
+
+
+class WeightAveraging(Callback):
+    """Take the weights into an average after each epoch; see `ferrograd.optim.swa_utils`.
+
+    Parameters
+    ----------
+    averaged : AveragedModel
+        A copy of the trainer's model.
+    start_epoch : int, default 0
+        The first epoch, counted from 0 in each fit, whose weights are taken.
+
+    Raises
+    ------
+    ConfigError
+        If an argument is out of range, or the fit's model is no Module.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> X, y = fg.datasets.make_moons(n_samples=64, noise=0.1, seed=0)
+    >>> model = fg.nn.Linear(2, 2)
+    >>> trainer = fg.Trainer(model, fg.nn.CrossEntropyLoss(), fg.optim.SGD(model.parameters(), lr=0.1))
+    >>> averaged = fg.optim.swa_utils.AveragedModel(model)
+    >>> history = trainer.fit(X, y, epochs=5, callbacks=[fg.WeightAveraging(averaged, start_epoch=2)])
+    >>> averaged.n_averaged.item()
+    3
+    """
+
+    def __init__(self, averaged: AveragedModel, start_epoch: int = 0) -> None:
+        if not isinstance(averaged, AveragedModel):
+            raise ConfigError(f"averaged: expected an AveragedModel, got {type(averaged).__name__}")
+        check_int("start_epoch", start_epoch, low=0)
+        self.averaged = averaged
+        self.start_epoch = start_epoch
+
+    def on_train_begin(self, logs: dict[str, float]) -> None:
+        """Refuse a model that has no parameters of its own."""
+        if not isinstance(self.trainer.model, Module):
+            kind = type(self.trainer.model).__name__
+            raise ConfigError(f"WeightAveraging: expected a trainer of a Module, got one of {kind}")
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        """Take the weights."""
+        if epoch >= self.start_epoch and isinstance(self.trainer.model, Module):
+            self.averaged.update_parameters(self.trainer.model)
 
 
 class _Bar(Protocol):

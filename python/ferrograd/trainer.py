@@ -13,7 +13,15 @@ import numpy as np
 from ferrograd import _core, checkpoint
 from ferrograd._core import ConfigError, GraphError, ShapeError, Tensor
 from ferrograd._typing import Array, TensorLike
-from ferrograd.callbacks import Callback, ConvergenceWarning, EarlyStopping, History, notify, progress_bar
+from ferrograd.callbacks import (
+    Callback,
+    ConvergenceWarning,
+    EarlyStopping,
+    History,
+    WeightAveraging,
+    notify,
+    progress_bar,
+)
 from ferrograd.checks import check_bool, check_int, check_number
 from ferrograd.compiled import Compiled, describe, ignored_label, is_of_labels, objects, trained
 from ferrograd.nn.losses import Loss
@@ -31,7 +39,7 @@ from ferrograd.samples import (
 )
 from ferrograd.scheduling import batches_of, check_schedule, rates_of
 
-__all__ = ["Callback", "ConvergenceWarning", "EarlyStopping", "History", "Trainer"]
+__all__ = ["Callback", "ConvergenceWarning", "EarlyStopping", "History", "Trainer", "WeightAveraging"]
 
 # Rows that are predicted at a time: enough for the matrix products, little enough for the caches.
 _PREDICT_ROWS = 1024

@@ -16,6 +16,7 @@ from ferrograd.nn import (
     piecewise,
     regression_losses,
     scaling,
+    utils,
 )
 from ferrograd.nn.activations import *  # noqa: F403
 from ferrograd.nn.branches import *  # noqa: F403
@@ -38,6 +39,7 @@ __all__ = [
     "Parameter",
     "functional",
     "init",
+    "utils",
     *activations.__all__,
     *branches.__all__,
     *container.__all__,

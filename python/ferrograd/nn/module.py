@@ -7,9 +7,10 @@ from types import BuiltinFunctionType, FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from ferrograd import _core
-from ferrograd._core import ConfigError, DTypeError, ShapeError, Tensor
+from ferrograd._core import ConfigError, DTypeError, RemovableHandle, ShapeError, Tensor
 from ferrograd._typing import DTypeLike, PathLike, TensorLike
 from ferrograd.autograd import no_grad
+from ferrograd.nn.hooks import drop_idle_hooks, has_hooks, hooks_of
 from ferrograd.nn.parameter import Parameter
 from ferrograd.ops import as_tensor
 
@@ -108,6 +109,8 @@ class Module:
         made = type(self).__new__(type(self))
         for name, value in self.__dict__.items():
             made.__dict__[name] = value.copy() if name in (*_REGISTRIES, "_non_persistent") else value
+        if has_hooks(self):
+            made.__dict__["forward"] = hooks_of(self).copy(made)
         return made
 
     def __dir__(self) -> list[str]:
@@ -179,6 +182,108 @@ class Module:
     else:
         # Python then calls `forward` itself: a method that passes its arguments on takes three times as long.
         __call__ = property(attrgetter("forward"), doc="Call `forward`.")
+
+    # Hooks
+
+    def register_forward_pre_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+    ) -> RemovableHandle:
+        """Call ``hook(module, args)`` before each `forward`; what it returns takes the arguments' place.
+
+        A call of ``forward`` by its name runs the hooks too. A `Trainer` runs them once, while the step is
+        traced: their operations are part of every step, their prints are not. The step is traced anew when
+        hooks come or go.
+
+        Parameters
+        ----------
+        hook : callable
+            Returns None to change nothing, a tuple of arguments, or a single argument.
+        prepend : bool, default False
+            Whether it runs before the other hooks of its kind.
+        with_kwargs : bool, default False
+            Whether it is called as ``hook(module, args, kwargs)`` and returns None or both.
+
+        Returns
+        -------
+        RemovableHandle
+            Its ``remove`` takes the hook away; it is a ``with`` block too.
+
+        Raises
+        ------
+        ConfigError
+            If `hook` cannot be called.
+
+        Examples
+        --------
+        >>> import ferrograd as fg
+        >>> layer = fg.nn.Identity()
+        >>> with layer.register_forward_pre_hook(lambda module, args: args[0] * 2):
+        ...     layer(fg.tensor([1.0])).tolist()
+        [2.0]
+        >>> layer(fg.tensor([1.0])).tolist()
+        [1.0]
+        """
+        return hooks_of(self).add("before", hook, prepend, with_kwargs)
+
+    def register_forward_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+    ) -> RemovableHandle:
+        """Call ``hook(module, args, output)`` after each `forward`; what it returns takes the output's place.
+
+        Parameters, traces and the handle are those of `register_forward_pre_hook`; with `with_kwargs` it is
+        called as ``hook(module, args, kwargs, output)``.
+
+        Examples
+        --------
+        >>> import ferrograd as fg
+        >>> model = fg.nn.Sequential(fg.nn.Linear(2, 3), fg.nn.ReLU())
+        >>> shapes = []
+        >>> handle = model[0].register_forward_hook(lambda module, args, output: shapes.append(output.shape))
+        >>> _ = model(fg.zeros(5, 2))
+        >>> shapes
+        [(5, 3)]
+        >>> handle.remove()
+        """
+        return hooks_of(self).add("after", hook, prepend, with_kwargs)
+
+    def register_full_backward_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
+        """Call ``hook(module, grad_input, grad_output)`` in each backward through a call of the module.
+
+        Both are tuples: the gradients of the positional arguments (None for one that wants none) and of the
+        outputs. It runs once the gradients of the arguments are known; where no argument wants one, once
+        those of the outputs are. Traces and the handle are those of `register_forward_pre_hook`.
+
+        Parameters
+        ----------
+        hook : callable
+            Returns None, or new gradients of the arguments: a tuple as long as `grad_input`, or a tensor for
+            a single argument.
+        prepend : bool, default False
+            Whether it runs before the other hooks of its kind.
+
+        Returns
+        -------
+        RemovableHandle
+            As for `register_forward_pre_hook`.
+
+        Raises
+        ------
+        ConfigError
+            If `hook` cannot be called.
+        GraphError
+            In backward, if it returns another number of gradients.
+
+        Examples
+        --------
+        >>> import ferrograd as fg
+        >>> layer = fg.nn.Tanh()
+        >>> x = fg.tensor([0.0], requires_grad=True)
+        >>> with layer.register_full_backward_hook(lambda module, grad_input, grad_output: grad_input[0] * 5):
+        ...     layer(x).backward()
+        >>> x.grad.tolist()
+        [5.0]
+        """
+        return hooks_of(self).add("backward", hook, prepend, False)
 
     # Walking
 
@@ -448,11 +553,14 @@ def signature(model: Module) -> Any:
     """Return what a trace of the model depends on: its modules, their options, parameters and buffers."""
     modules = []
     for module in model.modules():
+        drop_idle_hooks(module)
         options = {
             name: value for name, value in vars(module).items() if isinstance(value, int | float | str)
         }
-        modules.append((id(module), options))
-    params = [(id(param), param.requires_grad, param.dtype) for param in model.parameters()]
+        modules.append((id(module), options, hooks_of(module).numbers() if has_hooks(module) else ()))
+    params = [
+        (id(param), param.requires_grad, param.dtype, param._hooks_version) for param in model.parameters()
+    ]
     buffers = [id(buffer) for buffer in model.buffers()]
     return (modules, params, buffers, repr(model))
 
@@ -461,6 +569,7 @@ def attributes(model: Module) -> list[dict[str, Any]] | None:
     """Return the dicts whose entries make a model what it is; None if some value may change unnoticed."""
     found: list[dict[str, Any]] = []
     for module in model.modules():
+        drop_idle_hooks(module)
         fields = vars(module)
         for name, value in fields.items():
             if name not in (*_REGISTRIES, "_non_persistent") and not isinstance(value, (*_FIXED, Module)):

@@ -1,6 +1,6 @@
 """Optimizers, under PyTorch's names and defaults."""
 
-from ferrograd.optim import lr_scheduler
+from ferrograd.optim import lr_scheduler, swa_utils
 from ferrograd.optim.adam import Adam, AdamW
 from ferrograd.optim.asgd import ASGD
 from ferrograd.optim.lbfgs import LBFGS
@@ -28,4 +28,5 @@ __all__ = [
     "RMSprop",
     "Rprop",
     "lr_scheduler",
+    "swa_utils",
 ]

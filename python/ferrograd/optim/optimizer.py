@@ -30,6 +30,24 @@ class Optimizer:
         Each holds ``"params"``, a list of tensors, and the options; options may be changed between steps.
     state : dict
         For each parameter that has been updated, a dict of tensors and a step count.
+
+    Notes
+    -----
+    Gradient accumulation: `backward` adds to the gradients, so several small batches make one step of a
+    large one. With losses that are means over k batches of one size, divide each by k:
+
+    >>> import ferrograd as fg
+    >>> model = fg.nn.Linear(3, 1)
+    >>> optimizer, loss = fg.optim.SGD(model.parameters(), lr=0.1), fg.nn.MSELoss()
+    >>> x, y = fg.randn(8, 3), fg.randn(8, 1)
+    >>> for part in range(4):
+    ...     rows = slice(2 * part, 2 * part + 2)
+    ...     (loss(model(x[rows]), y[rows]) / 4).backward()
+    >>> optimizer.step()
+    >>> optimizer.zero_grad()
+
+    Layers that mix rows, such as batch normalisation, see the small batches. `Trainer` has no such option:
+    the same step in one pass is a larger ``batch_size``.
     """
 
     def __init__(self, params: ParamsLike, defaults: dict[str, Any]) -> None:

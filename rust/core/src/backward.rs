@@ -100,7 +100,7 @@ impl Ord for Pending {
 /// Walks from `roots` in reverse creation order and calls `arrive` with each node's whole gradient.
 ///
 /// Contributions wait in a heap keyed by creation order; when a node comes up all its consumers are
-/// done, and its contributions are added in the order of their making.
+/// done, and its contributions are added in the order of their making. Its hooks see the sum.
 fn walk(
     roots: Vec<(Tensor, Tensor)>,
     retain_graph: bool,
@@ -117,6 +117,7 @@ fn walk(
         while heap.peek().is_some_and(|next| next.node.id() == node.id()) {
             total = total.add(&heap.pop().expect("peeked").grad)?;
         }
+        total = node.pass_hooks(total)?;
         arrive(&node, &total)?;
         let Some(op) = node.op() else { continue };
         if !node.parents().iter().any(|parent| parent.requires_grad() && wanted(parent)) {

@@ -35,6 +35,11 @@ impl Storage {
         self.version.load(Ordering::Acquire)
     }
 
+    /// Its length.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// The number of write guards so far.
     pub fn writes(&self) -> u32 {
         self.writes.load(Ordering::Acquire)
@@ -218,6 +223,11 @@ impl Array {
     /// The storage behind the view.
     pub fn storage(&self) -> &Storage {
         &self.0.storage
+    }
+
+    /// What tells this array's storage from all others that live.
+    pub(crate) fn storage_key(&self) -> usize {
+        Arc::as_ptr(&self.0.storage) as usize
     }
 
     /// Whether two arrays look at the same storage.

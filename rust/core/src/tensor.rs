@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use crate::buffer::{Array, WeakArray};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::hook::Hooks;
 use crate::op::{Meta, Op};
 use crate::shape::Dims;
 
@@ -32,6 +33,7 @@ pub struct Node {
     grad: Mutex<Option<Box<Tensor>>>,
     saved: Mutex<Option<Saved>>,
     value: WeakArray,
+    hooks: Hooks,
 }
 
 /// Something for each operand of an op. Nearly every op has three at most: they need no allocation.
@@ -64,6 +66,11 @@ impl Saved {
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+
+/// The number of the latest node of all threads.
+pub fn last_id() -> u64 {
+    NEXT_ID.load(Ordering::Relaxed).saturating_sub(1)
+}
 
 thread_local! {
     static GRAD_MODE: Cell<bool> = const { Cell::new(true) };
@@ -121,6 +128,7 @@ impl Node {
             grad: Mutex::new(None),
             saved: Mutex::new(None),
             value: array.downgrade(),
+            hooks: Hooks::default(),
         }
     }
 
@@ -162,6 +170,10 @@ impl Node {
     /// The value, if somebody still holds it.
     pub fn value(self: &Arc<Node>) -> Option<Tensor> {
         Array::upgrade(&self.value).map(|array| Tensor { node: self.clone(), array })
+    }
+
+    pub(crate) fn hooks(&self) -> &Hooks {
+        &self.hooks
     }
 
     pub(crate) fn saved(&self) -> MutexGuard<'_, Option<Saved>> {

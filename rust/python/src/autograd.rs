@@ -1,7 +1,7 @@
 //! Gradients as functions, and the mode that turns recording on and off.
 
 use ferrograd_core::tensor::{self, Tensor};
-use ferrograd_core::{backward, forward};
+use ferrograd_core::{backward, forward, record};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
@@ -114,4 +114,20 @@ pub fn is_grad_enabled() -> bool {
 #[pyfunction]
 pub fn set_grad_enabled(mode: bool) -> bool {
     tensor::set_grad_enabled(mode)
+}
+
+/// The ops recorded behind tensors, in creation order: number, multiply-adds of a matrix product, bytes kept for
+/// backward that no older op keeps.
+#[pyfunction]
+pub fn recorded(outputs: &Bound<'_, PyAny>) -> Result<Vec<(u64, u64, u64)>> {
+    enter(|| {
+        let found = record::recorded(&tensors(outputs)?);
+        Ok(found.iter().map(|op| (op.id, op.multiply_adds, op.kept_bytes)).collect())
+    })
+}
+
+/// The number of the latest recorded op or leaf of all threads.
+#[pyfunction]
+pub fn last_id() -> u64 {
+    tensor::last_id()
 }

@@ -12,6 +12,7 @@ mod file;
 mod function;
 mod gate;
 mod graph;
+mod hook;
 mod info;
 mod operand;
 mod optim;
@@ -36,7 +37,7 @@ mod _core {
     #[pymodule_export]
     use crate::again::{PyPredictAgain, PyStepAgain};
     #[pymodule_export]
-    use crate::autograd::{grad, is_grad_enabled, jvp, reaches_beyond, set_grad_enabled};
+    use crate::autograd::{grad, is_grad_enabled, jvp, last_id, reaches_beyond, recorded, set_grad_enabled};
     #[pymodule_export]
     use crate::create::{arange, empty, eye, full, linspace, ones, ones_like, tensor, zeros, zeros_like};
     #[pymodule_export]
@@ -52,6 +53,8 @@ mod _core {
     use crate::gate::gate;
     #[pymodule_export]
     use crate::graph::{PyGraph, PyNode};
+    #[pymodule_export]
+    use crate::hook::PyRemovableHandle;
     #[pymodule_export]
     use crate::info::{_before_fork, get_num_threads, info, machine_peak, set_num_threads};
     #[pymodule_export]

@@ -12,6 +12,7 @@ use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyTuple};
 
 use crate::dtype::{PyDType, PyDevice};
 use crate::error::{Kind, Result, enter, enter_detached, raise};
+use crate::hook::{self, PyRemovableHandle};
 use crate::{array, dtype, operand};
 
 /// An array with its place in the graph of operations.
@@ -242,6 +243,27 @@ impl PyTensor {
             tensor.retain_grad();
             Ok(())
         })
+    }
+
+    /// Calls `hook(grad)` with the whole gradient of this tensor in each backward pass, before it is added to
+    /// `.grad`; a tensor that it returns takes the gradient's place. Hooks run in the order of their making.
+    ///
+    /// A `Trainer` calls it once, while the step is traced: its operations are part of every step, its prints are
+    /// not.
+    ///
+    /// The tensor keeps its hooks alive: one that refers to the tensor, or to the model that has it, keeps both
+    /// until it is removed.
+    ///
+    /// Returns a handle whose `remove` takes the hook away. Raises GraphError where the tensor does not require a
+    /// gradient; backward raises ShapeError or DTypeError for a returned gradient that does not fit.
+    fn register_hook(&self, hook: &Bound<'_, PyAny>) -> Result<PyRemovableHandle> {
+        enter(|| hook::attach(self, hook))
+    }
+
+    /// A number that changes with each hook that comes or goes; 0 before the first.
+    #[getter]
+    fn _hooks_version(&self) -> u64 {
+        self.node().hooks_version()
     }
 
     /// Sets `requires_grad` and returns the tensor.

@@ -57,6 +57,16 @@ impl SeenList {
     }
 }
 
+/// Whether a tensor wants a gradient, and with which hooks.
+#[derive(PartialEq, Eq)]
+struct Wanted(bool, u64);
+
+impl Wanted {
+    fn of(tensor: &PyTensor) -> Wanted {
+        Wanted(tensor.node().requires_grad(), tensor.node().hooks_version())
+    }
+}
+
 /// The content of dicts and lists at one time, and which tensors wanted a gradient.
 ///
 /// `counted` are dicts whose entry "step" counts updates: the watch itself goes on counting there.
@@ -64,7 +74,7 @@ impl SeenList {
 pub struct PyWatch {
     dicts: Vec<SeenDict>,
     lists: Vec<SeenList>,
-    tensors: Vec<(Py<PyTensor>, bool)>,
+    tensors: Vec<(Py<PyTensor>, Wanted)>,
     counted: Mutex<Vec<SeenDict>>,
 }
 
@@ -98,7 +108,7 @@ impl PyWatch {
                 tensors: tensors
                     .into_iter()
                     .map(|tensor| {
-                        let wanted = tensor.get().node().requires_grad();
+                        let wanted = Wanted::of(tensor.get());
                         (tensor.unbind(), wanted)
                     })
                     .collect(),
@@ -108,11 +118,11 @@ impl PyWatch {
     }
 
     /// Whether each dict and list holds the same objects still, in the same order, and the same tensors want a
-    /// gradient.
+    /// gradient with the same hooks.
     pub fn holds(&self, py: Python<'_>) -> bool {
         self.dicts.iter().all(|seen| seen.holds(py))
             && self.lists.iter().all(|seen| seen.holds(py))
-            && self.tensors.iter().all(|(tensor, wanted)| tensor.get().node().requires_grad() == *wanted)
+            && self.tensors.iter().all(|(tensor, wanted)| Wanted::of(tensor.get()) == *wanted)
             && self.counted().iter().all(|seen| seen.holds(py))
     }
 

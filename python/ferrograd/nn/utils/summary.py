@@ -1,0 +1,188 @@
+"""What a model consists of, layer by layer, and what one pass costs."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ferrograd import _core
+from ferrograd._core import ConfigError, Tensor
+from ferrograd._typing import DTypeLike
+from ferrograd.autograd import enable_grad
+from ferrograd.checks import check_int
+from ferrograd.nn.hooks import drop_idle_hooks
+from ferrograd.nn.module import Module, in_mode
+
+__all__ = ["Layer", "Summary", "summary"]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A row of a `Summary`.
+
+    Attributes
+    ----------
+    name : str
+        Dotted, as in `Module.named_modules`.
+    kind : str
+        The class.
+    output_shape : tuple of int, or None
+        Of its last call; None if it was not called or returns no tensor.
+    parameters : int
+        Elements of its own parameters; those shared with an earlier layer count there.
+    multiply_adds : int
+        Of its matrix products, over all its calls.
+    kept_bytes : int
+        What its operations keep for backward and no earlier one does, without parameters and the input.
+    """
+
+    name: str
+    kind: str
+    output_shape: tuple[int, ...] | None
+    parameters: int
+    multiply_adds: int
+    kept_bytes: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What `summary` returns; printed, it is a table.
+
+    Attributes
+    ----------
+    layers : tuple of Layer
+        The modules that have no modules inside, and those with parameters of their own.
+    parameters, trained_parameters : int
+        Elements of all parameters, and of those that require a gradient.
+    multiply_adds, kept_bytes : int
+        Of the whole pass, operations outside the layers included.
+    """
+
+    layers: tuple[Layer, ...]
+    parameters: int
+    trained_parameters: int
+    multiply_adds: int
+    kept_bytes: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the same as dicts, lists and numbers."""
+        return {**asdict(self), "layers": [asdict(layer) for layer in self.layers]}
+
+    def __str__(self) -> str:
+        rows: list[tuple[str, ...]] = [("layer", "output shape", "parameters", "multiply-adds", "kept bytes")]
+        for layer in self.layers:
+            name = f"{layer.name} ({layer.kind})" if layer.name else layer.kind
+            shape = "-" if layer.output_shape is None else str(layer.output_shape)
+            costs = (layer.parameters, layer.multiply_adds, layer.kept_bytes)
+            rows.append((name, shape, *(f"{cost:,}" for cost in costs)))
+        totals = (self.parameters, self.multiply_adds, self.kept_bytes)
+        rows.append(("total", "", *(f"{cost:,}" for cost in totals)))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = []
+        for row in rows:
+            left = [cell.ljust(width) for cell, width in zip(row[:2], widths[:2], strict=True)]
+            right = [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]
+            lines.append("  ".join([*left, *right]))
+        rule = "-" * len(lines[0])
+        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+
+
+def summary(model: Module, input_shape: Sequence[int], dtype: DTypeLike | None = None) -> Summary:
+    """Run a model once on zeros and tell each layer's output shape, parameters, multiply-adds and kept bytes.
+
+    The pass runs in evaluation mode, so that it changes neither buffers nor random streams: dropout masks and
+    a batch's own statistics are not in the figures. A multiply-add is one term of a matrix product, so that
+    ``Linear`` on a batch has ``batch * in_features * out_features``; other operations count none.
+
+    Parameters
+    ----------
+    model : Module
+        Called with one tensor.
+    input_shape : sequence of int
+        Of that tensor, the batch included.
+    dtype : optional
+        Of that tensor; by default that of the first floating parameter, else float32.
+
+    Returns
+    -------
+    Summary
+        ``str()`` of it is a table, `Summary.as_dict` gives dicts.
+
+    Raises
+    ------
+    ConfigError
+        If `model` is no Module, or `input_shape` no sequence of integers of at least 0.
+    ShapeError, DTypeError
+        If the model does not take such an input.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> model = fg.nn.Sequential(fg.nn.Linear(4, 8), fg.nn.ReLU(), fg.nn.Linear(8, 3))
+    >>> print(fg.nn.utils.summary(model, (10, 4)))
+    layer       output shape  parameters  multiply-adds  kept bytes
+    ---------------------------------------------------------------
+    0 (Linear)  (10, 8)               40            320           0
+    1 (ReLU)    (10, 8)                0              0         320
+    2 (Linear)  (10, 3)               27            240           0
+    ---------------------------------------------------------------
+    total                             67            560         320
+    """
+    if not isinstance(model, Module):
+        raise ConfigError(f"summary: model must be a Module, got {type(model).__name__}")
+    if isinstance(input_shape, str) or not isinstance(input_shape, Sequence):
+        raise ConfigError(f"summary: input_shape must be a sequence of integers, got {input_shape!r}")
+    for size in input_shape:
+        check_int("input_shape", size, low=0)
+    parameters = list(model.parameters())
+    if dtype is None:
+        floating = (parameter.dtype for parameter in parameters if parameter.dtype.is_floating_point)
+        dtype = next(floating, _core.float32)
+
+    # Numbers of the ops before and after each call, and what it returned.
+    calls: dict[int, list[tuple[int, int]]] = {}
+    shapes: dict[int, tuple[int, ...]] = {}
+    open_calls: list[int] = []
+
+    def enter(module: Module, args: Any) -> None:
+        open_calls.append(_core.last_id())
+
+    def leave(module: Module, args: Any, output: Any) -> None:
+        calls.setdefault(id(module), []).append((open_calls.pop(), _core.last_id()))
+        if isinstance(output, Tensor):
+            shapes[id(module)] = output.shape
+
+    named = list(model.named_modules())
+    handles = [module.register_forward_pre_hook(enter) for _, module in named]
+    handles += [module.register_forward_hook(leave) for _, module in named]
+    try:
+        with in_mode(model, training=False), enable_grad():
+            output = model(_core.zeros(input_shape, dtype=dtype))
+            found = output if isinstance(output, tuple | list) else (output,)
+            ops = _core.recorded([tensor for tensor in found if isinstance(tensor, Tensor)])
+    finally:
+        for handle in handles:
+            handle.remove()
+        for _, module in named:
+            drop_idle_hooks(module)
+
+    layers: list[Layer] = []
+    seen: set[int] = set()
+    for name, module in named:
+        own = [parameter for parameter in module.parameters(recurse=False) if id(parameter) not in seen]
+        seen.update(map(id, own))
+        if own or not any(True for _ in module.children()):
+            spans = calls.get(id(module), [])
+            inside = [op for op in ops if any(first < op[0] <= last for first, last in spans)]
+            layers.append(
+                Layer(
+                    name,
+                    type(module).__name__,
+                    shapes.get(id(module)),
+                    sum(parameter.numel() for parameter in own),
+                    sum(op[1] for op in inside),
+                    sum(op[2] for op in inside),
+                )
+            )
+    trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+    total = sum(parameter.numel() for parameter in parameters)
+    return Summary(tuple(layers), total, trained, sum(op[1] for op in ops), sum(op[2] for op in ops))

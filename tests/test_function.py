@@ -1,0 +1,181 @@
+"""Functions with a backward written by hand."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ferrograd as fg
+from ferrograd import nn, optim
+from ferrograd.autograd import Function, FunctionContext, grad, gradcheck
+
+
+class Softplus(Function):
+    """log(1 + exp(s x)), through numpy."""
+
+    @staticmethod
+    def forward(ctx: FunctionContext, x: fg.Tensor, s: float = 1.0) -> fg.Tensor:
+        ctx.save_for_backward(x)
+        ctx.s = s  # type: ignore[attr-defined]
+        return fg.tensor(np.logaddexp(0.0, s * x.numpy()))
+
+    @staticmethod
+    def backward(ctx: FunctionContext, *grads: fg.Tensor) -> Any:
+        (x,) = ctx.saved_tensors
+        assert x is not None
+        s: float = ctx.s  # type: ignore[attr-defined]
+        return s * (x * s).sigmoid() * grads[0], None
+
+
+class Polar(Function):
+    """Radius and angle; says in `wanted` which gradients were asked for."""
+
+    wanted: tuple[bool, ...] = ()
+
+    @staticmethod
+    def forward(ctx: FunctionContext, x: fg.Tensor, y: fg.Tensor) -> tuple[fg.Tensor, fg.Tensor]:
+        ctx.save_for_backward(x, y)
+        return (x * x + y * y).sqrt(), fg.tensor(np.arctan2(y.numpy(), x.numpy()))
+
+    @staticmethod
+    def backward(ctx: FunctionContext, *grads: fg.Tensor) -> Any:
+        x, y = ctx.saved_tensors
+        assert x is not None
+        assert y is not None
+        Polar.wanted = ctx.needs_input_grad
+        r = (x * x + y * y).sqrt()
+        along, around = grads
+        return along * x / r - around * y / (r * r), along * y / r + around * x / (r * r)
+
+
+def leaf(values: Any) -> fg.Tensor:
+    return fg.tensor(np.asarray(values, dtype=np.float64), requires_grad=True)
+
+
+def test_values_and_gradients_are_right() -> None:
+    assert gradcheck(lambda x: Softplus.apply(x, 2.0), leaf([[0.3, -1.2], [0.0, 2.0]]))
+    assert gradcheck(lambda x, y: Polar.apply(x, y), [leaf([0.5, -1.0]), leaf([1.5, 0.7])])
+    assert gradcheck(lambda x: Softplus.apply(Softplus.apply(x * 2, 1.0), 0.5), leaf(0.4))
+
+
+def test_a_wrong_backward_is_found() -> None:
+    class Wrong(Softplus):
+        @staticmethod
+        def backward(ctx: FunctionContext, *grads: fg.Tensor) -> Any:
+            return grads[0], None
+
+    assert not gradcheck(lambda x: Wrong.apply(x, 1.0), leaf([0.3]), raise_exception=False)
+
+
+def test_the_context_says_which_gradients_are_wanted() -> None:
+    x, y = leaf([1.0]), fg.tensor([2.0], dtype=fg.float64)
+    Polar.apply(x, y)[0].backward()
+    assert Polar.wanted == (True, False)
+    assert y.grad is None
+
+
+def test_a_function_used_twice_keeps_its_uses_apart() -> None:
+    x = leaf([1.0, -2.0])
+    first, second = Softplus.apply(x, 1.0), Softplus.apply(x, 3.0)
+    (second + first).sum().backward()
+    expected = 1 / (1 + np.exp(-x.detach().numpy())) + 3 / (1 + np.exp(-3 * x.detach().numpy()))
+    assert x.grad is not None
+    np.testing.assert_allclose(x.grad.numpy(), expected, rtol=1e-12)
+
+
+def test_none_is_a_gradient_of_zero() -> None:
+    class First(Function):
+        @staticmethod
+        def forward(ctx: FunctionContext, *args: fg.Tensor) -> fg.Tensor:
+            return args[0] + 0.0
+
+        @staticmethod
+        def backward(ctx: FunctionContext, *grads: fg.Tensor) -> Any:
+            return grads[0], None
+
+    x, y = leaf([1.0]), leaf([2.0])
+    First.apply(x, y).backward()
+    assert y.grad is not None
+    assert y.grad.tolist() == [0.0]
+
+
+class Layer(nn.Module):
+    def __init__(self, by_hand: bool) -> None:
+        super().__init__()
+        self.inner = nn.Linear(3, 4)
+        self.outer = nn.Linear(4, 2)
+        self.by_hand = by_hand
+
+    def forward(self, x: fg.Tensor) -> fg.Tensor:
+        hidden = self.inner(x)
+        return self.outer(Softplus.apply(hidden, 1.0) if self.by_hand else hidden.softplus())
+
+
+def test_it_trains_in_a_plan_on_batches_that_differ() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(20, 3)), rng.integers(0, 2, 20)
+    found = []
+    for by_hand in (True, False):
+        fg.manual_seed(0)
+        model = Layer(by_hand).double()
+        trainer = fg.Trainer(model, nn.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=0.5))
+        trainer.fit(x, y, epochs=3, batch_size=8, seed=1, progress=False)
+        found.append(trainer.predict(x))
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-10, atol=1e-13)
+
+
+# Bad input
+
+
+def made(output: Any, gradient: Any = None) -> fg.Tensor:
+    """The result of a function of (tensor, number) whose methods return these."""
+
+    class Odd(Function):
+        @staticmethod
+        def forward(ctx: FunctionContext, *args: Any) -> Any:
+            return args[0] * 2 if output is None else output
+
+        @staticmethod
+        def backward(ctx: FunctionContext, *grads: fg.Tensor) -> Any:
+            return ctx.saved_tensors if gradient is None else gradient
+
+    result: fg.Tensor = Odd.apply(leaf([1.0, 2.0]), 3)
+    return result.sum()
+
+
+def freed() -> None:
+    y = Softplus.apply(leaf([1.0]), 1.0)
+    y.backward()
+    y.backward()
+
+
+def second_derivative() -> None:
+    x = leaf([1.0])
+    grad(Softplus.apply(x, 1.0), x, create_graph=True)
+
+
+def saved_number() -> None:
+    FunctionContext(()).save_for_backward(1.0)  # type: ignore[arg-type]
+
+
+ONES = fg.ones(2, dtype=fg.float64)
+BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
+    (lambda: Softplus.apply(1.0), fg.GraphError, "Softplus.apply: none of the arguments is a Tensor"),
+    (lambda: Function.apply(leaf([1.0])), fg.GraphError, "defines no forward"),
+    (lambda: made(2.0), fg.DTypeError, "Odd: forward must return Tensors, got float"),
+    (lambda: made(None, "x").backward(), fg.GraphError, "each of 2 arguments, got 1"),
+    (lambda: made(None, ("x", None)).backward(), fg.DTypeError, "Odd: backward must return Tensors, got str"),
+    (lambda: made(None, (ONES, ONES)).backward(), fg.GraphError, "argument 1, which is no Tensor"),
+    (lambda: made(None, (ONES[:1], None)).backward(), fg.ShapeError, r"argument 0 must have shape \(2,\)"),
+    (lambda: made(None).backward(), fg.GraphError, "saved nothing"),
+    (freed, fg.GraphError, "freed by an earlier backward"),
+    (saved_number, fg.DTypeError, "save_for_backward: argument 0 is float"),
+    (second_derivative, fg.GraphError, "create_graph"),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "message"), BAD)
+def test_bad_input_is_named(call: Callable[[], Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        call()

@@ -1,0 +1,111 @@
+"""`nn.utils.summary`: figures that can be counted by hand."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import ferrograd as fg
+from ferrograd import nn
+from ferrograd.nn.utils import Layer, summary
+
+
+class Twice(nn.Module):
+    """A layer used twice, a product of its own, and a layer that is not used."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.square = nn.Linear(3, 3, bias=False)
+        self.idle = nn.Linear(2, 2)
+        self.scale = nn.Parameter([1.0, 1.0, 1.0])
+
+    def forward(self, x: fg.Tensor) -> fg.Tensor:
+        hidden = self.square(self.square(x)) * self.scale
+        return hidden @ hidden.t()
+
+
+def test_each_layer_has_its_shape_parameters_products_and_bytes() -> None:
+    model = nn.Sequential(nn.Linear(4, 8), nn.Sequential(nn.Tanh(), nn.Linear(8, 3, bias=False))).double()
+    found = summary(model, (5, 4))
+    # tanh keeps its output, (5, 8) of 8 bytes; the second product finds it kept.
+    assert found.layers == (
+        Layer("0", "Linear", (5, 8), 40, 160, 0),
+        Layer("1.0", "Tanh", (5, 8), 0, 0, 320),
+        Layer("1.1", "Linear", (5, 3), 24, 120, 0),
+    )
+    assert (found.parameters, found.trained_parameters) == (64, 64)
+    assert (found.multiply_adds, found.kept_bytes) == (280, 320)
+
+
+def test_calls_add_up_and_the_total_has_what_no_layer_did() -> None:
+    model = Twice()
+    model.idle.requires_grad_(False)
+    found = summary(model, [4, 3])
+    rows = {layer.name: layer for layer in found.layers}
+    assert list(rows) == ["", "square", "idle"]
+    assert rows["square"].multiply_adds == 2 * 4 * 9
+    assert rows["idle"] == Layer("idle", "Linear", None, 6, 0, 0)
+    assert rows[""].multiply_adds == found.multiply_adds == 2 * 4 * 9 + 4 * 4 * 3
+    assert (found.parameters, found.trained_parameters) == (9 + 6 + 3, 9 + 3)
+
+
+def test_a_shared_parameter_is_counted_once() -> None:
+    first, second = nn.Linear(3, 3), nn.Linear(3, 3, bias=False)
+    second.weight = first.weight
+    found = summary(nn.Sequential(first, second), (1, 3))
+    assert [layer.parameters for layer in found.layers] == [12, 0]
+    assert found.parameters == 12
+
+
+def test_the_table_and_the_dict_say_the_same() -> None:
+    found = summary(nn.Sequential(nn.Linear(100, 50), nn.ReLU()), (8, 100))
+    lines = str(found).splitlines()
+    assert lines[0].split() == ["layer", "output", "shape", "parameters", "multiply-adds", "kept", "bytes"]
+    assert lines[2].split() == ["0", "(Linear)", "(8,", "50)", "5,050", "40,000", "0"]
+    assert len({len(line) for line in lines}) == 1
+    as_dict = json.loads(json.dumps(found.as_dict()))
+    assert as_dict["multiply_adds"] == 40_000
+    assert as_dict["layers"][0]["output_shape"] == [8, 50]
+
+
+def test_indices_are_taken_where_asked_for() -> None:
+    model = nn.Sequential(nn.Embedding(7, 4), nn.Flatten(), nn.Linear(8, 2))
+    found = summary(model, (3, 2), dtype=fg.int64)
+    assert [layer.output_shape for layer in found.layers] == [(3, 2, 4), (3, 8), (3, 2)]
+
+
+def test_nothing_is_changed() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(0.5))
+    fields = [dict(vars(module)) for module in model.modules()]
+    state = [value.tolist() for value in model.state_dict().values()]
+    fg.manual_seed(3)
+    expected = fg.rand(2).tolist()
+    fg.manual_seed(3)
+    summary(model, (6, 4))
+    assert fg.rand(2).tolist() == expected
+    assert [value.tolist() for value in model.state_dict().values()] == state
+    assert [dict(vars(module)) for module in model.modules()] == fields
+    assert all(param.grad is None for param in model.parameters())
+
+
+BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
+    (lambda: summary(len, (1,)), fg.ConfigError, "model must be a Module"),  # type: ignore[arg-type]
+    (lambda: summary(nn.ReLU(), 3), fg.ConfigError, "input_shape must be a sequence"),  # type: ignore[arg-type]
+    (lambda: summary(nn.ReLU(), (2, -1)), fg.ConfigError, "input_shape: expected at least 0"),
+    (lambda: summary(nn.ReLU(), "ab"), fg.ConfigError, "input_shape must be"),  # type: ignore[arg-type]
+    (lambda: summary(nn.Linear(3, 2), (4, 5)), fg.ShapeError, "inner dimensions|expected"),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "message"), BAD)
+def test_bad_input_is_named(call: Callable[[], Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_hooks_are_taken_away_after_an_error() -> None:
+    model = nn.Linear(3, 2)
+    with pytest.raises(fg.FerrogradError):
+        summary(model, (4, 5))
+    assert "forward" not in vars(model)
