@@ -91,21 +91,23 @@ impl std::error::Error for UnsupportedIsa {}
 /// 0 until the first kernel asks; then a `Level`.
 static ACTIVE: AtomicU8 = AtomicU8::new(0);
 
-/// Chooses the level from `FERROGRAD_ISA`, or the best that the CPU has, and makes it active.
+/// The level that `FERROGRAD_ISA` names, or the best that the CPU has.
+fn chosen() -> Result<Level, UnsupportedIsa> {
+    match std::env::var("FERROGRAD_ISA") {
+        Ok(name) if !name.is_empty() => {
+            let level = Level::ALL.into_iter().find(|level| level.name() == name);
+            level.filter(|level| level.is_supported()).ok_or(UnsupportedIsa { requested: name })
+        }
+        _ => Ok(Level::supported().last().unwrap_or(Level::Portable)),
+    }
+}
+
+/// Makes the level active that `FERROGRAD_ISA` names, or the best that the CPU has.
 ///
 /// # Errors
 /// [`UnsupportedIsa`] when the variable names a level that does not exist or the CPU lacks.
 pub fn init() -> Result<Level, UnsupportedIsa> {
-    match std::env::var("FERROGRAD_ISA") {
-        Ok(name) if !name.is_empty() => {
-            let level = Level::ALL.into_iter().find(|level| level.name() == name);
-            match level.filter(|level| level.is_supported()) {
-                Some(level) => force(level),
-                None => Err(UnsupportedIsa { requested: name }),
-            }
-        }
-        _ => force(Level::supported().last().unwrap_or(Level::Portable)),
-    }
+    force(chosen()?)
 }
 
 /// Makes `level` the active one for the whole process. Results do not depend on it.
@@ -127,7 +129,14 @@ pub fn active() -> Level {
         1 => Level::Portable,
         2 => Level::Avx2,
         3 => Level::Avx512,
-        _ => init().unwrap_or(Level::Portable),
+        _ => {
+            let level = chosen().unwrap_or(Level::Portable);
+            // Where another thread has forced one meanwhile, it stays: a weight may be packed for it.
+            match ACTIVE.compare_exchange(0, level as u8, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => level,
+                Err(_) => active(),
+            }
+        }
     }
 }
 
