@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ferrograd.bench import peers, report, sweep
+from ferrograd.bench import machine, peers, report, sweep
 from ferrograd.bench.compare import Options, agrees, measure
 from ferrograd.bench.peers.numpy_loop import NumpyLoop
 from ferrograd.bench.peers.trainer import Trainer
@@ -206,3 +206,8 @@ def test_rows_that_were_not_measured_are_listed() -> None:
     assert "absent: torch (No module named 'torch')" in text
     assert f"{TINY}: jax was not timed: disagrees" in text
     assert f"{TINY}: losses were compared after 9 steps, not 50" in text
+
+
+def test_the_command_is_told_without_the_folder_of_its_results() -> None:
+    words = ["/some/where/compare.py", "--rows", "2-2:4", "--out", "here", "--threads", "1", "--out=there"]
+    assert machine.command(words) == "compare.py --rows 2-2:4 --threads 1"
