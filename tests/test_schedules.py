@@ -377,3 +377,11 @@ def test_no_step_of_the_schedule_is_made_for_a_batch_that_diverged() -> None:
     with pytest.warns(fg.ConvergenceWarning):
         regression.fit(X, targets, epochs=1, batch_size=10, shuffle=False, progress=False, schedule=schedule)
     assert schedule.last_epoch == 4
+
+
+def test_schedules_without_rates_of_their_own_keep_the_present_ones() -> None:
+    optimizer = fg.optim.SGD([fg.ones(1).requires_grad_()], lr=0.5)
+    base = fg.optim.lr_scheduler.LRScheduler(optimizer)
+    base.step()
+    assert base.get_lr() == base.get_last_lr() == [0.5]
+    assert fg.optim.lr_scheduler.ReduceLROnPlateau(optimizer).get_lr() == [0.5]

@@ -1,6 +1,7 @@
 """Base of the optimizers: parameter groups, state per parameter, saving and loading. Updates are native."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, TypeAlias
 
@@ -14,7 +15,7 @@ __all__ = ["Optimizer", "ParamsLike"]
 ParamsLike: TypeAlias = Iterable[Tensor] | Iterable[dict[str, Any]]
 
 
-class Optimizer:
+class Optimizer(ABC):
     """Base class: a subclass names its state and defines `check_group` and `rule`.
 
     Parameters
@@ -80,9 +81,9 @@ class Optimizer:
     takes_full_batch: ClassVar[bool] = False
     """Whether its steps need the gradient of all data."""
 
+    @abstractmethod
     def check_group(self, group: Mapping[str, Any]) -> None:
         """Raise `ConfigError` if an option of the group is out of range; the message names it."""
-        raise NotImplementedError
 
     def buffer_names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the names of the buffers that an update uses, in the order it takes them."""
@@ -97,8 +98,11 @@ class Optimizer:
         return {}
 
     def rule(self, group: Mapping[str, Any], param: Tensor) -> dict[str, Any]:
-        """Return the next update of a parameter in the native form: ``"kind"`` and the kernel's options."""
-        raise NotImplementedError
+        """Return the next update of a parameter in the native form: ``"kind"`` and the kernel's options.
+
+        An optimizer whose `step` sees all parameters at once has none.
+        """
+        raise ConfigError(f"{self._name()}: expected a rule for single parameters, it has none")
 
     # What is common
 

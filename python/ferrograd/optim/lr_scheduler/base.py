@@ -15,7 +15,7 @@ __all__ = ["LRScheduler", "per_group"]
 
 
 class LRScheduler:
-    """Base class: a subclass defines `get_lr`, the rates that follow the present ones.
+    """Base class, which keeps the rates: a subclass defines `get_lr`, those that follow the present ones.
 
     Parameters
     ----------
@@ -56,8 +56,8 @@ class LRScheduler:
     # What a subclass defines
 
     def get_lr(self) -> list[float]:
-        """Return the groups' rates after `last_epoch` steps, where the present ones are those before."""
-        raise NotImplementedError
+        """Return the groups' rates after `last_epoch` steps from those before, the present ones: the same."""
+        return self._rates()
 
     def _first(self) -> list[float]:
         """Return the rates of step 0, whatever the present ones are."""

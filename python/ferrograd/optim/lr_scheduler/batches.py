@@ -1,6 +1,7 @@
 """Schedules that are stepped after each batch; their rates for a whole epoch are computed at once."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -15,14 +16,14 @@ from ferrograd.optim.optimizer import Optimizer, check_range
 __all__ = ["CyclicLR", "OneCycleLR", "WarmupCosineLR"]
 
 
-class _BatchLR(LRScheduler):
+class _BatchLR(LRScheduler, ABC):
     """A schedule that knows each step's rates without those before."""
 
     per_batch = True
 
+    @abstractmethod
     def _at(self, steps: Array) -> Array:
         """Return rates and momenta at these steps, of shape (steps, groups, 2)."""
-        raise NotImplementedError
 
     def get_lr(self) -> list[float]:
         """Return the rates after `last_epoch` steps, and set the momenta."""
