@@ -149,12 +149,12 @@ pub(super) fn jvp_linear(cx: &Jvp) -> Result<Option<Tensor>> {
     })
 }
 
-/// As [`run_dense`] or [`run`], for a right operand that is packed. Rows of the result may be padded.
+/// As [`run_dense`] or [`run`], for a right operand that is packed, or whose transpose is. Rows of the result may be
+/// padded.
 pub(crate) fn run_packed(
     dense: &Dense,
     inputs: &[&Array],
-    layout: &Panels,
-    packed: &Array,
+    (layout, packed, is_turned): (&Panels, &Array, bool),
     out: &Array,
     threads: usize,
 ) -> Result<()> {
@@ -173,7 +173,9 @@ pub(crate) fn run_packed(
         let layer = kernel::Layer { bias: bias.as_deref(), then };
         let stride = out.row_stride();
         let (packed, mut c) = (packed.read::<T>(), out.write::<T>());
-        panels::multiply_panels(rows, a, &packed, layout, &mut c, stride, &layer, threads);
+        let b = panels::Factor::new(&packed, *layout);
+        let b = if is_turned { b.transposed() } else { b };
+        panels::multiply_panels(rows, a, b, &mut c, stride, &layer, threads);
         Ok(())
     })
 }

@@ -236,7 +236,7 @@ fn find_products(program: &Program, views: &Views, schedule: &Schedule) -> Resul
         // A square matrix that is its own transposed view by shape still differs by strides.
         let transposed = products.flipped[number] != flipped;
         if transposed {
-            products.weights[number].transpose()?;
+            products.weights[number].transpose(program.metas[value].shape[0])?;
         }
         products.of[value] = Some(Product { weight: number, transposed });
     }
@@ -439,10 +439,8 @@ impl Builder {
     fn is_by_panels(&self, value: ValueId, threads: usize) -> bool {
         let Some(product) = self.products.of[value] else { return false };
         let weight = &self.products.weights[product.weight];
-        let layout = match &weight.transposed {
-            Some(packed) if product.transposed => packed.layout,
-            _ => weight.packed.layout,
-        };
+        let layout = weight.packed.layout;
+        let layout = if product.transposed { layout.transposed() } else { layout };
         let rows = self.program.metas[value].shape[0];
         threads > 1
             && layout.count() >= threads

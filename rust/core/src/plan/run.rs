@@ -268,11 +268,12 @@ impl Instruction {
             }
             Action::Product { dense, weight, transposed, threads } => {
                 let weight = &weights[*weight];
-                let packed = match &weight.transposed {
-                    Some(packed) if *transposed => packed,
-                    _ => &weight.packed,
+                let (packed, is_turned) = match &weight.transposed {
+                    Some(packed) if *transposed => (packed, false),
+                    _ => (&weight.packed, *transposed),
                 };
-                run_packed(dense, operands, &packed.layout, &packed.whole, &self.output, *threads)
+                let factor = (&packed.layout, &packed.whole, is_turned);
+                run_packed(dense, operands, factor, &self.output, *threads)
             }
             Action::SquareSums { weight, threads } => {
                 let packed = &weights[*weight].packed;

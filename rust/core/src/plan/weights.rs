@@ -33,12 +33,17 @@ impl Packed {
     }
 }
 
+/// Bytes of a weight up to which a transposed copy stays in cache from its update to its use.
+const COPY_BYTES: usize = 1 << 20;
+/// Rows of a product up to which its panels are turned where they are used: once for each block of rows.
+const TURN_ROWS: usize = 256;
+
 /// A matrix that is the right operand of products.
 pub(super) struct Weight {
     /// The user's array as a `k x n` matrix.
     pub(super) original: Array,
     pub(super) packed: Packed,
-    /// The transposed matrix, for products with it.
+    /// The transposed matrix, for products with it; without it they turn the panels themselves.
     pub(super) transposed: Option<Packed>,
     /// The optimizer's state for each element, where the plan updates the weight: the user's and ours.
     pub(super) states: Vec<(Array, Packed)>,
@@ -66,9 +71,10 @@ impl Weight {
         })
     }
 
-    /// Adds the transposed copy.
-    pub(super) fn transpose(&mut self) -> Result<()> {
-        if self.transposed.is_none() {
+    /// Prepares for a product of so many rows with the transpose: by a copy, where that is cheaper than turning.
+    pub(super) fn transpose(&mut self, rows: usize) -> Result<()> {
+        let bytes = self.packed.layout.len() * self.original.dtype().size();
+        if self.transposed.is_none() && (bytes <= COPY_BYTES || rows > TURN_ROWS) {
             let (k, n) = (self.packed.layout.k(), self.packed.layout.n());
             let layout = for_float!("weight", self.original.dtype(), T => Ok(Panels::new::<T>(n, k)))?;
             self.transposed = Some(Packed::new(layout, &self.original)?);

@@ -9,7 +9,7 @@ mod multiply;
 mod tests;
 
 pub use gradient::{GRADIENT_ROWS, GradientBlock, gradient_panels};
-pub use multiply::{Finish, Tile, TileMap, multiply_panels};
+pub use multiply::{Factor, Finish, Tile, TileMap, multiply_panels};
 
 use std::ops::Range;
 
@@ -41,6 +41,11 @@ impl Panels {
     /// The layout that suits the active instruction set. Products accept a layout made for another one.
     pub fn new<T: Real>(k: usize, n: usize) -> Panels {
         Panels { k, n, lane: T::LANES, nr: isa::active().tile_lanes() * T::LANES }
+    }
+
+    /// The layout of the transpose.
+    pub fn transposed(&self) -> Panels {
+        Panels { k: self.n, n: self.k, ..*self }
     }
 
     /// Rows of the matrix.

@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use super::{K_BLOCK, Panels, Target, cut, pack_tiles, run_tiles};
+use super::{K_BLOCK, PackBlock, Panels, Target, cut, pack_tiles, run_tiles};
 use crate::gemm::blocking::{Line, RowTiles, SCRATCH, balanced, reserve};
 use crate::gemm::pack::{SPILL, Source};
 use crate::gemm::tile::{Ahead, Operands};
@@ -64,6 +64,36 @@ pub trait Finish<T>: Sync {
     fn finish(&self, tile: Tile<'_, T>);
 }
 
+/// The right operand of a product: a packed matrix or its transpose.
+#[derive(Clone, Copy)]
+pub struct Factor<'a, T> {
+    values: &'a [T],
+    layout: Panels,
+    is_transposed: bool,
+}
+
+impl<'a, T> Factor<'a, T> {
+    /// The matrix that is packed in `values`.
+    ///
+    /// # Panics
+    /// When the slice is too short.
+    pub fn new(values: &'a [T], layout: Panels) -> Factor<'a, T> {
+        assert!(values.len() >= layout.len(), "a packed {layout:?}");
+        Factor { values, layout, is_transposed: false }
+    }
+
+    /// Its transpose. A product turns the panels once for each block of rows, which costs less than the memory
+    /// traffic of a packed copy where the matrix is larger than the caches and the blocks are few.
+    pub fn transposed(self) -> Factor<'a, T> {
+        Factor { is_transposed: !self.is_transposed, ..self }
+    }
+
+    /// How the operand would be packed.
+    fn shape(&self) -> Panels {
+        if self.is_transposed { self.layout.transposed() } else { self.layout }
+    }
+}
+
 /// `C = A B` for packed B, then `finish`. A has `m` rows. Rows of C begin every `c_stride` elements; where that
 /// leaves room for the padding of the last panel, the padding is written too, and where it does not, `finish`
 /// sees it in a buffer. The sums are those of [`super::gemm`], to the bit.
@@ -76,15 +106,15 @@ pub trait Finish<T>: Sync {
 pub fn multiply_panels<T: Real>(
     m: usize,
     a: MatRef<'_, T>,
-    b: &[T],
-    layout: &Panels,
+    b: Factor<'_, T>,
     c: &mut [T],
     c_stride: usize,
     finish: &impl Finish<T>,
     threads: usize,
 ) {
-    let Panels { k, n, .. } = *layout;
-    assert!(a.holds(m, k) && b.len() >= layout.len(), "operands of {layout:?}");
+    let shape = b.shape();
+    let Panels { k, n, .. } = shape;
+    assert!(a.holds(m, k), "operands of {shape:?}");
     assert!(span(m, c_stride, n, 1).is_some_and(|span| span <= c.len()) && (m <= 1 || c_stride >= n));
     if m == 0 || n == 0 {
         return;
@@ -92,30 +122,63 @@ pub fn multiply_panels<T: Real>(
     let target = Target { start: c.as_mut_ptr(), len: c.len(), stride: c_stride };
     let part = |panels: Range<usize>, rows: Range<usize>| {
         let mut scratch = SCRATCH.take();
-        let layout = *layout;
-        dispatch(Multiply { rows, a, b, layout, panels, c: &target, finish, scratch: &mut scratch });
+        dispatch(Multiply { rows, a, b, panels, c: &target, finish, scratch: &mut scratch });
         SCRATCH.set(scratch);
     };
-    let by_panels = threads.min(layout.count());
+    let by_panels = threads.min(shape.count());
     let by_rows = (threads / by_panels).min(m);
     if by_panels * by_rows == 1 {
-        return part(0..layout.count(), 0..m);
+        return part(0..shape.count(), 0..m);
     }
     pool::parallel(by_panels * by_rows, &|task| {
         let (i, j) = (task / by_rows, task % by_rows);
-        part(cut(layout.count(), by_panels, i), cut(m, by_rows, j));
+        part(cut(shape.count(), by_panels, i), cut(m, by_rows, j));
     });
 }
 
 struct Multiply<'a, T, F> {
     rows: Range<usize>,
     a: MatRef<'a, T>,
-    b: &'a [T],
-    layout: Panels,
+    b: Factor<'a, T>,
     panels: Range<usize>,
     c: &'a Target<T>,
     finish: &'a F,
     scratch: &'a mut Vec<Line>,
+}
+
+/// Panels of a packed matrix that a block of k in its transpose has at most: those of the narrowest tile.
+const MOST_SOURCES: usize = 48;
+
+/// Some rows of packed panels turned into a block of k of a panel of the transpose.
+struct Turn<'a, T> {
+    values: &'a [T],
+    layout: Panels,
+    /// The panels that are the steps of the block.
+    steps: Range<usize>,
+}
+
+impl<T: Real> Turn<'_, T> {
+    /// Turns `rows` of the matrix.
+    #[inline(always)]
+    fn run<I: Isa>(&self, rows: Range<usize>, target: &mut [T]) {
+        let stride = rows.len().next_multiple_of(T::LANES);
+        for (panel, target) in self.steps.clone().zip(target.chunks_mut(self.layout.nr * stride)) {
+            let block = &self.values[self.layout.segment(panel, rows.clone())];
+            let source = Source { start: block.as_ptr(), column: self.layout.stride(panel), step: 1 };
+            let k = self.layout.columns(panel).len();
+            PackBlock { k, width: rows.len(), source, panel: target }.run::<I>();
+        }
+    }
+
+    /// Addresses of what is turned for `rows`, and the bytes of each.
+    #[inline(always)]
+    fn sources(&self, rows: Range<usize>) -> ([usize; MOST_SOURCES], usize) {
+        let mut found = [0; MOST_SOURCES];
+        for (slot, panel) in found.iter_mut().zip(self.steps.clone()) {
+            *slot = self.values.as_ptr().wrapping_add(self.layout.segment(panel, rows.clone()).start).addr();
+        }
+        (found, rows.len() * self.layout.nr * size_of::<T>())
+    }
 }
 
 /// Rows of A for which one panel is read: their packed block and unfinished sums stay in L2.
@@ -130,9 +193,15 @@ impl<T: Real, F: Finish<T>> Job for Multiply<'_, T, F> {
 
     #[inline(always)]
     fn run<I: Isa>(self) {
-        let Multiply { rows: all_rows, a, b, layout, panels, c, finish, scratch } = self;
+        let Multiply { rows: all_rows, a, b, panels, c, finish, scratch } = self;
+        let (layout, stored) = (b.shape(), b.layout);
         let (k, m, c_stride) = (layout.k, all_rows.len(), c.stride);
-        let (kc, k_blocks) = balanced(k, K_BLOCK);
+        let (mut kc, mut k_blocks) = balanced(k, K_BLOCK);
+        if b.is_transposed {
+            // Whole panels of what is turned.
+            kc = kc.next_multiple_of(stored.nr);
+            k_blocks = k.div_ceil(kc.max(1)).max(1);
+        }
         let (row_block, row_blocks) = balanced(m, ROW_BLOCK);
         let packs_a = m > 1 && panels.len() * layout.nr >= PACK_A_COLUMNS;
         let last = panels.end - 1;
@@ -144,9 +213,11 @@ impl<T: Real, F: Finish<T>> Job for Multiply<'_, T, F> {
         let edge_stride = layout.stride(last);
         let a_len = if packs_a { (row_block * kc + SPILL).next_multiple_of(T::LANES) } else { 0 };
         let edge_len = if fits { 0 } else { row_block * edge_stride };
-        let a_pack = reserve::<T>(scratch, a_len + edge_len);
-        // SAFETY: `a_len` elements of the buffer come before the edge.
-        let edge = unsafe { a_pack.add(a_len) };
+        let turned_len = if b.is_transposed { kc * layout.nr } else { 0 };
+        let a_pack = reserve::<T>(scratch, a_len + edge_len.next_multiple_of(T::LANES) + turned_len);
+        // SAFETY: `a_len` elements of the buffer come before the edge, and the turned panel comes behind it.
+        let (edge, turned) =
+            unsafe { (a_pack.add(a_len), a_pack.add(a_len + edge_len.next_multiple_of(T::LANES))) };
         let is_far = layout.len() * size_of::<T>() > FAR_BYTES;
         for i in 0..row_blocks {
             let rows = all_rows.start + i * row_block..all_rows.end.min(all_rows.start + (i + 1) * row_block);
@@ -162,17 +233,33 @@ impl<T: Real, F: Finish<T>> Job for Multiply<'_, T, F> {
                     // SAFETY: the rows and steps are in A; the buffer has `a_len` elements.
                     unsafe { pack_tiles::<I, T>(tiles, kc, source, a_pack) };
                 }
+                let turn = Turn {
+                    values: b.values,
+                    layout: stored,
+                    steps: first / stored.nr..(first + kc).div_ceil(stored.nr),
+                };
                 for panel in panels.clone() {
                     let (columns, b_k) = (layout.columns(panel), layout.stride(panel));
-                    let b_start = layout.segment(panel, first..first).start;
-                    let b_panel = b[b_start..b_start + kc * b_k].as_ptr();
-                    let next = b_panel.wrapping_add(k * b_k).addr();
+                    let mut next = [0; MOST_SOURCES];
+                    let (b_panel, sources, next_bytes) = if b.is_transposed {
+                        // SAFETY: the buffer has room for `kc` steps of a panel, and nothing else refers to it now.
+                        let target = unsafe { std::slice::from_raw_parts_mut(turned, kc * b_k) };
+                        turn.run::<I>(columns.clone(), target);
+                        let bytes;
+                        (next, bytes) = turn.sources(layout.columns((panel + 1).min(last)));
+                        (turned.cast_const(), turn.steps.len(), bytes)
+                    } else {
+                        let b_start = layout.segment(panel, first..first).start;
+                        let b_panel = b.values[b_start..b_start + kc * b_k].as_ptr();
+                        next[0] = b_panel.wrapping_add(k * b_k).addr();
+                        (b_panel, 1, kc * b_k * size_of::<T>())
+                    };
                     let in_edge = !fits && panel == last;
                     for t in 0..tiles.count {
                         let (start, r) = tiles.get(t);
                         let ahead = if is_far {
-                            let part = cut(kc * b_k * size_of::<T>(), tiles.count, t);
-                            Ahead { arrays: &[next], start: part.start, bytes: part.len() }
+                            let part = cut(next_bytes, tiles.count, t);
+                            Ahead { arrays: &next[..sources], start: part.start, bytes: part.len() }
                         } else {
                             Ahead::NOTHING
                         };

@@ -132,10 +132,14 @@ fn products_have_the_bits_of_gemm_with_and_without_room_for_padding() {
             let layout = Panels::new::<f32>(k, n);
             let mut packed = vec![0.0; layout.len()];
             layout.pack(MatRef::rows(&b, n), &mut packed);
-            for stride in [n, layout.padded() + 16] {
+            let turned = Panels::new::<f32>(n, k);
+            let mut packed_turned = vec![0.0; turned.len()];
+            turned.pack(MatRef::rows(&b, n).transposed(), &mut packed_turned);
+            let factors = [Factor::new(&packed, layout), Factor::new(&packed_turned, turned).transposed()];
+            for (stride, b) in [n, layout.padded() + 16].into_iter().flat_map(|s| factors.map(|b| (s, b))) {
                 let mut c = vec![f32::NAN; m * stride];
                 let a = MatRef::rows(&a, k);
-                multiply_panels(m, a, &packed, &layout, &mut c, stride, &Twice, 1 + m % 3);
+                multiply_panels(m, a, b, &mut c, stride, &Twice, 1 + m % 3);
                 for (row, want) in c.chunks(stride).zip(want.chunks(n)) {
                     let twice: Vec<f32> = want.iter().map(|v| v + v).collect();
                     assert_eq!(&row[..n], twice, "{level} {m} x {n} x {k}");
@@ -202,7 +206,7 @@ fn a_layout_made_for_another_instruction_set_gives_the_same_bits() {
             layout.pack(MatRef::rows(&b, n), &mut packed);
             let mut c = vec![0.0; m * n];
             let a = MatRef::rows(&a, k);
-            multiply_panels(m, a, &packed, layout, &mut c, n, &Keep, 1);
+            multiply_panels(m, a, Factor::new(&packed, *layout), &mut c, n, &Keep, 1);
             assert_eq!(c, want, "{level} {layout:?}");
         }
     });
