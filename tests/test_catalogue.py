@@ -84,7 +84,7 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "PReLU": (lambda: nn.PReLU(WIDTH), 6),
     "Parallel": (
         lambda: Around(
-            nn.Parallel(nn.Linear(3, 2), nn.Linear(3, 4)), lambda layer, x: layer(x.reshape(ROWS, 2, 3))
+            nn.Parallel(nn.Linear(3, 2), nn.Linear(3, 4)), lambda layer, x: layer(x.reshape(-1, 2, 3))
         ),
         6,
     ),

@@ -223,9 +223,6 @@ class Trainer:
                 raise ConfigError(f"callbacks: expected objects of ferrograd.Callback, got {watcher!r}")
         batch = min(batch_size, data.rows)
         batches = batches_of(data.rows, batch, drop_last)
-        if self.optimizer.takes_full_batch and batches > 1:
-            kind = type(self.optimizer).__name__
-            raise ConfigError(f"batch_size: {kind} needs all {data.rows} rows in a batch, got {batch_size}")
         check_schedule(schedule, self.optimizer, epochs, batches)
         with self._alone(), self._threads():
             if validation is not None:

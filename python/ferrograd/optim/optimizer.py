@@ -78,9 +78,6 @@ class Optimizer(ABC):
     is_element_wise: ClassVar[bool] = True
     """Whether an element's update depends on its own gradient alone."""
 
-    takes_full_batch: ClassVar[bool] = False
-    """Whether its steps need the gradient of all data."""
-
     @abstractmethod
     def check_group(self, group: Mapping[str, Any]) -> None:
         """Raise `ConfigError` if an option of the group is out of range; the message names it."""
