@@ -1,4 +1,4 @@
-"""Every public layer, loss and optimizer trains in a plan: the bits of eager steps, and no Python but by epoch."""
+"""Every public layer, loss and optimizer trains in a plan, to the bits of eager steps, without Python."""
 
 import sys
 from collections import Counter
@@ -59,7 +59,7 @@ def check(make: Callable[[], tuple[Any, Any, Any]], x: Any, y: Any, *, is_random
     model, loss, optimizer = make()
     for start in [*range(0, catalogue.ROWS, 4)] * EPOCHS:
 
-        def closure(rows: slice = slice(start, start + 4)) -> fg.Tensor:  # noqa: B008
+        def closure(rows: slice = slice(start, start + 4)) -> fg.Tensor:
             optimizer.zero_grad()
             value: fg.Tensor = loss(model(fg.tensor(x[rows])), fg.tensor(y[rows]))
             value.backward()

@@ -567,7 +567,8 @@ class Watch:
         dicts: Sequence[dict[str, Any]],
         lists: Sequence[list[Any]] = ...,
         tensors: Sequence[Tensor] = ...,
-        counted: Sequence[dict[str, Any]] = ...,
+        counted: Sequence[tuple[dict[str, Any], int]] = ...,
+        scalars: Sequence[str] = ...,
     ) -> Self: ...
     def holds(self) -> bool: ...
 

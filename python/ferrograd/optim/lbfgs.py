@@ -24,8 +24,8 @@ class LBFGS(Optimizer):
     small.
 
     All parameters are one vector, kept in float64 whatever their dtype; in float32 the loss is known to about
-    1e-7 of its terms, where the search ends. Each batch makes a step of its own, in `Trainer.fit` too, and the
-    differences go from one to the next as in PyTorch. Those between batches hold the noise of both: give
+    1e-7 of its terms, where the search ends. Each batch makes a step of its own, in `Trainer.fit` too, and
+    the pairs go from one to the next as in PyTorch. Those between batches hold the noise of both: give
     `Trainer.fit` a ``batch_size`` of all rows.
 
     Parameters

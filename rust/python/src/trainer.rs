@@ -166,7 +166,7 @@ impl PyEngine {
     }
 
     /// The scalars that each rule carries from step to step, as after the last one.
-    fn carried(&self) -> Result<Vec<Vec<f64>>> {
+    pub fn carried(&self) -> Result<Vec<Vec<f64>>> {
         self.with(|state| Ok(state.engine.rules.iter().map(|rule| rule.carried().to_vec()).collect()))
     }
 
