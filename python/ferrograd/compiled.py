@@ -102,7 +102,7 @@ def _is_known(optimizer: Optimizer) -> bool:
     options = [value for group in optimizer.param_groups for key, value in group.items() if key != "params"]
     flat = [part for value in options for part in (value if isinstance(value, tuple) else (value,))]
     # The watch keeps what the rules of single parameters hand on, not the memory of all.
-    is_counted = type(optimizer) in _KNOWN and type(optimizer).take_back is Optimizer.take_back
+    is_counted = type(optimizer) in _KNOWN and not optimizer.evaluates_again
     return is_counted and all(isinstance(value, _FIXED) for value in flat)
 
 

@@ -71,6 +71,7 @@ class LBFGS(Optimizer):
     buffers = ("d", "prev_flat_grad", "old_dirs", "old_stps", "ro")
     scalars = _NUMBERS
     is_element_wise = False
+    evaluates_again = True
 
     def __init__(
         self,
