@@ -8,8 +8,9 @@ from ferrograd import _core
 from ferrograd._core import ConfigError, ShapeError, Tensor
 from ferrograd._typing import TensorLike
 from ferrograd.along import one_hot, pad
-from ferrograd.nn import activation_functions, loss_functions
+from ferrograd.nn import activation_functions, lookup_functions, loss_functions
 from ferrograd.nn.activation_functions import *  # noqa: F403
+from ferrograd.nn.lookup_functions import *  # noqa: F403
 from ferrograd.nn.loss_functions import *  # noqa: F403
 from ferrograd.nn.reduction import check_same_shape, mean_over_labels, reduce
 from ferrograd.ops import (
@@ -52,6 +53,7 @@ __all__ = [
     "softplus",
     "tanh",
     *activation_functions.__all__,
+    *lookup_functions.__all__,
     *loss_functions.__all__,
 ]
 

@@ -58,7 +58,10 @@ struct Outcome {
 /// update.
 pub struct Step {
     plan: Plan,
-    /// What an update sets besides the parameters, and the number of the output with the value.
+    /// What the model assigned to parameters, and the number of the output with the value: set before the update,
+    /// which comes after the model in eager steps too.
+    rewrites: Vec<(Tensor, usize)>,
+    /// What else a step sets, after it.
     writes: Vec<(Tensor, usize)>,
     batch: usize,
     /// Threads of the pool when it was compiled.
@@ -113,7 +116,8 @@ impl Step {
             }
             outputs.push(loss.clone());
         }
-        let (mut trained, mut updated, mut writes) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut trained, mut updated) = (Vec::<Parameter>::new(), Vec::new());
+        let (mut rewrites, mut writes) = (Vec::new(), Vec::new());
         if let (Some(loss), false) = (spec.loss, spec.parameters.is_empty()) {
             let tensors: Vec<Tensor> = spec.parameters.iter().map(|p| p.tensor.clone()).collect();
             let gradients = backward::grad(std::slice::from_ref(loss), &tensors, &[], true, true)?;
@@ -140,7 +144,14 @@ impl Step {
                 found = clip(&found, limit)?;
             }
             for (target, value) in tracing.writes() {
-                writes.push((target, outputs.len()));
+                let mut is_own = false;
+                for parameter in &mut trained {
+                    if parameter.tensor.array().shares_storage(target.array()) {
+                        // What is written to the parameter's array would not reach a packed copy.
+                        (parameter.whole, is_own) = (true, true);
+                    }
+                }
+                (if is_own { &mut rewrites } else { &mut writes }).push((target, outputs.len()));
                 outputs.push(value);
             }
             for (&i, gradient) in updated.iter().zip(found) {
@@ -170,6 +181,7 @@ impl Step {
         let batch = spec.inputs[0].shape().first().copied().unwrap_or(0);
         Ok(Step {
             plan,
+            rewrites,
             writes,
             batch,
             threads: pool::num_threads(),
@@ -208,6 +220,9 @@ impl Step {
         pieces: usize,
         poll: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Outcome> {
+        if !self.rewrites.is_empty() {
+            return Err(Error::Graph("trainer: a model that changes its parameters has no minimum".into()));
+        }
         let mut x = flat(&self.weights)?;
         let known = memory.direction.len();
         if known != 0 && known != x.len() {
@@ -253,8 +268,8 @@ impl Step {
     }
 
     /// Sets what the model assigned while it was traced.
-    fn write(&self) -> Result<()> {
-        self.writes.iter().try_for_each(|(target, output)| {
+    fn write(&self, writes: &[(Tensor, usize)]) -> Result<()> {
+        writes.iter().try_for_each(|(target, output)| {
             let source = &self.plan.outputs()[*output];
             let target = target.array();
             for_any!(target.dtype(), T => scatter_into(
@@ -507,10 +522,11 @@ impl Engine {
                         *own = momentum;
                     }
                 }
+                step.write(&step.rewrites)?;
                 if sums.is_none() && !is_minimized {
                     step.plan.update(rules)?;
                 }
-                step.write()?;
+                step.write(&step.writes)?;
                 if let Some(sums) = sums.filter(|_| is_due) {
                     sums.update(rules)?;
                 }
