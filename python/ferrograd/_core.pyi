@@ -131,6 +131,7 @@ class Tensor:
         gradient: _TensorLike | None = None,
         retain_graph: builtins.bool | None = None,
         create_graph: builtins.bool = False,
+        inputs: Tensor | Sequence[Tensor] | None = None,
     ) -> None: ...
     def retain_grad(self) -> None: ...
     def register_hook(self, hook: Callable[[Tensor], _TensorLike | None]) -> RemovableHandle: ...
@@ -476,7 +477,7 @@ def grad(
     grad_outputs: _TensorLike | Sequence[_TensorLike | None] | None = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
-    allow_unused: bool = False,
+    allow_unused: bool | None = None,
 ) -> tuple[Tensor | None, ...]: ...
 def jvp(
     outputs: Tensor | Sequence[Tensor],

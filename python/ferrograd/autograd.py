@@ -119,13 +119,35 @@ class no_grad(_GradMode):
 
 
 class enable_grad(_GradMode):
-    """Record inside, also within `no_grad`: a ``with`` block, or a decorator written ``@enable_grad()``."""
+    """Record inside, also within `no_grad`: a ``with`` block, or a decorator written ``@enable_grad()``.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> x = fg.tensor(2.0, requires_grad=True)
+    >>> with fg.no_grad():
+    ...     with fg.enable_grad():
+    ...         y = x * x
+    >>> y.requires_grad
+    True
+    """
 
     _mode = True
 
 
 class GradcheckError(FerrogradError, RuntimeError):
-    """Raised by `gradcheck` where the analytic and the numeric gradient differ."""
+    """Raised by `gradcheck` where the analytic and the numeric gradient differ.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> x = fg.tensor(2.0, dtype=fg.float64, requires_grad=True)
+    >>> try:
+    ...     fg.autograd.gradcheck(lambda x: x * x.detach(), x)
+    ... except fg.autograd.GradcheckError as error:
+    ...     print(str(error)[:43])
+    gradcheck: input 0, element (): analytic 2.
+    """
 
 
 def gradcheck(
@@ -348,6 +370,14 @@ class NumericGradient(NamedTuple):
         The step h of the quotient.
     evaluations : int
         Calls of the function that were made.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> x = fg.tensor(2.0, dtype=fg.float64, requires_grad=True)
+    >>> found = fg.autograd.numeric_gradient(lambda x: x * x, x)
+    >>> found.method, found.step, found.evaluations, found.gradients[0].round(6).item()
+    ('centred', 1e-06, 2, 4.0)
     """
 
     gradients: tuple[Array, ...]

@@ -79,12 +79,32 @@ def get_swa_avg_fn() -> AvgFn:
 
 
 def get_ema_multi_avg_fn(decay: float = 0.999) -> MultiAvgFn:
-    """Return `get_ema_avg_fn` for lists of tensors, in place on the first list."""
+    """Return `get_ema_avg_fn` for lists of tensors, in place on the first list.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> averages = [fg.tensor([1.0]), fg.tensor([2.0])]
+    >>> values = [fg.tensor([3.0]), fg.tensor([4.0])]
+    >>> fg.optim.swa_utils.get_ema_multi_avg_fn(0.5)(averages, values, fg.tensor(1))
+    >>> averages
+    [tensor([2.]), tensor([3.])]
+    """
     return _for_lists(get_ema_avg_fn(decay))
 
 
 def get_swa_multi_avg_fn() -> MultiAvgFn:
-    """Return `get_swa_avg_fn` for lists of tensors, in place on the first list."""
+    """Return `get_swa_avg_fn` for lists of tensors, in place on the first list.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> averages = [fg.tensor([1.0]), fg.tensor([2.0])]
+    >>> values = [fg.tensor([3.0]), fg.tensor([4.0])]
+    >>> fg.optim.swa_utils.get_swa_multi_avg_fn()(averages, values, fg.tensor(1))
+    >>> averages
+    [tensor([2.]), tensor([3.])]
+    """
     return _for_lists(get_swa_avg_fn())
 
 
