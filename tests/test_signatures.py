@@ -184,7 +184,7 @@ ROWS: list[tuple[str, str]] = [(space, name) for space, (_, names, _) in SPACES.
 
 
 def parameters_of(function: Any) -> list[tuple[str, Any, Any]]:
-    """Name, kind and default of each parameter, of positional ones also where they have no name to call by."""
+    """Name, kind and default of each parameter, also of those that cannot be given by name."""
     kinds = {inspect.Parameter.POSITIONAL_ONLY: inspect.Parameter.POSITIONAL_OR_KEYWORD}
     found = inspect.signature(function).parameters.values()
     return [(p.name, kinds.get(p.kind, p.kind), p.default) for p in found]
