@@ -134,6 +134,7 @@ OPS = {
     "broadcast_to": "input, size",
     "chunk": "input, chunks, dim=0",
     "clamp": "input, min=None, max=None",
+    "cumprod": "input, dim, dtype=None",
     "cumsum": "input, dim, dtype=None",
     "einsum": "equation, *operands",
     "elu": FUNCTIONAL["elu"],

@@ -15,6 +15,7 @@ __all__ = [
     "argsort",
     "bmm",
     "chunk",
+    "cumprod",
     "cumsum",
     "einsum",
     "flip",
@@ -61,6 +62,23 @@ def prod(input: TensorLike, dim: int | None = None, keepdim: bool = False) -> Te
     [0.0, 6.0, 0.0]
     """
     return as_tensor(input).prod(dim, keepdim)
+
+
+def cumprod(input: TensorLike, dim: int) -> Tensor:
+    """Return running products ``y[k] = x[0] x[1] ... x[k]`` along `dim`.
+
+    The gradient of ``x[j]`` is ``g[k]`` times the other factors of ``y[k]``, summed over ``k >= j``; nothing is
+    divided, so that zeros have gradients of every order. Integers and bools give int64.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> x = fg.tensor([2.0, 0.0, 3.0], requires_grad=True)
+    >>> fg.cumprod(x, 0).sum().backward()
+    >>> x.grad
+    tensor([1., 8., 0.])
+    """
+    return as_tensor(input).cumprod(dim)
 
 
 def cumsum(input: TensorLike, dim: int) -> Tensor:
