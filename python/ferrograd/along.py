@@ -67,8 +67,8 @@ def prod(input: TensorLike, dim: int | None = None, keepdim: bool = False) -> Te
 def cumprod(input: TensorLike, dim: int) -> Tensor:
     """Return running products ``y[k] = x[0] x[1] ... x[k]`` along `dim`.
 
-    The gradient of ``x[j]`` is ``g[k]`` times the other factors of ``y[k]``, summed over ``k >= j``; nothing is
-    divided, so that zeros have gradients of every order. Integers and bools give int64.
+    The gradient of ``x[j]`` is ``g[k]`` times the other factors of ``y[k]``, summed over ``k >= j``; nothing
+    is divided, so that zeros have gradients of every order. Integers and bools give int64.
 
     Examples
     --------
