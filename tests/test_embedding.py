@@ -134,6 +134,39 @@ def test_a_prediction_shortens_but_leaves_the_table() -> None:
     np.testing.assert_array_equal(found, model.eval()(x).detach().numpy())
 
 
+class Tied(nn.Module):
+    """Scores of all rows by their likeness to the mean of those that are looked up."""
+
+    def __init__(self, is_last: bool) -> None:
+        super().__init__()
+        fg.manual_seed(2)
+        self.rows, self.is_last = nn.Embedding(7, 4, max_norm=0.5).double(), is_last
+
+    def forward(self, x: fg.Tensor) -> fg.Tensor:
+        if not self.is_last:
+            return self.rows(x).mean(1) @ self.rows.weight.T
+        weight = self.rows.weight * 1
+        return self.rows(x).mean(1) @ weight.T
+
+
+def test_a_table_that_is_used_again_trains_where_the_lookup_comes_last() -> None:
+    x, y = RNG.integers(0, 7, (16, 3)), RNG.normal(size=(16, 7))
+    models = [Tied(True), Tied(True)]
+    optimizers = [fg.optim.SGD(model.parameters(), lr=0.5, momentum=0.9) for model in models]
+    options = {"epochs": 3, "batch_size": 8, "shuffle": False, "progress": False}
+    fg.Trainer(models[0], nn.MSELoss(), optimizers[0]).fit(x, y, **options)  # type: ignore[arg-type]
+    for start in [0, 8] * 3:
+        optimizers[1].zero_grad()
+        nn.MSELoss()(models[1](fg.tensor(x[start : start + 8])), y[start : start + 8]).backward()
+        optimizers[1].step()
+    found, expected = (model.rows.weight.detach().numpy() for model in models)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    model = Tied(False)
+    trainer = fg.Trainer(model, nn.MSELoss(), fg.optim.SGD(model.parameters(), lr=0.5))
+    with pytest.raises(fg.GraphError, match="reads a parameter after it has changed it"):
+        trainer.fit(x, y, **options)  # type: ignore[arg-type]
+
+
 def test_lbfgs_refuses_a_table_that_moves_by_itself() -> None:
     model = model_of(fg.float64, {"max_norm": 0.5})
     trainer = fg.Trainer(model, nn.MSELoss(), fg.optim.LBFGS(model.parameters()))

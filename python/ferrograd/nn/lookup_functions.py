@@ -77,8 +77,9 @@ def embedding(
         A row that gets no gradient; negative ones count from the end.
     max_norm : float, optional
         Longest norm: rows that are looked up and are longer are first shortened to it, in place, by the
-        factor ``max_norm / (norm + 1e-7)``. In a `Trainer` that happens in each step before the update; a
-        prediction leaves the table as it is.
+        factor ``max_norm / (norm + 1e-7)``. In a `Trainer` that happens in each step before the update, and
+        the lookup must be the last use of the table, else `GraphError`; a prediction leaves the table as it
+        is.
     norm_type : float, default 2.0
         The p of that norm, above 0.
     scale_grad_by_freq : bool, default False

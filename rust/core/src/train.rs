@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::lbfgs;
 use crate::op::{Op, Unary};
 pub use crate::plan::Rows;
-use crate::plan::{Batch, Plan, Program, Tracing, Trained};
+use crate::plan::{Batch, Plan, Program, Tracing, Trained, reads_after};
 use crate::shape::Dims;
 use crate::tensor::Tensor;
 use crate::{for_any, for_float};
@@ -150,6 +150,13 @@ impl Step {
                         // What is written to the parameter's array would not reach a packed copy.
                         (parameter.whole, is_own) = (true, true);
                     }
+                }
+                if is_own && reads_after(&outputs[..2], &target, &value) {
+                    return Err(Error::Graph(
+                        "trainer: the model reads a parameter after it has changed it, as an embedding with \
+                         max_norm does; in a plan that may be the last use only"
+                            .into(),
+                    ));
                 }
                 (if is_own { &mut rewrites } else { &mut writes }).push((target, outputs.len()));
                 outputs.push(value);
