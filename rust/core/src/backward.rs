@@ -203,13 +203,14 @@ impl Tensor {
                 }
                 Ok(())
             })?;
-            for (node, grad) in arrived {
-                let mut slot = node.grad_slot();
-                let sum = slot.as_ref().map(|before| before.add(&grad)).transpose()?;
+            let total = |(node, grad): (Arc<Node>, Tensor)| {
+                let sum = node.grad_slot().as_ref().map(|before| before.add(&grad)).transpose()?;
                 let total = sum.unwrap_or(grad);
                 // A gradient that is user-visible owns its memory: the seed and views are shared.
-                *slot = Some(Box::new(if create_graph { total } else { total.owned()? }));
-            }
+                Ok((node, if create_graph { total } else { total.owned()? }))
+            };
+            let totals = arrived.into_iter().map(total).collect::<Result<Vec<_>>>()?;
+            totals.into_iter().for_each(|(node, total)| *node.grad_slot() = Some(Box::new(total)));
             Ok(())
         })
     }
