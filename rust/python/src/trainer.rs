@@ -187,6 +187,12 @@ impl PyEngine {
         self.with(|state| Ok(state.engine.rules.iter().map(|rule| rule.carried().to_vec()).collect()))
     }
 
+    /// Steps made so far: the number of the next one's random streams.
+    #[getter]
+    fn steps_made(&self) -> Result<u64> {
+        self.with(|state| Ok(state.engine.steps_made))
+    }
+
     /// Updates made so far, which is how often every rule was applied.
     #[getter]
     fn updates_made(&self) -> Result<u64> {
