@@ -444,6 +444,7 @@ TABLE: dict[str, Row] = {
         (Sample([EMPTY, EMPTY]), (2, 0, 3)), is_method=False,
     ),
     # Along dimensions
+    "cumprod": Row(np.cumprod, [Sample(X, 0), Sample(Z, 1), Sample(draw(7), -1), Sample(np.array([[2.0, 0, 3, 0, 5]]), 1), Sample(draw(1), 0)], along_errors("cumprod"), (Sample(EMPTY, 0), (0, 3))),
     "cumsum": Row(np.cumsum, [Sample(X, 0), Sample(Z, 1), Sample(X, -1), Sample(draw(1), 0)], along_errors("cumsum"), (Sample(EMPTY, 0), (0, 3))),
     "gather": Row(
         lambda x, dim, index: np.take_along_axis(x[tuple(slice(None if d == dim % x.ndim else n) for d, n in enumerate(np.shape(index)))], np.asarray(index), dim),

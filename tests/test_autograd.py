@@ -219,3 +219,28 @@ def test_numeric_gradient_names_what_does_not_fit() -> None:
         numeric_gradient(lambda x: 1.0, x)
     with pytest.raises(ValueError, match="no input requires a gradient"):
         numeric_gradient(lambda x: x.sum(), x.detach())
+
+
+def test_backward_reaches_the_inputs_alone() -> None:
+    x, y = (fg.tensor([2.0, 3.0], requires_grad=True) for _ in range(2))
+    z = x * y
+    z.sum().backward(inputs=x, retain_graph=True)
+    assert x.grad is not None
+    assert x.grad.tolist() == [2.0, 3.0]
+    assert y.grad is None
+    z.sum().backward(inputs=[z, y])
+    assert z.grad is not None
+    assert y.grad is not None
+    assert (z.grad.tolist(), y.grad.tolist(), x.grad.tolist()) == ([1.0, 1.0], [2.0, 3.0], [2.0, 3.0])
+
+
+def test_backward_names_an_input_without_gradient() -> None:
+    x, other = fg.tensor(2.0, requires_grad=True), fg.tensor(1.0)
+    with pytest.raises(fg.GraphError, match="backward: input 1 does not require a gradient"):
+        (x * x).backward(inputs=[x, other])
+    with pytest.raises(TypeError):
+        (x * x).backward(inputs=3)  # type: ignore[arg-type]
+    assert x.grad is None
+    unused = fg.tensor(1.0, requires_grad=True)
+    (x * x).backward(inputs=unused)
+    assert unused.grad is None

@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import inspect
 import pkgutil
 import re
 import subprocess
@@ -13,24 +14,61 @@ import pytest
 import ferrograd as fg
 
 README = Path(__file__).parent.parent / "README.md"
-# A peer's module is imported only where its library is installed.
+# A peer's module is imported only where its library is installed. The native classes say that they are of the
+# package.
 MODULES = [
-    name
-    for _, name, _ in pkgutil.walk_packages(fg.__path__, "ferrograd.")
-    if name.rpartition(".")[2] not in ("_core", "__main__") and not name.startswith("ferrograd.bench.peers.")
+    "ferrograd",
+    *(
+        name
+        for _, name, _ in pkgutil.walk_packages(fg.__path__, "ferrograd.")
+        if name.rpartition(".")[2] != "__main__" and not name.startswith("ferrograd.bench.peers.")
+    ),
 ]
+SPACES = (
+    fg,
+    fg.ops,
+    fg.nn,
+    fg.nn.functional,
+    fg.nn.init,
+    fg.nn.utils,
+    fg.optim,
+    fg.optim.lr_scheduler,
+    fg.optim.swa_utils,
+    fg.autograd,
+    fg.autograd.functional,
+    fg.func,
+    fg.datasets,
+)
+# They read files that do not come with the package.
+WITHOUT_EXAMPLE = {fg.datasets.MNIST, fg.datasets.load_mnist}
+PUBLIC = {
+    f"{space.__name__}.{name}": getattr(space, name)
+    for space in SPACES
+    for name in space.__all__
+    if callable(getattr(space, name))
+}
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_the_examples_of_a_module_print_what_they_say(name: str) -> None:
-    results = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
+    # As a user's file runs them, without the names of the module.
+    module, flags = importlib.import_module(name), doctest.NORMALIZE_WHITESPACE
+    results = doctest.testmod(module, globs={"__name__": "__main__"}, optionflags=flags)
     assert results.failed == 0
 
 
-def test_there_are_examples() -> None:
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_class_and_function_has_an_example(name: str) -> None:
+    public = PUBLIC[name]
+    if public not in WITHOUT_EXAMPLE and not (isinstance(public, type) and issubclass(public, Exception)):
+        assert ">>> " in (public.__doc__ or "")
+
+
+def test_the_examples_of_public_names_are_among_those_that_run() -> None:
     finder = doctest.DocTestFinder()
     found = [test for name in MODULES for test in finder.find(importlib.import_module(name))]
-    assert sum(len(test.examples) for test in found) >= 40
+    run = {test.name.rpartition(".")[2] for test in found if test.examples}
+    assert {public.__name__ for public in PUBLIC.values() if ">>> " in (public.__doc__ or "")} <= run
 
 
 def test_the_example_of_the_readme_prints_what_it_says() -> None:
@@ -42,20 +80,19 @@ def test_the_example_of_the_readme_prints_what_it_says() -> None:
     assert run.stdout == blocks[1][1]
 
 
-def test_every_public_name_is_documented() -> None:
-    spaces = (
-        fg,
-        fg.nn,
-        fg.nn.functional,
-        fg.nn.init,
-        fg.nn.utils,
-        fg.optim,
-        fg.optim.lr_scheduler,
-        fg.optim.swa_utils,
-        fg.autograd,
-        fg.autograd.functional,
-        fg.func,
-        fg.datasets,
-    )
-    missing = [name for space in spaces for name in space.__all__ if not getattr(space, name).__doc__]
+def test_every_public_name_and_method_is_documented() -> None:
+    missing = [f"{space.__name__}.{name}" for space in SPACES for name in space.__all__]
+    missing = [name for name in missing if not _documented(name)]
+    for name, public in PUBLIC.items():
+        if isinstance(public, type):
+            missing += [
+                f"{name}.{method}"
+                for method in vars(public)
+                if not method.startswith("_") and not inspect.getdoc(getattr(public, method))
+            ]
     assert missing == []
+
+
+def _documented(name: str) -> bool:
+    space, _, own = name.rpartition(".")
+    return bool(getattr(importlib.import_module(space), own).__doc__)

@@ -81,6 +81,21 @@ def test_a_hooks_operations_are_differentiated() -> None:
     assert fg.autograd.gradcheck(gradient, x)
 
 
+def test_an_error_of_a_hook_leaves_every_gradient() -> None:
+    x, y = leaf([1.0]), leaf([2.0])
+    (x * y).backward()
+    result = x * 1 * y
+
+    def fails(grad: fg.Tensor) -> None:
+        raise LookupError("mine")
+
+    with x.register_hook(fails), pytest.raises(LookupError, match="mine"):
+        result.backward(retain_graph=True)
+    assert (grad_of(x), grad_of(y)) == ([2.0], [1.0])
+    result.backward()
+    assert (grad_of(x), grad_of(y)) == ([4.0], [2.0])
+
+
 def test_a_removed_hook_does_nothing() -> None:
     x = leaf([1.0])
     with x.register_hook(lambda grad: grad * 2):

@@ -240,7 +240,11 @@ REFUSED: list[tuple[Any, type[Exception], str]] = [
     (lambda: nn.LayerNorm(()), fg.ConfigError, "normalized_shape"),
     (lambda: nn.LayerNorm((2, 3))(fg.zeros(3, 2)), fg.ShapeError, r"\(\.\.\., 2, 3\), got \(3, 2\)"),
     (lambda: nn.RMSNorm(4)(fg.zeros(3)), fg.ShapeError, r"\(\.\.\., 4\), got \(3,\)"),
-    (lambda: nn.Embedding(3, 2, padding_idx=3), fg.ConfigError, "padding_idx must be below 3"),
+    (
+        lambda: nn.Embedding(3, 2, padding_idx=3),
+        fg.ConfigError,
+        "padding_idx must be at least -3 and",
+    ),
     (lambda: nn.Embedding(3, 2, padding_idx=-4), fg.ConfigError, "padding_idx"),
     (lambda: nn.Embedding(3, 2)(fg.tensor([3])), IndexError, "3"),
     (lambda: nn.Embedding(3, 2)(fg.tensor([0.5])), fg.DTypeError, "fractions"),

@@ -12,7 +12,7 @@ import ferrograd as fg
 from ferrograd import nn, optim
 from ferrograd.optim import lr_scheduler
 
-# Ways to train: the kind and its options. Muon takes matrices only, L-BFGS whole batches.
+# Ways to train: the kind and its options. Muon takes matrices only.
 WAYS: list[tuple[str, dict[str, Any]]] = [
     ("SGD", {"lr": 0.1}),
     ("SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01}),
@@ -106,10 +106,9 @@ def test_every_public_optimizer_is_in_the_table() -> None:
 @pytest.mark.parametrize("dtype", [fg.float32, fg.float64], ids=["float32", "float64"])
 def test_the_plan_has_the_bits_of_eager_steps(kind: str, options: dict[str, Any], dtype: Any) -> None:
     """50 rows in batches of 16: two plans, and weights packed in blocks."""
-    batch = 50 if kind == "LBFGS" else 16
     stepped, fitted = problem(kind, options, dtype), problem(kind, options, dtype)
-    eager(*stepped, dtype, batch, 3)
-    fit(*fitted, batch, 3)
+    eager(*stepped, dtype, 16, 3)
+    fit(*fitted, 16, 3)
     check_same(stepped, fitted)
 
 
@@ -192,10 +191,8 @@ def test_no_result_depends_on_the_threads(kind: str, options: dict[str, Any]) ->
     check_same(*pairs)
 
 
-def test_lbfgs_wants_all_rows_in_a_batch_and_a_closure() -> None:
-    model, optimizer = problem("LBFGS", {}, fg.float32)
-    with pytest.raises(fg.ConfigError, match="batch_size: LBFGS needs all 50 rows in a batch, got 16"):
-        fit(model, optimizer, 16, 1)
+def test_lbfgs_wants_a_closure_and_one_group() -> None:
+    _, optimizer = problem("LBFGS", {}, fg.float32)
     with pytest.raises(fg.ConfigError, match="step needs a closure, got None"):
         optimizer.step()
     with pytest.raises(fg.ConfigError, match="one group, got a second"):

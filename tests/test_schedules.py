@@ -36,6 +36,7 @@ KINDS: dict[str, Any] = {
         [schedules.ConstantLR(o, 0.5, 2), schedules.ExponentialLR(o, 0.8)]
     ),
     "WarmupCosineLR": lambda o: schedules.WarmupCosineLR(o, 5, 30, start_factor=0.1),
+    "SWALR": lambda o: optim.swa_utils.SWALR(o, [0.01, 0.3], anneal_epochs=4),
 }
 OF_STEPS = [name for name in KINDS if name != "ReduceLROnPlateau"]
 
@@ -56,7 +57,7 @@ def rates(schedule: schedules.LRScheduler, steps: int) -> list[list[float]]:
 
 
 def test_every_public_schedule_is_tested_here() -> None:
-    assert set(KINDS) | {"LRScheduler"} == set(schedules.__all__)
+    assert set(KINDS) | {"LRScheduler"} == {*schedules.__all__, "SWALR"}
 
 
 @pytest.mark.parametrize("name", OF_STEPS)
@@ -159,6 +160,11 @@ def test_a_state_of_another_kind_is_refused_and_nothing_changes() -> None:
         (lambda o: schedules.MultiplicativeLR(o, [math.sqrt]), "lr_lambda"),
         (lambda o: schedules.WarmupCosineLR(o, 5, 5), "total_steps"),
         (lambda o: schedules.WarmupCosineLR(o, -1, 5), "warmup_steps"),
+        (lambda o: optim.swa_utils.SWALR(o, -0.1), "swa_lr"),
+        (lambda o: optim.swa_utils.SWALR(o, [0.1]), "swa_lr"),
+        (lambda o: optim.swa_utils.SWALR(o, 0.1, anneal_epochs=-1), "anneal_epochs"),
+        (lambda o: optim.swa_utils.SWALR(o, 0.1, anneal_strategy="exp"), "anneal_strategy"),
+        (lambda o: optim.swa_utils.SWALR(3, 0.1), "optimizer"),
         (lambda o: schedules.ReduceLROnPlateau(o, mode="best"), "mode"),
         (lambda o: schedules.ReduceLROnPlateau(o, factor=1.0), "factor"),
         (lambda o: schedules.ReduceLROnPlateau(o, patience=-1), "patience"),
@@ -257,6 +263,25 @@ def test_warmup_cosine() -> None:
     found = [row[0] for row in rates(schedule, 9)]
     fall = [1.0 + (1 + math.cos(math.pi * k / 4)) / 2 for k in range(5)]
     np.testing.assert_allclose(found, [1.0, 1.25, 1.5, 1.75, *fall, 1.0], rtol=1e-12)
+
+
+def test_swa_goes_from_the_rate_of_others_to_its_own() -> None:
+    one = optim.SGD([nn.Parameter(np.ones(1))], lr=1.0)
+    found = [row[0] for row in rates(optim.swa_utils.SWALR(one, 0.2, anneal_epochs=4), 6)]
+    share = (1 - np.cos(math.pi * np.minimum(np.arange(7) / 4, 1))) / 2
+    np.testing.assert_allclose(found, 1.0 - 0.8 * share, rtol=1e-12)
+    one = optim.SGD([nn.Parameter(np.ones(1))], lr=1.0)
+    assert [row[0] for row in rates(optim.swa_utils.SWALR(one, 0.2, anneal_epochs=0), 2)] == [0.2] * 3
+    # The other schedule's factors reach the part that is not annealed yet.
+    one = optim.SGD([nn.Parameter(np.ones(1))], lr=1.0)
+    both = schedules.ChainedScheduler(
+        [
+            schedules.ExponentialLR(one, 0.5),
+            optim.swa_utils.SWALR(one, 0.2, anneal_epochs=2, anneal_strategy="linear"),
+        ]
+    )
+    found = [row[0] for row in rates(both, 3)]
+    np.testing.assert_allclose(found, [1.0, 0.5 * 0.5 + 0.5 * 0.2, 0.2, 0.2], rtol=1e-12)
 
 
 # In a trainer

@@ -28,6 +28,8 @@ OPTIMIZERS: dict[str, Callable[..., Any]] = {
     "nesterov": lambda p: fg.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True),
     "adam": lambda p: fg.optim.Adam(p, lr=0.01),
     "amsgrad": lambda p: fg.optim.AdamW(p, lr=0.01, amsgrad=True),
+    "nadam": lambda p: fg.optim.NAdam(p, lr=0.01),
+    "asgd": lambda p: fg.optim.ASGD(p, lr=0.1, lambd=0.01, t0=100),
 }
 
 

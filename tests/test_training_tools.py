@@ -18,6 +18,7 @@ from ferrograd.nn.utils import (
     vector_to_parameters,
 )
 from ferrograd.optim.swa_utils import (
+    SWALR,
     AveragedModel,
     get_ema_avg_fn,
     get_ema_multi_avg_fn,
@@ -311,6 +312,13 @@ SIGNATURES: dict[Callable[..., Any], dict[str, Any]] = {
     },
     get_ema_avg_fn: {"decay": 0.999},
     get_ema_multi_avg_fn: {"decay": 0.999},
+    SWALR: {
+        "optimizer": NEEDED,
+        "swa_lr": NEEDED,
+        "anneal_epochs": 10,
+        "anneal_strategy": "cos",
+        "last_epoch": -1,
+    },
     update_bn: {"loader": NEEDED, "model": NEEDED, "device": None},
 }
 

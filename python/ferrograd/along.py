@@ -15,6 +15,7 @@ __all__ = [
     "argsort",
     "bmm",
     "chunk",
+    "cumprod",
     "cumsum",
     "einsum",
     "flip",
@@ -63,6 +64,23 @@ def prod(input: TensorLike, dim: int | None = None, keepdim: bool = False) -> Te
     return as_tensor(input).prod(dim, keepdim)
 
 
+def cumprod(input: TensorLike, dim: int) -> Tensor:
+    """Return running products ``y[k] = x[0] x[1] ... x[k]`` along `dim`.
+
+    The gradient of ``x[j]`` is ``g[k]`` times the other factors of ``y[k]``, summed over ``k >= j``; nothing
+    is divided, so that zeros have gradients of every order. Integers and bools give int64.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> x = fg.tensor([2.0, 0.0, 3.0], requires_grad=True)
+    >>> fg.cumprod(x, 0).sum().backward()
+    >>> x.grad
+    tensor([1., 8., 0.])
+    """
+    return as_tensor(input).cumprod(dim)
+
+
 def cumsum(input: TensorLike, dim: int) -> Tensor:
     """Return running sums ``y[k] = x[0] + ... + x[k]`` along `dim`.
 
@@ -89,6 +107,12 @@ def std(
 
     `correction` is 1 if `unbiased`, else 0, unless given. Gradient ``g (x - mean) / ((n - correction) std)``,
     zero where all elements are equal. Raises `DTypeError` for integers.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.std([1.0, 2.0, 6.0])
+    tensor(2.6458)
     """
     return as_tensor(input).std(dim, unbiased, keepdim, correction=correction)
 
@@ -145,6 +169,12 @@ def bmm(input: TensorLike, mat2: TensorLike) -> Tensor:
     """Multiply batches of matrices, ``(b, m, k) @ (b, k, n)``; gradients as `matmul`.
 
     Raises `ShapeError` if an operand has not 3 dimensions, or sizes differ.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.bmm(fg.ones(5, 2, 3), fg.ones(5, 3, 4)).shape
+    (5, 2, 4)
     """
     return as_tensor(input).bmm(mat2)
 
@@ -289,6 +319,13 @@ def masked_select(input: TensorLike, mask: TensorLike) -> Tensor:
     The gradient is zero where the mask is False. The length depends on the data, which a plan cannot hold: a
     model that uses it in a `Trainer` raises `GraphError`; use `where` there. Raises `DTypeError` for other
     masks.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> x = fg.tensor([1.0, -2.0, 3.0])
+    >>> fg.masked_select(x, x > 0)
+    tensor([1., 3.])
     """
     return as_tensor(input).masked_select(mask)
 
@@ -297,6 +334,12 @@ def narrow(input: TensorLike, dim: int, start: int, length: int) -> Tensor:
     """Return the `length` slices of `dim` from `start` on, as a view; a negative `start` counts from the end.
 
     The gradient is zero elsewhere. Raises `ShapeError` if the range leaves the dimension.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.narrow([1, 2, 3, 4], 0, 1, 2)
+    tensor([2, 3])
     """
     return as_tensor(input).narrow(dim, start, length)
 
@@ -305,6 +348,12 @@ def select(input: TensorLike, dim: int, index: int) -> Tensor:
     """Return the slice `index` of `dim`, as a view without it; a negative `index` counts from the end.
 
     The gradient is zero elsewhere. Raises `OutOfRangeError` if the dimension has no such slice.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.select([[1, 2], [3, 4]], 1, 0)
+    tensor([1, 3])
     """
     return as_tensor(input).select(dim, index)
 
@@ -340,7 +389,14 @@ def sort(input: TensorLike, dim: int = -1, descending: bool = False, stable: boo
 
 
 def argsort(input: TensorLike, dim: int = -1, descending: bool = False, stable: bool = False) -> Tensor:
-    """Return the int64 indices along `dim` that `sort` gives; no gradient."""
+    """Return the int64 indices along `dim` that `sort` gives; no gradient.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.argsort([3.0, 1.0, 2.0])
+    tensor([1, 2, 0])
+    """
     return as_tensor(input).argsort(dim, descending, stable)
 
 

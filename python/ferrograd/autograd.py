@@ -1,6 +1,6 @@
 """Gradients on demand: `grad`, the switches that turn recording on and off, and the numeric check."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ContextDecorator
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -28,6 +28,7 @@ __all__ = [
     "functional",
     "grad",
     "gradcheck",
+    "gradgradcheck",
     "is_grad_enabled",
     "no_grad",
     "numeric_gradient",
@@ -118,28 +119,55 @@ class no_grad(_GradMode):
 
 
 class enable_grad(_GradMode):
-    """Record inside, also within `no_grad`: a ``with`` block, or a decorator written ``@enable_grad()``."""
+    """Record inside, also within `no_grad`: a ``with`` block, or a decorator written ``@enable_grad()``.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> x = fg.tensor(2.0, requires_grad=True)
+    >>> with fg.no_grad():
+    ...     with fg.enable_grad():
+    ...         y = x * x
+    >>> y.requires_grad
+    True
+    """
 
     _mode = True
 
 
 class GradcheckError(FerrogradError, RuntimeError):
-    """Raised by `gradcheck` where the analytic and the numeric gradient differ."""
+    """Raised by `gradcheck` where the analytic and the numeric gradient differ.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> x = fg.tensor(2.0, dtype=fg.float64, requires_grad=True)
+    >>> try:
+    ...     fg.autograd.gradcheck(lambda x: x * x.detach(), x)
+    ... except fg.autograd.GradcheckError as error:
+    ...     print(str(error)[:43])
+    gradcheck: input 0, element (): analytic 2.
+    """
 
 
 def gradcheck(
     func: Callable[..., Tensor | Sequence[Tensor]],
     inputs: Tensor | Sequence[Any],
+    *,
     eps: float = 1e-6,
     atol: float = 1e-5,
     rtol: float = 1e-3,
     raise_exception: bool = True,
+    nondet_tol: float = 0.0,
+    fast_mode: bool = False,
 ) -> bool:
     """Compare gradients with centred differences.
 
     Each entry of the Jacobian ``J[i, j] = d output_i / d input_j`` from the backward pass is compared with
     ``(f(x + eps e_j) - f(x - eps e_j))_i / (2 eps)``; it passes where
-    ``abs(analytic - numeric) <= atol + rtol * abs(numeric)``.
+    ``abs(analytic - numeric) <= atol + rtol * abs(numeric)``. With `fast_mode` one number is
+    compared for each pair of an output and an input, ``v J u`` with random u and v of positive elements and
+    length 1, at a cost that does not grow with the number of elements.
 
     Parameters
     ----------
@@ -150,11 +178,17 @@ def gradcheck(
         Arguments of `func`. Those that are tensors requiring a gradient are checked; they must be float64.
         They are changed in place while the check runs and are restored afterwards, to the bit.
     eps : float, default 1e-6
-        Step of the difference quotient. The check costs two calls of `func` per input element.
+        Step of the difference quotient. The check costs two calls of `func` per input element, with
+        `fast_mode` per input.
     atol, rtol : float, default 1e-5 and 1e-3
         Absolute and relative tolerance.
     raise_exception : bool, default True
         Whether a difference raises; otherwise it returns False.
+    nondet_tol : float, default 0.0
+        How much two backward passes may differ. Those of this library do not differ; those of a `Function`
+        written in Python might.
+    fast_mode : bool, default False
+        Whether to compare along one random direction only.
 
     Returns
     -------
@@ -169,10 +203,11 @@ def gradcheck(
     DTypeError
         If a checked input is not float64: in float32 the rounding of the quotient is larger than `atol`.
     ConfigError
-        If no input requires a gradient.
+        If no input requires a gradient, or `nondet_tol` is below 0.
 
     See Also
     --------
+    gradgradcheck : the same for the gradients of gradients.
     numeric_gradient : the difference quotients themselves, with their step and their cost.
 
     Examples
@@ -182,35 +217,144 @@ def gradcheck(
     >>> fg.autograd.gradcheck(lambda x: (x * x).sum(), x)
     True
     """
+    if not nondet_tol >= 0:
+        raise ConfigError(f"gradcheck: nondet_tol must be at least 0, got {nondet_tol!r}")
     arguments, checked = _checked_inputs("gradcheck", inputs)
+    tensors = [argument for _, argument in checked]
     with enable_grad():
-        analytic = _analytic_jacobians(func, arguments, [argument for _, argument in checked])
+        analytic = _analytic_jacobians(func, arguments, tensors, fast_mode)
+        again = _analytic_jacobians(func, arguments, tensors, fast_mode)
         numeric = [
-            _numeric_jacobians("gradcheck", func, arguments, argument, eps, None) for _, argument in checked
+            _numeric_jacobians("gradcheck", func, arguments, tensor, eps, None, fast_mode)
+            for tensor in tensors
         ]
 
     worst = (0.0, "")
-    for column, (position, argument) in enumerate(checked):
+    for column, ((position, _), tensor) in enumerate(zip(checked, tensors, strict=True)):
         for output, (shape, rows) in enumerate(analytic):
             found, expected = rows[column], numeric[column][output]
+            moved = np.abs(found - again[output][1][column]).max(initial=0.0)
+            if moved > nondet_tol:
+                worst = (
+                    np.inf,
+                    f"gradcheck: input {position}: two backward passes of output {output} differ by "
+                    f"{float(moved)!r}, more than nondet_tol {nondet_tol!r}",
+                )
+                continue
             excess = np.abs(found - expected) - (atol + rtol * np.abs(expected))
             # A NaN on either side is a difference, and the largest.
             excess = np.where(np.isnan(excess), np.inf, excess)
             if excess.size == 0 or excess.max() <= worst[0]:
                 continue
             i, j = np.unravel_index(int(excess.argmax()), excess.shape)
+            of_input = of_output = each = ""
+            if not fast_mode:
+                of_input = f", element {_element(int(j), tensor.shape)}"
+                of_output, each = f", element {_element(int(i), shape)}", " element"
             worst = (
                 float(excess[i, j]),
-                f"gradcheck: input {position}, element {_element(int(j), argument.shape)}: "
+                f"gradcheck: input {position}{of_input}: "
                 f"analytic {float(found[i, j])!r}, numeric {float(expected[i, j])!r} "
-                f"(output {output}, element {_element(int(i), shape)}; "
-                f"centred differences, step {eps!r}, 2 evaluations per input element)",
+                f"(output {output}{of_output}; "
+                f"centred differences, step {eps!r}, 2 evaluations per input{each})",
             )
     if not worst[1]:
         return True
     if raise_exception:
         raise GradcheckError(worst[1])
     return False
+
+
+def gradgradcheck(
+    func: Callable[..., Tensor | Sequence[Tensor]],
+    inputs: Tensor | Sequence[Any],
+    grad_outputs: Tensor | Sequence[Tensor] | None = None,
+    *,
+    eps: float = 1e-6,
+    atol: float = 1e-5,
+    rtol: float = 1e-3,
+    raise_exception: bool = True,
+    nondet_tol: float = 0.0,
+    fast_mode: bool = False,
+) -> bool:
+    """Compare gradients of gradients with centred differences of gradients.
+
+    `gradcheck` of the function ``(x, v) -> v J(x)``, which is what a backward pass computes of the inputs x
+    and the gradients v of the outputs: its derivatives are ``d (v J) / d x``, in which all second derivatives
+    of `func` are, and ``d (v J) / d v = J``.
+
+    Parameters
+    ----------
+    func : callable
+        Takes the inputs; returns a tensor or a sequence of tensors.
+    inputs : Tensor or sequence
+        As for `gradcheck`.
+    grad_outputs : Tensor or sequence of Tensor, optional
+        The v, one for each output that requires a gradient, in its shape and in float64; random ones by
+        default. Those that require a gradient are checked too, as the random ones are.
+    eps, atol, rtol, raise_exception, nondet_tol, fast_mode : optional
+        As for `gradcheck`.
+
+    Returns
+    -------
+    bool
+        True where all entries agree; also where no gradient depends on anything.
+
+    Raises
+    ------
+    GradcheckError
+        At a difference. Inputs are counted on through `grad_outputs`; output k is the gradient with respect
+        to the k-th input that requires one.
+    DTypeError
+        If a checked input is not float64.
+    ConfigError
+        If no input requires a gradient, or there are not as many `grad_outputs` as such outputs.
+
+    See Also
+    --------
+    gradcheck : the same for first derivatives.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> x = fg.tensor([0.5, 1.0], dtype=fg.float64, requires_grad=True)
+    >>> fg.autograd.gradgradcheck(lambda x: x**3, x)
+    True
+    """
+    owner = "gradgradcheck"
+    arguments, checked = _checked_inputs(owner, inputs)
+    with enable_grad():
+        outputs = [y for y in _outputs(owner, func(*arguments)) if y.requires_grad]
+    if grad_outputs is None:
+        rng = np.random.default_rng(0)
+        seeds = [
+            _core.tensor(rng.uniform(0.5, 1.5, y.shape), dtype=y.dtype, requires_grad=True) for y in outputs
+        ]
+    else:
+        seeds = [grad_outputs] if isinstance(grad_outputs, Tensor) else list(grad_outputs)
+    if len(seeds) != len(outputs):
+        raise ConfigError(f"{owner}: expected {len(outputs)} grad_outputs, one an output, got {len(seeds)}")
+
+    def slopes(*values: Any) -> list[Tensor]:
+        given, upstream = values[: len(arguments)], values[len(arguments) :]
+        found = [y for y in _outputs(owner, func(*given)) if y.requires_grad]
+        tensors = [given[position] for position, _ in checked]
+        if not found:
+            return [_core.zeros_like(x) for x in tensors]
+        grads = grad(found, tensors, upstream, create_graph=True, allow_unused=True)
+        # What does not depend on an input has the gradient zero; the numeric side must agree.
+        return [_core.zeros_like(x) if g is None else g for g, x in zip(grads, tensors, strict=True)]
+
+    return gradcheck(
+        slopes,
+        [*arguments, *seeds],
+        eps=eps,
+        atol=atol,
+        rtol=rtol,
+        raise_exception=raise_exception,
+        nondet_tol=nondet_tol,
+        fast_mode=fast_mode,
+    )
 
 
 class NumericGradient(NamedTuple):
@@ -226,6 +370,14 @@ class NumericGradient(NamedTuple):
         The step h of the quotient.
     evaluations : int
         Calls of the function that were made.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> x = fg.tensor(2.0, dtype=fg.float64, requires_grad=True)
+    >>> found = fg.autograd.numeric_gradient(lambda x: x * x, x)
+    >>> found.method, found.step, found.evaluations, found.gradients[0].round(6).item()
+    ('centred', 1e-06, 2, 4.0)
     """
 
     gradients: tuple[Array, ...]
@@ -355,24 +507,46 @@ def _outputs(owner: str, result: Tensor | Sequence[Tensor]) -> list[Tensor]:
     return outputs
 
 
+def _directions(count: int, is_fast: bool) -> Iterator[Array]:
+    """Give each unit vector, or a single random one.
+
+    Its elements are positive: with signs the entries of a wrong Jacobian might cancel.
+    """
+    if is_fast:
+        drawn = np.random.default_rng(0).uniform(0.5, 1.5, count)
+        yield drawn / max(float(np.linalg.norm(drawn)), 1.0)
+        return
+    for j in range(count):
+        unit = np.zeros(count)
+        unit[j] = 1.0
+        yield unit
+
+
 def _analytic_jacobians(
-    func: Callable[..., Tensor | Sequence[Tensor]], arguments: tuple[Any, ...], checked: list[Tensor]
+    func: Callable[..., Tensor | Sequence[Tensor]],
+    arguments: tuple[Any, ...],
+    checked: list[Tensor],
+    is_fast: bool,
 ) -> list[tuple[tuple[int, ...], list[Array]]]:
-    """For each output its shape and, per checked input, the matrix (output elements, input elements)."""
+    """For each output its shape and, per checked input, the matrix (output elements, input elements).
+
+    It is 1 x 1, of random directions, where `is_fast`.
+    """
     jacobians = []
     for output in _outputs("gradcheck", func(*arguments)):
-        rows = [np.zeros((output.numel(), tensor.numel())) for tensor in checked]
+        height = 1 if is_fast else output.numel()
+        rows = [np.zeros((height, 1 if is_fast else tensor.numel())) for tensor in checked]
         # An output that depends on no input has the gradient zero; the numeric side must agree.
         if output.requires_grad:
-            for i in range(output.numel()):
-                seed = np.zeros(output.numel())
-                seed[i] = 1.0
+            for i, seed in enumerate(_directions(output.numel(), is_fast)):
                 grads = grad(
                     output, checked, seed.reshape(output.shape), retain_graph=True, allow_unused=True
                 )
                 for row, found in zip(rows, grads, strict=True):
-                    if found is not None:
-                        row[i] = found.numpy().ravel()
+                    if found is None:
+                        continue
+                    flat = found.numpy().ravel()
+                    row[i] = flat @ next(_directions(len(flat), True)) if is_fast else flat
         jacobians.append((output.shape, rows))
     return jacobians
 
@@ -384,6 +558,7 @@ def _numeric_jacobians(
     tensor: Tensor,
     eps: float,
     base: list[Array] | None,
+    is_fast: bool = False,
 ) -> list[Array]:
     """For each output the matrix (output elements, elements of `tensor`) by difference quotients.
 
@@ -391,21 +566,22 @@ def _numeric_jacobians(
     """
     start = tensor.numpy()
 
-    def evaluate(j: int, step: float) -> list[Array]:
-        moved = start.copy()
-        moved.reshape(-1)[j] += step
-        _write(tensor, moved)
-        return [output.numpy().astype(np.float64).ravel() for output in _outputs(owner, func(*arguments))]
+    def evaluate(way: Array, step: float) -> list[Array]:
+        _write(tensor, start + step * way.reshape(start.shape))
+        flat = [output.numpy().astype(np.float64).ravel() for output in _outputs(owner, func(*arguments))]
+        if not is_fast:
+            return flat
+        return [values @ next(_directions(len(values), True))[:, None] for values in flat]
 
-    def quotients(j: int) -> list[Array]:
-        upper = evaluate(j, eps)
-        lower, width = (evaluate(j, -eps), 2 * eps) if base is None else (base, eps)
+    def quotients(way: Array) -> list[Array]:
+        upper = evaluate(way, eps)
+        lower, width = (evaluate(way, -eps), 2 * eps) if base is None else (base, eps)
         return [(up - low) / width for up, low in zip(upper, lower, strict=True)]
 
     try:
-        if tensor.numel() == 0:
+        if tensor.numel() == 0 and not is_fast:
             return [np.zeros((output.numel(), 0)) for output in _outputs(owner, func(*arguments))]
-        columns = [quotients(j) for j in range(tensor.numel())]
+        columns = [quotients(way) for way in _directions(tensor.numel(), is_fast)]
     finally:
         _write(tensor, start)
     return [np.stack(column, axis=1) for column in zip(*columns, strict=True)]

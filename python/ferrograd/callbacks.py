@@ -37,6 +37,18 @@ class Callback:
     ----------
     trainer : Trainer
         The trainer that runs; ``trainer.stop_training = True`` ends the fit after the epoch.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> class Losses(fg.Callback):
+    ...     def on_epoch_end(self, epoch, logs):
+    ...         print(epoch, sorted(logs))
+    >>> model = fg.nn.Linear(2, 1)
+    >>> trainer = fg.Trainer(model, fg.nn.MSELoss(), fg.optim.SGD(model.parameters()))
+    >>> history = trainer.fit(fg.ones(4, 2), fg.ones(4, 1), epochs=2, callbacks=[Losses()], progress=False)
+    0 ['loss']
+    1 ['loss']
     """
 
     trainer: "Trainer"
@@ -74,6 +86,15 @@ class History(Callback):
         ``val_accuracy``.
     epoch : list of int
         The epochs' numbers.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> model = fg.nn.Linear(2, 1)
+    >>> trainer = fg.Trainer(model, fg.nn.MSELoss(), fg.optim.SGD(model.parameters()))
+    >>> history = trainer.fit(fg.ones(4, 2), fg.ones(4, 1), epochs=3, progress=False)
+    >>> history.epoch, sorted(history.history), len(history.history["loss"])
+    ([0, 1, 2], ['loss'], 3)
     """
 
     def __init__(self) -> None:
@@ -113,6 +134,16 @@ class EarlyStopping(Callback):
         The best value seen.
     best_epoch, stopped_epoch : int or None
         When it was seen, and when training was stopped.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> model = fg.nn.Linear(2, 1)
+    >>> trainer = fg.Trainer(model, fg.nn.MSELoss(), fg.optim.SGD(model.parameters(), lr=0.0))
+    >>> stop = fg.EarlyStopping(monitor="loss", patience=2)
+    >>> history = trainer.fit(fg.ones(4, 2), fg.ones(4, 1), epochs=50, callbacks=[stop], progress=False)
+    >>> len(history.history["loss"])
+    3
     """
 
     def __init__(

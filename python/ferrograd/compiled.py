@@ -74,16 +74,16 @@ class Compiled(NamedTuple):
             params += model.parameters()
         # Each step counts where the parameter is updated.
         learned = trained(optimizer)
-        updated = {id(learned[number]) for number in self.updated}
-        counted: list[dict[str, Any]] = []
-        others: list[dict[str, Any]] = []
-        for param, state in optimizer.state.items():
-            (counted if id(param) in updated else others).append(state)
+        updated = {id(learned[number]): number for number in self.updated}
+        states = [(state, updated.get(id(param))) for param, state in optimizer.state.items()]
+        counted = [(state, number) for state, number in states if number is not None]
+        others = [state for state, number in states if number is None]
         watch = _core.Watch(
             [*fields, *of_loss, vars(optimizer), optimizer.state, *groups, *others],
             [groups, *(group["params"] for group in groups)],
             params,
             counted,
+            optimizer.scalars,
         )
         x, y = data.tables
         # Inputs are converted from any dtype; integer targets are class numbers.
@@ -101,8 +101,8 @@ def _fields(function: Any) -> list[dict[str, Any]] | None:
 def _is_known(optimizer: Optimizer) -> bool:
     options = [value for group in optimizer.param_groups for key, value in group.items() if key != "params"]
     flat = [part for value in options for part in (value if isinstance(value, tuple) else (value,))]
-    # The watch counts steps; scalars it does not know.
-    is_counted = type(optimizer) in _KNOWN and not optimizer.scalars
+    # The watch keeps what the rules of single parameters hand on, not the memory of all.
+    is_counted = type(optimizer) in _KNOWN and not optimizer.evaluates_again
     return is_counted and all(isinstance(value, _FIXED) for value in flat)
 
 

@@ -18,6 +18,22 @@ class FunctionContext:
     ----------
     needs_input_grad : tuple of bool
         For each argument of `Function.apply`, whether its gradient is wanted.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> class Scale(fg.autograd.Function):
+    ...     @staticmethod
+    ...     def forward(ctx, x, factor):
+    ...         ctx.factor = factor
+    ...         return x * factor
+    ...     @staticmethod
+    ...     def backward(ctx, g):
+    ...         return g * ctx.factor, None
+    >>> x = fg.tensor([1.0], requires_grad=True)
+    >>> Scale.apply(x, 3.0).backward()
+    >>> x.grad
+    tensor([3.])
     """
 
     def __init__(self, needs_input_grad: tuple[bool, ...]) -> None:

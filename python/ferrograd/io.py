@@ -26,6 +26,16 @@ def load(path: PathLike) -> dict[str, Tensor]:
         If the file cannot be read.
     CorruptFileError
         If it is no valid safetensors file.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> import ferrograd as fg
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder) / "model.safetensors"
+    ...     fg.nn.Linear(2, 3).save(path)
+    ...     {name: tensor.shape for name, tensor in sorted(fg.load(path).items())}
+    {'bias': (3,), 'weight': (3, 2)}
     """
     tensors, _ = _core.load_tensors(path)
     return tensors

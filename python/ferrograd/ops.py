@@ -3,453 +3,199 @@
 Each takes a tensor or anything numpy can read, and calls the method or native function of the same name.
 In the formulas ``g`` is the gradient that arrives from above; where an operation broadcasts, the gradient of
 an input is summed back over the dimensions it was stretched along. Shapes that do not broadcast raise
-`ShapeError`, dtypes without the operation `DTypeError`.
+`ShapeError`, dtypes without the operation `DTypeError`. Where an operation only moves elements, each gradient
+goes back to where its element came from.
 """
 
 from collections.abc import Sequence
 
-from ferrograd import _core, along
-from ferrograd._core import Tensor, ValuesIndices
+from ferrograd import _core, along, elementwise, reductions
+from ferrograd._core import Tensor
 from ferrograd._typing import TensorLike
 from ferrograd.along import *  # noqa: F403
 from ferrograd.convert import as_tensor
+from ferrograd.elementwise import *  # noqa: F403
+from ferrograd.reductions import *  # noqa: F403
 
 __all__ = [
-    "abs",
-    "add",
-    "all",
-    "amax",
-    "amin",
-    "any",
-    "argmax",
-    "argmin",
     "as_tensor",
     "broadcast_to",
     "cat",
-    "ceil",
-    "clamp",
     "clone",
-    "cos",
-    "div",
     "dot",
     "elu",
-    "eq",
-    "erf",
-    "exp",
-    "expm1",
     "flatten",
-    "floor",
-    "ge",
-    "gt",
-    "heaviside",
-    "le",
     "leaky_relu",
     "linear",
-    "log",
-    "log1p",
     "log_softmax",
-    "logical_not",
-    "logsumexp",
-    "lt",
     "matmul",
-    "max",
-    "maximum",
     "maxout",
-    "mean",
-    "min",
-    "minimum",
     "mm",
-    "mul",
     "mv",
-    "ne",
-    "neg",
     "numel",
     "permute",
-    "pow",
     "prelu",
-    "reciprocal",
     "relu",
     "reshape",
-    "round",
     "sigmoid",
-    "sign",
-    "sin",
     "softmax",
     "softplus",
-    "sqrt",
-    "square",
     "squeeze",
     "stack",
-    "sub",
-    "sum",
     "t",
     "tanh",
     "transpose",
     "unsqueeze",
-    "var",
-    "where",
 ]
-__all__ += along.__all__
-
-
-def add(input: TensorLike, other: TensorLike, *, alpha: float = 1) -> Tensor:
-    """Return ``input + alpha * other``, broadcast; gradients ``g`` and ``alpha g``."""
-    return as_tensor(input).add(other if alpha == 1 else as_tensor(other).mul(alpha))
-
-
-def sub(input: TensorLike, other: TensorLike, *, alpha: float = 1) -> Tensor:
-    """Return ``input - alpha * other``, broadcast; gradients ``g`` and ``-alpha g``."""
-    return as_tensor(input).sub(other if alpha == 1 else as_tensor(other).mul(alpha))
-
-
-def mul(input: TensorLike, other: TensorLike) -> Tensor:
-    """Return ``input * other``, broadcast; gradients ``g other`` and ``g input``."""
-    return as_tensor(input).mul(other)
-
-
-def div(input: TensorLike, other: TensorLike) -> Tensor:
-    """Return ``input / other``, broadcast, floating; gradients ``g / other``, ``-g input / other^2``."""
-    return as_tensor(input).div(other)
-
-
-def neg(input: TensorLike) -> Tensor:
-    """Return ``-input``; gradient ``-g``."""
-    return as_tensor(input).neg()
-
-
-def pow(input: TensorLike, exponent: TensorLike) -> Tensor:
-    """Return ``input ** exponent``; gradients ``g e x^(e-1)`` and ``g x^e log x``."""
-    return as_tensor(input).pow(exponent)
-
-
-def exp(input: TensorLike) -> Tensor:
-    """Return ``exp(input)``; gradient ``g exp(x)``."""
-    return as_tensor(input).exp()
-
-
-def expm1(input: TensorLike) -> Tensor:
-    """Return ``exp(input) - 1``, accurate near zero; gradient ``g exp(x)``."""
-    return as_tensor(input).expm1()
-
-
-def log(input: TensorLike) -> Tensor:
-    """Return the natural logarithm; gradient ``g / x``."""
-    return as_tensor(input).log()
-
-
-def log1p(input: TensorLike) -> Tensor:
-    """Return ``log(1 + input)``, accurate near zero; gradient ``g / (1 + x)``."""
-    return as_tensor(input).log1p()
-
-
-def sqrt(input: TensorLike) -> Tensor:
-    """Return the square root; gradient ``g / (2 sqrt(x))``."""
-    return as_tensor(input).sqrt()
-
-
-def square(input: TensorLike) -> Tensor:
-    """Return ``input ** 2``; gradient ``2 g x``."""
-    return as_tensor(input).square()
-
-
-def reciprocal(input: TensorLike) -> Tensor:
-    """Return ``1 / input``; gradient ``-g / x^2``."""
-    return as_tensor(input).reciprocal()
-
-
-def abs(input: TensorLike) -> Tensor:
-    """Return the absolute value; gradient ``g sign(x)``, zero at zero."""
-    return as_tensor(input).abs()
-
-
-def sign(input: TensorLike) -> Tensor:
-    """Return -1, 0 or 1 by sign; the gradient is zero."""
-    return as_tensor(input).sign()
-
-
-def erf(input: TensorLike) -> Tensor:
-    """Return the error function, ``2 / sqrt(pi)`` times the integral of ``exp(-t^2)`` from 0 to x.
-
-    The gradient is ``2 g exp(-x^2) / sqrt(pi)``. A normal variable lies within x standard deviations of its
-    mean with probability ``erf(x / sqrt(2))``.
-
-    Examples
-    --------
-    >>> import ferrograd as fg
-    >>> f"{fg.erf(fg.tensor(1.0)).item():.5f}"
-    '0.84270'
-    """
-    return as_tensor(input).erf()
-
-
-def floor(input: TensorLike) -> Tensor:
-    """Return the largest integer that is not above; the gradient is zero. Integers stay as they are."""
-    return as_tensor(input).floor()
-
-
-def ceil(input: TensorLike) -> Tensor:
-    """Return the smallest integer that is not below; the gradient is zero. Integers stay as they are."""
-    return as_tensor(input).ceil()
-
-
-def round(input: TensorLike, *, decimals: int = 0) -> Tensor:
-    """Return the nearest number of `decimals` decimal places, the even one halfway; the gradient is zero.
-
-    Negative `decimals` round before the point. Raises `DTypeError` for integers with other `decimals` than 0.
-    """
-    return as_tensor(input).round(decimals=decimals)
-
-
-def heaviside(input: TensorLike, values: TensorLike) -> Tensor:
-    """Return the step 0 where ``input < 0``, 1 where ``input > 0``, `values` at 0, broadcast; NaN stays NaN.
-
-    The gradient of `input` is zero by definition: the step is flat on both sides, so nothing that is learned
-    passes through it (a threshold unit learns by a rule of its own). The gradient of `values` is ``g`` at 0.
-
-    Examples
-    --------
-    >>> import ferrograd as fg
-    >>> fg.heaviside(fg.tensor([-2.0, 0.0, 3.0]), 0.5).tolist()
-    [0.0, 0.5, 1.0]
-    """
-    return as_tensor(input).heaviside(values)
-
-
-def sin(input: TensorLike) -> Tensor:
-    """Return the sine; gradient ``g cos(x)``."""
-    return as_tensor(input).sin()
-
-
-def cos(input: TensorLike) -> Tensor:
-    """Return the cosine; gradient ``-g sin(x)``."""
-    return as_tensor(input).cos()
-
-
-def maximum(input: TensorLike, other: TensorLike) -> Tensor:
-    """Return the larger of each pair, or NaN; the gradient goes to the larger, half to each at a tie."""
-    return as_tensor(input).maximum(other)
-
-
-def minimum(input: TensorLike, other: TensorLike) -> Tensor:
-    """Return the smaller of each pair, or NaN; the gradient goes to the smaller, half to each at a tie."""
-    return as_tensor(input).minimum(other)
-
-
-def clamp(input: TensorLike, min: float | None = None, max: float | None = None) -> Tensor:
-    """Limit to ``[min, max]``, either end optional; gradient ``g`` where ``min <= x <= max``, else zero."""
-    return as_tensor(input).clamp(min, max)
-
-
-def where(condition: TensorLike, input: TensorLike, other: TensorLike) -> Tensor:
-    """Choose from `input` where `condition` holds, else from `other`; the gradient goes to the one chosen."""
-    return _core.where(condition, input, other)
-
-
-def eq(input: TensorLike, other: TensorLike) -> Tensor:
-    """Return ``input == other`` as bool, broadcast; no gradient."""
-    return as_tensor(input).eq(other)
-
-
-def ne(input: TensorLike, other: TensorLike) -> Tensor:
-    """Return ``input != other`` as bool, broadcast; no gradient."""
-    return as_tensor(input).ne(other)
-
-
-def lt(input: TensorLike, other: TensorLike) -> Tensor:
-    """Return ``input < other`` as bool, broadcast; no gradient."""
-    return as_tensor(input).lt(other)
-
-
-def le(input: TensorLike, other: TensorLike) -> Tensor:
-    """Return ``input <= other`` as bool, broadcast; no gradient."""
-    return as_tensor(input).le(other)
-
-
-def gt(input: TensorLike, other: TensorLike) -> Tensor:
-    """Return ``input > other`` as bool, broadcast; no gradient."""
-    return as_tensor(input).gt(other)
-
-
-def ge(input: TensorLike, other: TensorLike) -> Tensor:
-    """Return ``input >= other`` as bool, broadcast; no gradient."""
-    return as_tensor(input).ge(other)
-
-
-def logical_not(input: TensorLike) -> Tensor:
-    """Return True where `input` is zero or False; no gradient."""
-    return as_tensor(input).logical_not()
-
-
-def any(input: TensorLike, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Tensor:
-    """Return whether any element over `dim` (all dimensions if None) is not zero; no gradient."""
-    return as_tensor(input).any(dim, keepdim)
-
-
-def all(input: TensorLike, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Tensor:
-    """Return whether all elements over `dim` (all dimensions if None) are not zero; no gradient."""
-    return as_tensor(input).all(dim, keepdim)
-
-
-def argmax(input: TensorLike, dim: int | None = None, keepdim: bool = False) -> Tensor:
-    """Return the int64 index of the largest element, the first at a tie; of the flat tensor if no `dim`."""
-    return as_tensor(input).argmax(dim, keepdim)
-
-
-def argmin(input: TensorLike, dim: int | None = None, keepdim: bool = False) -> Tensor:
-    """Return the int64 index of the smallest element, the first at a tie; of the flat tensor if no `dim`."""
-    return as_tensor(input).argmin(dim, keepdim)
-
-
-def sum(input: TensorLike, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Tensor:
-    """Add over `dim` (all dimensions if None); gradient ``g``, stretched back."""
-    return as_tensor(input).sum(dim, keepdim)
-
-
-def mean(input: TensorLike, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Tensor:
-    """Average over `dim` (all dimensions if None) of n elements; gradient ``g / n``."""
-    return as_tensor(input).mean(dim, keepdim)
-
-
-def amax(input: TensorLike, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Tensor:
-    """Return the largest over `dim`; the gradient is shared equally among those that tie."""
-    return as_tensor(input).amax(dim, keepdim)
-
-
-def amin(input: TensorLike, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Tensor:
-    """Return the smallest over `dim`; the gradient is shared equally among those that tie."""
-    return as_tensor(input).amin(dim, keepdim)
-
-
-def max(input: TensorLike, dim: TensorLike | None = None, keepdim: bool = False) -> Tensor | ValuesIndices:
-    """Return the largest element; along a dimension with its index; of two tensors elementwise.
-
-    Parameters
-    ----------
-    input : Tensor or array_like
-        Any shape; not empty along what is reduced.
-    dim : int, Tensor or None, default None
-        None: over all elements. An int: along that dimension. A tensor or array: `maximum` of the two, as
-        PyTorch has it.
-    keepdim : bool, default False
-        Whether the dimension stays, with length 1.
-
-    Returns
-    -------
-    Tensor or ValuesIndices
-        With an int `dim` a named tuple ``(values, indices)``. The gradient goes to the element at the index.
-    """
-    if dim is None:
-        return as_tensor(input).max()
-    if isinstance(dim, int):
-        return as_tensor(input).max(dim, keepdim)
-    return as_tensor(input).maximum(dim)
-
-
-def min(input: TensorLike, dim: TensorLike | None = None, keepdim: bool = False) -> Tensor | ValuesIndices:
-    """Return the smallest element; along a dimension with its index; of two tensors elementwise.
-
-    Parameters
-    ----------
-    input : Tensor or array_like
-        Any shape; not empty along what is reduced.
-    dim : int, Tensor or None, default None
-        None: over all elements. An int: along that dimension. A tensor or array: `minimum` of the two, as
-        PyTorch has it.
-    keepdim : bool, default False
-        Whether the dimension stays, with length 1.
-
-    Returns
-    -------
-    Tensor or ValuesIndices
-        With an int `dim` a named tuple ``(values, indices)``. The gradient goes to the element at the index.
-    """
-    if dim is None:
-        return as_tensor(input).min()
-    if isinstance(dim, int):
-        return as_tensor(input).min(dim, keepdim)
-    return as_tensor(input).minimum(dim)
-
-
-def var(
-    input: TensorLike,
-    dim: int | Sequence[int] | None = None,
-    unbiased: bool = True,
-    keepdim: bool = False,
-    *,
-    correction: float | None = None,
-) -> Tensor:
-    """Return the variance over `dim`: squared deviations summed, over ``n - correction``.
-
-    `correction` is 1 if `unbiased`, else 0, unless given. Gradient ``2 g (x - mean) / (n - correction)``.
-    """
-    return as_tensor(input).var(dim, unbiased, keepdim, correction=correction)
-
-
-def logsumexp(input: TensorLike, dim: int | Sequence[int], keepdim: bool = False) -> Tensor:
-    """Return ``log(sum(exp(input)))`` over `dim` without overflow; gradient ``g softmax(x)``."""
-    return as_tensor(input).logsumexp(dim, keepdim)
+__all__ += along.__all__ + elementwise.__all__ + reductions.__all__
 
 
 def matmul(input: TensorLike, other: TensorLike) -> Tensor:
     """Multiply as ``input @ other``: ``(..., m, k) @ (..., k, n)``, vectors as rows or columns.
 
     Gradients ``g @ other^T`` and ``input^T @ g``. Raises `ShapeError` if the inner dimensions differ.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.matmul([[1.0, 2.0], [3.0, 4.0]], [1.0, 10.0])
+    tensor([21., 43.])
     """
     return as_tensor(input).matmul(other)
 
 
 def mm(input: TensorLike, mat2: TensorLike) -> Tensor:
-    """Multiply two matrices, ``(m, k) @ (k, n)``; gradients as `matmul`."""
+    """Multiply two matrices, ``(m, k) @ (k, n)``; gradients as `matmul`.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.mm([[1.0, 2.0]], [[3.0], [4.0]])
+    tensor([[11.]])
+    """
     return as_tensor(input).mm(mat2)
 
 
 def mv(input: TensorLike, vec: TensorLike) -> Tensor:
-    """Multiply a matrix and a vector, ``(m, k) @ (k,)``; gradients as `matmul`."""
+    """Multiply a matrix and a vector, ``(m, k) @ (k,)``; gradients as `matmul`.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.mv([[1.0, 2.0], [3.0, 4.0]], [1.0, 1.0])
+    tensor([3., 7.])
+    """
     return as_tensor(input).mv(vec)
 
 
 def dot(input: TensorLike, other: TensorLike) -> Tensor:
-    """Return the inner product of two vectors ``(n,)``; gradients ``g other`` and ``g input``."""
+    """Return the inner product of two vectors ``(n,)``; gradients ``g other`` and ``g input``.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.dot([1.0, 2.0], [3.0, 4.0])
+    tensor(11.)
+    """
     return as_tensor(input).dot(other)
 
 
 def relu(input: TensorLike) -> Tensor:
-    """Return ``max(0, input)``; gradient ``g`` where ``x > 0``, zero at zero."""
+    """Return ``max(0, input)``; gradient ``g`` where ``x > 0``, zero at zero.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> x = fg.tensor([-1.0, 2.0], requires_grad=True)
+    >>> fg.relu(x).sum().backward()
+    >>> x.grad
+    tensor([0., 1.])
+    """
     return as_tensor(input).relu()
 
 
 def leaky_relu(input: TensorLike, negative_slope: float = 0.01) -> Tensor:
-    """Return ``x`` if ``x > 0``, else ``negative_slope * x``; gradient ``g`` or ``negative_slope g``."""
+    """Return ``x`` if ``x > 0``, else ``negative_slope * x``; gradient ``g`` or ``negative_slope g``.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.leaky_relu([-1.0, 2.0], 0.1)
+    tensor([-0.1000,  2.0000])
+    """
     return as_tensor(input).leaky_relu(negative_slope)
 
 
 def elu(input: TensorLike, alpha: float = 1.0) -> Tensor:
-    """Return ``x`` if ``x > 0``, else ``alpha (exp(x) - 1)``; gradient ``g`` or ``g alpha exp(x)``."""
+    """Return ``x`` if ``x > 0``, else ``alpha (exp(x) - 1)``; gradient ``g`` or ``g alpha exp(x)``.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.elu([-1.0, 2.0])
+    tensor([-0.6321,  2.0000])
+    """
     return as_tensor(input).elu(alpha)
 
 
 def sigmoid(input: TensorLike) -> Tensor:
-    """Return ``s = 1 / (1 + exp(-x))``; gradient ``g s (1 - s)``."""
+    """Return ``s = 1 / (1 + exp(-x))``; gradient ``g s (1 - s)``.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.sigmoid([0.0, 2.0])
+    tensor([0.5000, 0.8808])
+    """
     return as_tensor(input).sigmoid()
 
 
 def tanh(input: TensorLike) -> Tensor:
-    """Return ``t = tanh(x)``; gradient ``g (1 - t^2)``."""
+    """Return ``t = tanh(x)``; gradient ``g (1 - t^2)``.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.tanh([0.0, 1.0])
+    tensor([0.0000, 0.7616])
+    """
     return as_tensor(input).tanh()
 
 
 def softplus(input: TensorLike, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
-    """Return ``log(1 + exp(beta x)) / beta``, or ``x`` past `threshold`; gradient ``g sigmoid(beta x)``."""
+    """Return ``log(1 + exp(beta x)) / beta``, or ``x`` past `threshold`; gradient ``g sigmoid(beta x)``.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.softplus([0.0, 30.0])
+    tensor([ 0.6931, 30.0000])
+    """
     return as_tensor(input).softplus(beta, threshold)
 
 
 def softmax(input: TensorLike, dim: int) -> Tensor:
-    """Return ``p = exp(x) / sum(exp(x))`` along `dim`; gradient ``p (g - sum(g p))``."""
+    """Return ``p = exp(x) / sum(exp(x))`` along `dim`; gradient ``p (g - sum(g p))``.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.softmax([[1.0, 1.0], [0.0, 100.0]], 1)
+    tensor([[5.0000e-01, 5.0000e-01],
+            [3.7835e-44, 1.0000e+00]])
+    """
     return as_tensor(input).softmax(dim)
 
 
 def log_softmax(input: TensorLike, dim: int) -> Tensor:
-    """Return ``x - logsumexp(x)`` along `dim`; gradient ``g - softmax(x) sum(g)``."""
+    """Return ``x - logsumexp(x)`` along `dim`; gradient ``g - softmax(x) sum(g)``.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.log_softmax([0.0, 0.0], 0)
+    tensor([-0.6931, -0.6931])
+    """
     return as_tensor(input).log_softmax(dim)
 
 
@@ -457,6 +203,12 @@ def prelu(input: TensorLike, weight: TensorLike) -> Tensor:
     """Return ``x`` if ``x > 0``, else ``weight * x``, one weight or one per channel (dimension 1).
 
     Gradients: ``g`` or ``weight g`` for the input, ``sum(g x)`` over ``x <= 0`` for the weight.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.prelu([-2.0, 2.0], 0.25)
+    tensor([-0.5000,  2.0000])
     """
     return as_tensor(input).prelu(weight)
 
@@ -466,6 +218,12 @@ def maxout(input: TensorLike, pieces: int, dim: int = -1) -> Tensor:
 
     The gradient goes to the largest, the first at a tie. Raises `ShapeError` if `pieces` does not divide the
     length.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.maxout([1.0, 5.0, 4.0, 2.0], 2)
+    tensor([5., 4.])
     """
     return as_tensor(input).maxout(pieces, dim)
 
@@ -474,65 +232,166 @@ def linear(input: TensorLike, weight: TensorLike, bias: TensorLike | None = None
     """Return ``input @ weight^T + bias``: ``(..., inputs)``, ``(outputs, inputs)`` give ``(..., outputs)``.
 
     Gradients ``g @ weight``, ``g^T @ input`` and ``g`` summed over the batch.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.linear([[1.0, 2.0]], [[1.0, 1.0], [0.0, 3.0]], [0.5, 0.0])
+    tensor([[3.5000, 6.0000]])
     """
     return _core.linear(input, weight, bias)
 
 
 def reshape(input: TensorLike, shape: Sequence[int]) -> Tensor:
-    """Return the elements in another shape, one length may be -1; a view where the strides allow it."""
+    """Return the elements in another shape, one length may be -1; a view where the strides allow it.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.reshape([1, 2, 3, 4], (2, -1))
+    tensor([[1, 2],
+            [3, 4]])
+    """
     return as_tensor(input).reshape(shape)
 
 
 def flatten(input: TensorLike, start_dim: int = 0, end_dim: int = -1) -> Tensor:
-    """Merge the dimensions from `start_dim` to `end_dim` into one."""
+    """Merge the dimensions from `start_dim` to `end_dim` into one.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.flatten([[[1, 2]], [[3, 4]]], 1)
+    tensor([[1, 2],
+            [3, 4]])
+    """
     return as_tensor(input).flatten(start_dim, end_dim)
 
 
 def squeeze(input: TensorLike, dim: int | None = None) -> Tensor:
-    """Drop dimension `dim` if its length is 1, or all such dimensions if None."""
+    """Drop dimension `dim` if its length is 1, or all such dimensions if None.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.squeeze([[[1, 2]]])
+    tensor([1, 2])
+    """
     return as_tensor(input).squeeze(dim)
 
 
 def unsqueeze(input: TensorLike, dim: int) -> Tensor:
-    """Insert a dimension of length 1 before `dim`."""
+    """Insert a dimension of length 1 before `dim`.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.unsqueeze([1, 2], 1)
+    tensor([[1],
+            [2]])
+    """
     return as_tensor(input).unsqueeze(dim)
 
 
 def transpose(input: TensorLike, dim0: int, dim1: int) -> Tensor:
-    """Exchange two dimensions, as a view."""
+    """Exchange two dimensions, as a view.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.transpose(fg.zeros(2, 3, 4), 0, 2).shape
+    (4, 3, 2)
+    """
     return as_tensor(input).transpose(dim0, dim1)
 
 
 def t(input: TensorLike) -> Tensor:
-    """Transpose a matrix, as a view."""
+    """Transpose a matrix, as a view.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.t([[1, 2], [3, 4]])
+    tensor([[1, 3],
+            [2, 4]])
+    """
     return as_tensor(input).t()
 
 
 def permute(input: TensorLike, dims: Sequence[int]) -> Tensor:
-    """Reorder the dimensions, as a view."""
+    """Reorder the dimensions, as a view.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.permute(fg.zeros(2, 3, 4), (2, 0, 1)).shape
+    (4, 2, 3)
+    """
     return as_tensor(input).permute(dims)
 
 
 def broadcast_to(input: TensorLike, size: Sequence[int]) -> Tensor:
-    """Stretch to the shape `size` without copying; the gradient is summed back."""
+    """Stretch to the shape `size` without copying; the gradient is summed back.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.broadcast_to([1, 2], (2, 2))
+    tensor([[1, 2],
+            [1, 2]])
+    """
     return as_tensor(input).broadcast_to(size)
 
 
 def cat(tensors: Sequence[TensorLike], dim: int = 0) -> Tensor:
-    """Join along an existing dimension; all other lengths agree. The gradient is cut up again."""
+    """Join along an existing dimension; all other lengths agree. The gradient is cut up again.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.cat([[[1, 2]], [[3, 4], [5, 6]]])
+    tensor([[1, 2],
+            [3, 4],
+            [5, 6]])
+    """
     return _core.cat(tensors, dim)
 
 
 def stack(tensors: Sequence[TensorLike], dim: int = 0) -> Tensor:
-    """Join along a new dimension `dim`; all shapes agree. The gradient is cut up again."""
+    """Join along a new dimension `dim`; all shapes agree. The gradient is cut up again.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.stack([[1, 2], [3, 4]], 1)
+    tensor([[1, 3],
+            [2, 4]])
+    """
     return _core.stack(tensors, dim)
 
 
 def clone(input: TensorLike) -> Tensor:
-    """Return a copy that passes its gradient on."""
+    """Return a copy that passes its gradient on.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> x = fg.tensor([1.0])
+    >>> y = fg.clone(x)
+    >>> y += 1
+    >>> x
+    tensor([1.])
+    """
     return as_tensor(input).clone()
 
 
 def numel(input: TensorLike) -> int:
-    """Return the number of elements."""
+    """Return the number of elements.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.numel([[1, 2], [3, 4]])
+    4
+    """
     return as_tensor(input).numel()

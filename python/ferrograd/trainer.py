@@ -1,17 +1,14 @@
 """The native training loop: a model, a loss and an optimizer compiled to a plan that runs whole epochs."""
 
 import math
-import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
 from os import PathLike
-from typing import Any
 
 import numpy as np
 
 from ferrograd import _core, checkpoint
-from ferrograd._core import ConfigError, GraphError, ShapeError, Tensor
+from ferrograd._core import ConfigError, Tensor
 from ferrograd._typing import Array, TensorLike
 from ferrograd.callbacks import (
     Callback,
@@ -23,21 +20,15 @@ from ferrograd.callbacks import (
     progress_bar,
 )
 from ferrograd.checks import check_bool, check_int, check_number
-from ferrograd.compiled import Compiled, describe, ignored_label, is_of_labels, objects, trained
-from ferrograd.nn.losses import Loss
-from ferrograd.nn.module import Module, in_mode
-from ferrograd.objective import objective
+from ferrograd.compiled import trained
 from ferrograd.optim import Optimizer
 from ferrograd.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from ferrograd.plans import Plans
 from ferrograd.samples import (
     Samples,
-    check_labels,
     counts_classes,
-    inputs,
-    with_targets,
-    with_weights,
 )
-from ferrograd.scheduling import batches_of, check_schedule, rates_of
+from ferrograd.scheduling import check_schedule, rates_of, updates_of
 
 __all__ = ["Callback", "ConvergenceWarning", "EarlyStopping", "History", "Trainer", "WeightAveraging"]
 
@@ -48,7 +39,7 @@ _PREDICT_ROWS = 1024
 _MAX_THREADS = 1024
 
 
-class Trainer:
+class Trainer(Plans):
     """Train a model natively: the step is traced once per batch shape, epochs run without Python.
 
     The model's Python code runs once while the step is traced. Its control flow is fixed then: what depends
@@ -119,24 +110,6 @@ class Trainer:
         self._dtype()
         self._reset()
 
-    def _reset(self) -> None:
-        self._lock = threading.Lock()
-        # Predictions of several threads take turns; a callback of a fit may predict too.
-        self._reading = threading.RLock()
-        self._engines: dict[str, Compiled] = {}
-        # Numbers of the trained parameters that the present step updates.
-        self._updated: list[int] = []
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave compiled plans behind: they are made anew."""
-        made_anew = ("_lock", "_reading", "_engines", "_updated")
-        return {key: value for key, value in self.__dict__.items() if key not in made_anew}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take over the state of a copy."""
-        self.__dict__.update(state)
-        self._reset()
-
     # Training
 
     def fit(
@@ -154,6 +127,7 @@ class Trainer:
         progress: bool | str = "auto",
         drop_last: bool = False,
         schedule: LRScheduler | None = None,
+        accumulate: int = 1,
     ) -> History:
         """Train for a number of epochs. A second call continues with the weights and the optimizer's state.
 
@@ -186,6 +160,12 @@ class Trainer:
             callbacks, or after each batch where it is of that kind (`OneCycleLR`, `CyclicLR`,
             `WarmupCosineLR`, or ``per_batch`` set); the rates of an epoch's batches are handed to the native
             loop as an array.
+        accumulate : int, default 1
+            Batches whose mean gradient makes an update. Where the loss is a mean over batches of one size, k
+            of them are one batch of k times the size, up to rounding, in the memory of one; layers that mix
+            rows, such as batch normalisation, see the small batches. An epoch ends with an update: the mean
+            is over the batches that are left, all of one weight. `clip_grad_norm` limits the mean, and a
+            schedule by batch is stepped after each update.
 
         Returns
         -------
@@ -212,6 +192,7 @@ class Trainer:
         """
         check_int("epochs", epochs, low=0)
         check_int("batch_size", batch_size, low=1)
+        check_int("accumulate", accumulate, low=1)
         check_bool("shuffle", shuffle)
         check_bool("drop_last", drop_last)
         if not (isinstance(progress, bool) or progress == "auto"):
@@ -222,11 +203,12 @@ class Trainer:
             if not isinstance(watcher, Callback):
                 raise ConfigError(f"callbacks: expected objects of ferrograd.Callback, got {watcher!r}")
         batch = min(batch_size, data.rows)
-        batches = batches_of(data.rows, batch, drop_last)
-        if self.optimizer.takes_full_batch and batches > 1:
+        if accumulate > 1 and self.optimizer.evaluates_again:
             kind = type(self.optimizer).__name__
-            raise ConfigError(f"batch_size: {kind} needs all {data.rows} rows in a batch, got {batch_size}")
-        check_schedule(schedule, self.optimizer, epochs, batches)
+            raise ConfigError(f"accumulate: {kind} evaluates each batch several times, got {accumulate}")
+        accumulate = min(accumulate, -(-data.rows // batch))
+        updates = updates_of(data.rows, batch, drop_last, accumulate)
+        check_schedule(schedule, self.optimizer, epochs, updates)
         with self._alone(), self._threads():
             if validation is not None:
                 # Data that do not fit are found before anything is changed.
@@ -237,7 +219,7 @@ class Trainer:
             engine = _core.Engine(seed)
             sizes = {batch} if drop_last else {batch, data.rows % batch or batch}
             for rows in sorted(sizes, reverse=True):
-                self._compile(engine, data, rows, trains=True)
+                self._compile(engine, data, rows, trains=True, accumulate=accumulate)
             score_shape = self._score_shape
             has_accuracy = counts_classes(data, score_shape)
             if isinstance(schedule, ReduceLROnPlateau) and schedule.mode == "max" and not has_accuracy:
@@ -255,7 +237,7 @@ class Trainer:
                 for epoch in range(epochs):
                     notify(watchers, "on_epoch_begin", epoch, {})
                     order = (seed, epoch) if shuffle else None
-                    result = self._epoch(engine, data, batch, order, drop_last, schedule)
+                    result = self._epoch(engine, data, batch, order, drop_last, schedule, updates)
                     loss, weight, correct, rows, diverged = result
                     if diverged is not None:
                         best.restore()
@@ -335,19 +317,20 @@ class Trainer:
         order: tuple[int, int] | None,
         drop_last: bool,
         schedule: LRScheduler | None = None,
+        updates: int = 1,
     ) -> tuple[float, float, int, int, tuple[int, float] | None]:
         """Run an epoch with the optimizer's present options, and count its steps in the optimizer's state."""
         for group in self.optimizer.param_groups:
             self.optimizer.check_group(group)
         params, rates = trained(self.optimizer), None
         if schedule is not None and schedule.per_batch:
-            rates = rates_of(schedule, self.optimizer, batches_of(data.rows, batch, drop_last))
+            rates = rates_of(schedule, self.optimizer, updates)
         self.optimizer.hand_over(engine, params, rates)
-        before = engine.steps_made
+        before = engine.updates_made
         try:
             return engine.epoch(data.tables, batch, 0, data.rows, order, None, drop_last)
         finally:
-            made = engine.steps_made - before
+            made = engine.updates_made - before
             self.optimizer.take_back(engine, params, self._updated, made)
             if schedule is not None and schedule.per_batch:
                 schedule.advance(made)
@@ -445,163 +428,6 @@ class Trainer:
     def _empty_prediction(self, data: Samples) -> Array:
         row = np.zeros((1, *data.tables[0].shape[1:]), data.tables[0].dtype)
         return self.predict(row)[:0]
-
-    # Compilation
-
-    def _engine(self, kind: str, data: Samples, *sizes: int) -> Compiled:
-        """Return the cached engine of a kind with steps for these batch sizes, compiled where needed."""
-        trains = kind == "train"
-        cached = self._engines.get(kind)
-        if cached is not None and cached.key == describe(self._own(), data, trains=trains):
-            engine = cached.engine
-            self._check_labels(data, cached.score_shape)
-        else:
-            cached, engine = None, _core.Engine(self._seed(None) if trains else 0)
-        for rows in sizes:
-            if rows and not engine.has(rows):
-                self._compile(engine, data, rows, trains=trains)
-                cached = None
-        if cached is None:
-            # The key is made now: compiling creates the optimizer's state.
-            key = describe(self._own(), data, trains=trains)
-            kept = objects(*self._own()[:3])
-            scores = (self._score_shape, self._score_dtype)
-            cached = Compiled(key, kept, engine, *scores, self._updated)
-        if trains:
-            self._updated = cached.updated
-        elif kind == "predict":
-            # Perhaps the same as before, but assigned anew.
-            cached = cached.with_prediction_again(self.model, data)
-        self._engines[kind] = cached
-        return cached
-
-    def _own(self) -> tuple[Any, ...]:
-        """Return what a step depends on, besides the data."""
-        return self.model, self.loss, self.optimizer, self.l2, self.clip_grad_norm
-
-    def _compile(self, engine: _core.Engine, data: Samples, rows: int, *, trains: bool) -> None:
-        # What does not fit float32 becomes infinite here as in the gather, which does not warn either.
-        with np.errstate(over="ignore"):
-            placeholders = [
-                _core.tensor(np.ascontiguousarray(table[:rows]), dtype=dtype)
-                for table, dtype in zip(data.tables, data.dtypes, strict=True)
-            ]
-        had_state = set(self.optimizer.state)
-        parameters = []
-        if trains:
-            for options in self.optimizer.param_groups:
-                self.optimizer.check_group(options)
-            if not trained(self.optimizer):
-                raise GraphError("trainer: none of the optimizer's parameters requires a gradient")
-            for number, param in enumerate(trained(self.optimizer)):
-                parameters.append((param, number, self.optimizer.state_tensors(param)))
-
-        def step(batch: Tensor, target: Tensor | None = None, weight: Tensor | None = None) -> Any:
-            scores = self.model(batch)
-            if not isinstance(scores, Tensor):
-                raise ConfigError(f"model: expected it to return a Tensor, got {type(scores).__name__}")
-            if scores.ndim == 0 or scores.shape[0] != rows:
-                raise ShapeError(f"model: expected {rows} rows for {rows} samples, got shape {scores.shape}")
-            self._score_shape, self._score_dtype = scores.shape[1:], scores.dtype
-            if target is None:
-                return scores, None
-            self._check_labels(data, scores.shape[1:])
-            learned = trained(self.optimizer)
-            return scores, objective(self.loss, scores, target, weight, self.l2, learned)
-
-        try:
-            with in_mode(self.model, training=trains) if isinstance(self.model, Module) else nullcontext():
-                updated = engine.compile(
-                    step,
-                    placeholders,
-                    parameters,
-                    self.clip_grad_norm if trains else None,
-                    whole=not self.optimizer.is_element_wise,
-                )
-                if trains:
-                    self._updated = updated
-        except BaseException:
-            for param in set(self.optimizer.state) - had_state:
-                del self.optimizer.state[param]
-            raise
-
-    def _dtype(self) -> _core.DType:
-        params = [param for group in self.optimizer.param_groups for param in group["params"]]
-        dtypes = {param.dtype for param in params}
-        if len(dtypes) != 1:
-            names = sorted(dtype.name for dtype in dtypes)
-            raise ConfigError(f"optimizer: expected parameters of one dtype, got {names}")
-        dtype: _core.DType = params[0].dtype
-        return dtype
-
-    # Data
-
-    def _data(
-        self,
-        X: TensorLike,
-        y: TensorLike | None,
-        sample_weight: TensorLike | None,
-        *,
-        has_targets: bool = True,
-        allow_empty: bool = False,
-    ) -> Samples:
-        found = inputs(X, self._dtype(), allow_empty=allow_empty)
-        if has_targets:
-            found = with_targets(found, y)
-        if sample_weight is not None:
-            if not isinstance(self.loss, Loss) or self.loss.reduction == "none":
-                raise ConfigError(
-                    "sample_weight: needs a loss of ferrograd.nn with reduction 'mean' or 'sum'"
-                )
-            found = with_weights(found, sample_weight)
-        return found
-
-    def _validation(self, data: Any) -> Samples | None:
-        if data is None:
-            return None
-        if not isinstance(data, tuple | list) or len(data) not in (2, 3):
-            raise ConfigError("validation_data: expected a tuple (X, y) or (X, y, sample_weight)")
-        return self._data(data[0], data[1], data[2] if len(data) == 3 else None)
-
-    def _check_labels(self, data: Samples, score_shape: tuple[int, ...]) -> None:
-        if is_of_labels(self.loss):
-            check_labels(data, score_shape, ignored_label(self.loss))
-
-    # Runs
-
-    @staticmethod
-    def _seed(seed: int | None) -> int:
-        if seed is None:
-            return int(_core.randint(0, 2**62, ()).item())
-        check_int("seed", seed, low=0, high=2**64 - 1)
-        return int(seed)
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        if not self._lock.acquire(blocking=False):
-            raise GraphError("trainer: already fitting in another thread or callback")
-        try:
-            yield
-        finally:
-            self._lock.release()
-
-    @contextmanager
-    def _threads(self) -> Iterator[None]:
-        before = _core.get_num_threads()
-        if self.n_threads is not None:
-            _core.set_num_threads(self.n_threads)
-        try:
-            yield
-        finally:
-            if self.n_threads is not None:
-                _core.set_num_threads(before)
-
-    def _repeat(self, again: Any, *arguments: Any) -> Any:
-        # A context costs as much as a small step.
-        if self.n_threads is None:
-            return again(*arguments)
-        with self._threads():
-            return again(*arguments)
 
     # Files
 

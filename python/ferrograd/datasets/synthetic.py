@@ -12,7 +12,15 @@ __all__ = ["Dataset", "make_circles", "make_gauss", "make_moons", "make_spiral",
 
 
 class Dataset(NamedTuple):
-    """Features ``X``, float32 of shape (rows, features), and classes ``y``, int64 of shape (rows,)."""
+    """Features ``X``, float32 of shape (rows, features), and classes ``y``, int64 of shape (rows,).
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> data = fg.datasets.make_moons(n_samples=4, seed=0)
+    >>> data.X is data[0], data.y.tolist() == data[1].tolist()
+    (True, True)
+    """
 
     X: npt.NDArray[np.float32]
     y: npt.NDArray[np.int64]
@@ -39,6 +47,13 @@ def make_moons(n_samples: int = 100, noise: float = 0.0, seed: int | None = None
     ------
     ConfigError
         If `n_samples` is no int of at least 2, or `noise` is negative.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> X, y = fg.datasets.make_moons(seed=0)
+    >>> X.shape, y.shape
+    ((100, 2), (100,))
     """
     first, second = _halves("make_moons", n_samples)
     upper, lower = np.linspace(0, np.pi, first), np.linspace(0, np.pi, second)
@@ -74,6 +89,13 @@ def make_circles(
     ------
     ConfigError
         If an argument is out of range.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> X, y = fg.datasets.make_circles(seed=0)
+    >>> X.shape, y.shape
+    ((100, 2), (100,))
     """
     if not 0 <= factor < 1:
         raise ConfigError(f"make_circles: factor must lie in [0, 1), got {factor!r}")
@@ -108,6 +130,13 @@ def make_spiral(
     ------
     ConfigError
         If an argument is out of range.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> X, y = fg.datasets.make_spiral(seed=0)
+    >>> X.shape, y.shape
+    ((100, 2), (100,))
     """
     n_samples = _count("make_spiral", "n_samples", n_samples, 2)
     n_classes = _count("make_spiral", "n_classes", n_classes, 2)
@@ -138,6 +167,13 @@ def make_xor(n_samples: int = 100, noise: float = 0.0, seed: int | None = None) 
     ------
     ConfigError
         If an argument is out of range.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> X, y = fg.datasets.make_xor(seed=0)
+    >>> X.shape, y.shape
+    ((100, 2), (100,))
     """
     rng = np.random.default_rng(seed)
     points = rng.uniform(-1, 1, (_count("make_xor", "n_samples", n_samples, 2), 2))
@@ -167,6 +203,13 @@ def make_gauss(
     ------
     ConfigError
         If an argument is out of range.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> X, y = fg.datasets.make_gauss(seed=0)
+    >>> X.shape, y.shape
+    ((100, 2), (100,))
     """
     n_samples = _count("make_gauss", "n_samples", n_samples, 2)
     classes = np.sort(np.arange(n_samples) % _count("make_gauss", "n_classes", n_classes, 2))

@@ -70,7 +70,14 @@ def check_approximate(owner: str, approximate: str) -> str:
 
 
 def celu(input: TensorLike, alpha: float = 1.0) -> Tensor:
-    """Return ``x`` if positive, else ``alpha (e^(x / alpha) - 1)``; gradient ``g`` or ``g e^(x / alpha)``."""
+    """Return ``x`` if positive, else ``alpha (e^(x / alpha) - 1)``; gradient ``g`` or ``g e^(x / alpha)``.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.functional.celu([-1.0, 2.0], alpha=0.5)
+    tensor([-0.4323,  2.0000])
+    """
     return _core.activation("celu", input, check_alpha("celu", alpha))
 
 
@@ -78,6 +85,12 @@ def selu(input: TensorLike) -> Tensor:
     """Return ``s x`` where positive, else ``s a (exp(x) - 1)``; gradient ``g s``, ``g s a exp(x)``.
 
     ``s = 1.0507`` and ``a = 1.67326`` keep mean 0 and variance 1 (Klambauer et al., 2017).
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.functional.selu([-1.0, 2.0])
+    tensor([-1.1113,  2.1014])
     """
     return _core.activation("selu", input)
 
@@ -86,69 +99,159 @@ def gelu(input: TensorLike, approximate: str = "none") -> Tensor:
     """Return ``x Phi(x)``, Phi the normal distribution function; gradient ``g (Phi(x) + x phi(x))``.
 
     "tanh" takes ``x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2`` (Hendrycks and Gimpel, 2016).
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.functional.gelu([-1.0, 2.0])
+    tensor([-0.1587,  1.9545])
     """
     is_exact = check_approximate("gelu", approximate) == "none"
     return _core.activation("gelu" if is_exact else "gelu_tanh", input)
 
 
 def silu(input: TensorLike) -> Tensor:
-    """Return ``x s`` with ``s = sigmoid(x)``; gradient ``g s (1 + x (1 - s))``."""
+    """Return ``x s`` with ``s = sigmoid(x)``; gradient ``g s (1 + x (1 - s))``.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.functional.silu([-1.0, 2.0])
+    tensor([-0.2689,  1.7616])
+    """
     return _core.activation("silu", input)
 
 
 def mish(input: TensorLike) -> Tensor:
-    """Return ``x t``, ``t = tanh(softplus(x))``; gradient ``g (t + x (1 - t^2) sigmoid(x))``."""
+    """Return ``x t``, ``t = tanh(softplus(x))``; gradient ``g (t + x (1 - t^2) sigmoid(x))``.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.functional.mish([-1.0, 2.0])
+    tensor([-0.3034,  1.9440])
+    """
     return _core.activation("mish", input)
 
 
 def softsign(input: TensorLike) -> Tensor:
-    """Return ``x / (1 + abs(x))``; gradient ``g / (1 + abs(x))^2``."""
+    """Return ``x / (1 + abs(x))``; gradient ``g / (1 + abs(x))^2``.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.functional.softsign([-1.0, 3.0])
+    tensor([-0.5000,  0.7500])
+    """
     return _core.activation("softsign", input)
 
 
 def logsigmoid(input: TensorLike) -> Tensor:
-    """Return ``-log(1 + exp(-x))`` without overflow; gradient ``g sigmoid(-x)``."""
+    """Return ``-log(1 + exp(-x))`` without overflow; gradient ``g sigmoid(-x)``.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.functional.logsigmoid([0.0, -1000.0])
+    tensor([-6.9315e-01, -1.0000e+03])
+    """
     return _core.activation("logsigmoid", input)
 
 
 def hardtanh(input: TensorLike, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
-    """Return ``x`` held in [min_val, max_val]; gradient ``g`` inside, 0 at the ends and beyond."""
+    """Return ``x`` held in [min_val, max_val]; gradient ``g`` inside, 0 at the ends and beyond.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.functional.hardtanh([-2.0, 0.5, 2.0])
+    tensor([-1.0000,  0.5000,  1.0000])
+    """
     check_interval("hardtanh", ("min_val", "max_val"), min_val, max_val)
     return _core.activation("hardtanh", input, min_val, max_val)
 
 
 def relu6(input: TensorLike) -> Tensor:
-    """Return ``x`` held in [0, 6]; gradient ``g`` inside, 0 at the ends and beyond."""
+    """Return ``x`` held in [0, 6]; gradient ``g`` inside, 0 at the ends and beyond.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.functional.relu6([-1.0, 2.0, 8.0])
+    tensor([0., 2., 6.])
+    """
     return _core.activation("hardtanh", input, 0.0, 6.0)
 
 
 def hardsigmoid(input: TensorLike) -> Tensor:
-    """Return ``x / 6 + 1/2`` held in [0, 1]; gradient ``g / 6`` where ``-3 < x < 3``, else 0."""
+    """Return ``x / 6 + 1/2`` held in [0, 1]; gradient ``g / 6`` where ``-3 < x < 3``, else 0.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.functional.hardsigmoid([-4.0, 0.0, 1.5])
+    tensor([0.0000, 0.5000, 0.7500])
+    """
     return _core.activation("hardsigmoid", input)
 
 
 def hardswish(input: TensorLike) -> Tensor:
-    """Return ``x hardsigmoid(x)``; gradient ``g (x / 3 + 1/2)`` where ``-3 < x < 3``, else 0 or ``g``."""
+    """Return ``x hardsigmoid(x)``; gradient ``g (x / 3 + 1/2)`` where ``-3 < x < 3``, else 0 or ``g``.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.functional.hardswish([-4.0, 1.0, 4.0])
+    tensor([0.0000, 0.6667, 4.0000])
+    """
     return _core.activation("hardswish", input)
 
 
 def hardshrink(input: TensorLike, lambd: float = 0.5) -> Tensor:
-    """Return ``x`` where ``abs(x) > lambd``, else 0; gradient ``g`` or 0."""
+    """Return ``x`` where ``abs(x) > lambd``, else 0; gradient ``g`` or 0.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.functional.hardshrink([-0.3, 0.6])
+    tensor([0.0000, 0.6000])
+    """
     return _core.activation("hardshrink", input, check_lambd("hardshrink", lambd))
 
 
 def softshrink(input: TensorLike, lambd: float = 0.5) -> Tensor:
-    """Return ``x`` moved by `lambd` towards 0, at most to 0; gradient ``g`` if ``abs(x) > lambd``, else 0."""
+    """Return ``x`` moved by `lambd` towards 0, at most to 0; gradient ``g`` if ``abs(x) > lambd``, else 0.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.functional.softshrink([-0.3, 0.75])
+    tensor([0.0000, 0.2500])
+    """
     return _core.activation("softshrink", input, check_lambd("softshrink", lambd))
 
 
 def tanhshrink(input: TensorLike) -> Tensor:
-    """Return ``x - tanh(x)``; gradient ``g tanh(x)^2``."""
+    """Return ``x - tanh(x)``; gradient ``g tanh(x)^2``.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.functional.tanhshrink([0.0, 2.0])
+    tensor([0.0000, 1.0360])
+    """
     return _core.activation("tanhshrink", input)
 
 
 def threshold(input: TensorLike, threshold: float, value: float) -> Tensor:
-    """Return ``x`` where ``x > threshold``, else `value`; gradient ``g`` or 0."""
+    """Return ``x`` where ``x > threshold``, else `value`; gradient ``g`` or 0.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.functional.threshold([0.1, 0.7], 0.5, -1.0)
+    tensor([-1.0000,  0.7000])
+    """
     numbers = (check_finite("threshold", "threshold", threshold), check_finite("threshold", "value", value))
     return _core.activation("threshold", input, *numbers)
 
@@ -157,6 +260,12 @@ def glu(input: TensorLike, dim: int = -1) -> Tensor:
     """Return ``a sigmoid(b)``, a and b the halves along `dim`; gradients ``g s`` and ``g a s (1 - s)``.
 
     Raises `ShapeError` if the length of `dim` is odd.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.functional.glu([1.0, 2.0, 0.0, 100.0])
+    tensor([0.5000, 2.0000])
     """
     input = as_tensor(input)
     if not -input.ndim <= dim < input.ndim:
@@ -170,7 +279,14 @@ def glu(input: TensorLike, dim: int = -1) -> Tensor:
 
 
 def softmin(input: TensorLike, dim: int) -> Tensor:
-    """Return ``p = softmax(-x)`` along `dim`; gradient ``-p (g - sum(g p))``."""
+    """Return ``p = softmax(-x)`` along `dim`; gradient ``-p (g - sum(g p))``.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.functional.softmin([0.0, 0.0], 0)
+    tensor([0.5000, 0.5000])
+    """
     return as_tensor(input).neg().softmax(dim)
 
 
@@ -180,6 +296,12 @@ def rrelu(input: TensorLike, lower: float = 1 / 8, upper: float = 1 / 3, trainin
     In training each element has an ``a`` of its own, drawn from [lower, upper) anew at each call and at each
     step of a plan; else a is ``(lower + upper) / 2`` (Xu et al., "Empirical Evaluation of Rectified
     Activations", 2015).
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.functional.rrelu([-2.0, 2.0], lower=0.1, upper=0.3)
+    tensor([-0.4000,  2.0000])
     """
     check_interval("rrelu", ("lower", "upper"), lower, upper)
     input = as_tensor(input)

@@ -39,6 +39,12 @@ class ReLU(Module):
     inplace : bool, default False
         Accepted for PyTorch's sake; the result is a new tensor either way, and a plan reuses memory on its
         own.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.ReLU()(fg.tensor([-1.0, 2.0]))
+    tensor([0., 2.])
     """
 
     def __init__(self, inplace: bool = False) -> None:
@@ -59,6 +65,12 @@ class LeakyReLU(Module):
         Slope on the negative side. Lectures often draw 0.1.
     inplace : bool, default False
         As for `ReLU`.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.LeakyReLU()(fg.tensor([-1.0, 2.0]))
+    tensor([-0.0100,  2.0000])
     """
 
     def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
@@ -91,6 +103,12 @@ class PReLU(Module):
     ----------
     weight : Parameter, shape (num_parameters,)
         The slope a; its gradient is ``g x`` summed where ``x <= 0``.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.PReLU()(fg.tensor([-1.0, 2.0])).tolist()
+    [-0.25, 2.0]
     """
 
     weight: Parameter
@@ -127,6 +145,12 @@ class ELU(Module):
         Minus the limit on the negative side.
     inplace : bool, default False
         As for `ReLU`.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.ELU()(fg.tensor([-1.0, 2.0]))
+    tensor([-0.6321,  2.0000])
     """
 
     def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
@@ -144,7 +168,14 @@ class ELU(Module):
 
 
 class Sigmoid(Module):
-    """``s = 1 / (1 + exp(-x))``; derivative ``s (1 - s)``."""
+    """``s = 1 / (1 + exp(-x))``; derivative ``s (1 - s)``.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.Sigmoid()(fg.tensor([-1.0, 2.0]))
+    tensor([0.2689, 0.8808])
+    """
 
     def forward(self, input: TensorLike) -> Tensor:
         """Return a tensor of the input's shape."""
@@ -152,7 +183,14 @@ class Sigmoid(Module):
 
 
 class Tanh(Module):
-    """``t = tanh(x)``; derivative ``1 - t^2``."""
+    """``t = tanh(x)``; derivative ``1 - t^2``.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.Tanh()(fg.tensor([-1.0, 2.0]))
+    tensor([-0.7616,  0.9640])
+    """
 
     def forward(self, input: TensorLike) -> Tensor:
         """Return a tensor of the input's shape."""
@@ -168,6 +206,12 @@ class Softplus(Module):
         Sharpness.
     threshold : float, default 20.0
         Where the linear part begins.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.Softplus()(fg.tensor([-1.0, 2.0]))
+    tensor([0.3133, 2.1269])
     """
 
     def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
@@ -199,6 +243,12 @@ class CELU(Module):
     ------
     ConfigError
         If `alpha` is 0 or no finite number.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.CELU()(fg.tensor([-1.0, 2.0]))
+    tensor([-0.6321,  2.0000])
     """
 
     def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
@@ -285,6 +335,12 @@ class SiLU(Module):
     ----------
     inplace : bool, default False
         As for `ReLU`.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.SiLU()(fg.tensor([-1.0, 2.0]))
+    tensor([-0.2689,  1.7616])
     """
 
     def __init__(self, inplace: bool = False) -> None:
@@ -307,6 +363,12 @@ class Mish(Module):
     Notes
     -----
     Misra, "Mish: A Self Regularized Non-Monotonic Activation Function", 2019.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.Mish()(fg.tensor([-1.0, 2.0]))
+    tensor([-0.3034,  1.9440])
     """
 
     def __init__(self, inplace: bool = False) -> None:
@@ -319,7 +381,14 @@ class Mish(Module):
 
 
 class Softsign(Module):
-    """``x / (1 + abs(x))``; derivative ``1 / (1 + abs(x))^2``."""
+    """``x / (1 + abs(x))``; derivative ``1 / (1 + abs(x))^2``.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.Softsign()(fg.tensor([-1.0, 2.0]))
+    tensor([-0.5000,  0.6667])
+    """
 
     def forward(self, input: TensorLike) -> Tensor:
         """Return a tensor of the input's shape."""
@@ -327,7 +396,14 @@ class Softsign(Module):
 
 
 class LogSigmoid(Module):
-    """``-log(1 + exp(-x))``, without overflow; derivative ``sigmoid(-x)``."""
+    """``-log(1 + exp(-x))``, without overflow; derivative ``sigmoid(-x)``.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.LogSigmoid()(fg.tensor([-1.0, 2.0]))
+    tensor([-1.3133, -0.1269])
+    """
 
     def forward(self, input: TensorLike) -> Tensor:
         """Return a tensor of the input's shape."""
@@ -335,7 +411,14 @@ class LogSigmoid(Module):
 
 
 class Tanhshrink(Module):
-    """``x - tanh(x)``; derivative ``tanh(x)^2``."""
+    """``x - tanh(x)``; derivative ``tanh(x)^2``.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.Tanhshrink()(fg.tensor([-1.0, 2.0]))
+    tensor([-0.2384,  1.0360])
+    """
 
     def forward(self, input: TensorLike) -> Tensor:
         """Return a tensor of the input's shape."""
@@ -401,6 +484,13 @@ class Softmax(_AlongDimension):
     ----------
     dim : int
         The dimension that sums to one. `CrossEntropyLoss` takes logits: put no softmax before it.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.Softmax(1)(fg.tensor([[0.0, 1.0], [2.0, 2.0]]))
+    tensor([[0.2689, 0.7311],
+            [0.5000, 0.5000]])
     """
 
     def forward(self, input: TensorLike) -> Tensor:
@@ -415,6 +505,13 @@ class LogSoftmax(_AlongDimension):
     ----------
     dim : int
         The dimension that is normalised.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.LogSoftmax(1)(fg.tensor([[0.0, 1.0], [2.0, 2.0]]))
+    tensor([[-1.3133, -0.3133],
+            [-0.6931, -0.6931]])
     """
 
     def forward(self, input: TensorLike) -> Tensor:
@@ -429,6 +526,13 @@ class Softmin(_AlongDimension):
     ----------
     dim : int
         The dimension that sums to one.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.Softmin(1)(fg.tensor([[0.0, 1.0], [2.0, 2.0]]))
+    tensor([[0.7311, 0.2689],
+            [0.5000, 0.5000]])
     """
 
     def forward(self, input: TensorLike) -> Tensor:

@@ -91,6 +91,13 @@ class ModuleList(_Numbered):
     ----------
     modules : iterable of Module, optional
         First content.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> layers = fg.nn.ModuleList([fg.nn.Linear(2, 3), fg.nn.Linear(3, 1)])
+    >>> len(layers), len(list(layers.parameters()))
+    (2, 4)
     """
 
     def __init__(self, modules: Iterable[Module] = ()) -> None:

@@ -8,8 +8,9 @@ from ferrograd import _core
 from ferrograd._core import ConfigError, ShapeError, Tensor
 from ferrograd._typing import TensorLike
 from ferrograd.along import one_hot, pad
-from ferrograd.nn import activation_functions, loss_functions
+from ferrograd.nn import activation_functions, lookup_functions, loss_functions
 from ferrograd.nn.activation_functions import *  # noqa: F403
+from ferrograd.nn.lookup_functions import *  # noqa: F403
 from ferrograd.nn.loss_functions import *  # noqa: F403
 from ferrograd.nn.reduction import check_same_shape, mean_over_labels, reduce
 from ferrograd.ops import (
@@ -52,6 +53,7 @@ __all__ = [
     "softplus",
     "tanh",
     *activation_functions.__all__,
+    *lookup_functions.__all__,
     *loss_functions.__all__,
 ]
 
@@ -79,6 +81,16 @@ def dropout(input: TensorLike, p: float = 0.5, training: bool = True) -> Tensor:
     -------
     Tensor
         ``x * mask``; gradient ``g * mask``.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> x = fg.ones(1000)
+    >>> y = fg.nn.functional.dropout(x, 0.5)
+    >>> sorted(set(y.tolist()))
+    [0.0, 2.0]
+    >>> fg.nn.functional.dropout(x, 0.5, training=False) is x
+    True
     """
     check_probability("dropout", p)
     input = as_tensor(input)
@@ -108,6 +120,12 @@ def mse_loss(input: TensorLike, target: TensorLike, reduction: str = "mean") -> 
     ------
     ShapeError
         If the shapes differ; the message shows both.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.functional.mse_loss([1.0, 2.0], [1.0, 5.0])
+    tensor(4.5000)
     """
     input, target = as_tensor(input), as_tensor(target)
     check_same_shape("mse_loss", input, target)
@@ -115,7 +133,14 @@ def mse_loss(input: TensorLike, target: TensorLike, reduction: str = "mean") -> 
 
 
 def l1_loss(input: TensorLike, target: TensorLike, reduction: str = "mean") -> Tensor:
-    """Absolute error ``abs(x - t)``; derivative ``sign(x - t)``. Parameters as `mse_loss`."""
+    """Absolute error ``abs(x - t)``; derivative ``sign(x - t)``. Parameters as `mse_loss`.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.functional.l1_loss([1.0, 2.0], [1.0, 5.0])
+    tensor(1.5000)
+    """
     input, target = as_tensor(input), as_tensor(target)
     check_same_shape("l1_loss", input, target)
     return reduce("l1_loss", (input - target).abs(), reduction)
@@ -142,6 +167,12 @@ def half_squared_error(input: TensorLike, target: TensorLike, reduction: str = "
     ------
     ShapeError
         If the shapes differ or have no rows; the message shows them.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.functional.half_squared_error([[1.0, 2.0], [0.0, 0.0]], [[1.0, 5.0], [1.0, 0.0]])
+    tensor(2.5000)
     """
     input, target = as_tensor(input), as_tensor(target)
     check_same_shape("half_squared_error", input, target)
@@ -221,6 +252,12 @@ def binary_cross_entropy(
     -------
     Tensor
         A scalar, or the input's shape for "none".
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.functional.binary_cross_entropy([0.9, 0.2], [1.0, 0.0])
+    tensor(0.1643)
     """
     input, target = as_tensor(input), as_tensor(target)
     check_same_shape("binary_cross_entropy", input, target)
@@ -254,6 +291,14 @@ def binary_cross_entropy_with_logits(
     -------
     Tensor
         A scalar, or the input's shape for "none".
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> x = fg.tensor([0.0, 2.0], requires_grad=True)
+    >>> fg.nn.functional.binary_cross_entropy_with_logits(x, [1.0, 0.0], reduction="sum").backward()
+    >>> x.grad
+    tensor([-0.5000,  0.8808])
     """
     input, target = as_tensor(input), as_tensor(target)
     check_same_shape("binary_cross_entropy_with_logits", input, target)
@@ -299,6 +344,16 @@ def cross_entropy(
         If the shapes do not fit.
     LabelError
         If a class number is outside [0, classes) and not `ignore_index`.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> s = fg.tensor([[0.0, 0.0], [1.0, 3.0]], requires_grad=True)
+    >>> loss = fg.nn.functional.cross_entropy(s, [0, 1])
+    >>> loss.backward()
+    >>> loss, s.grad
+    (tensor(0.4100, grad_fn=<div>), tensor([[-0.2500,  0.2500],
+            [ 0.0596, -0.0596]]))
     """
     if not 0 <= label_smoothing <= 1:
         raise ConfigError(f"cross_entropy: label_smoothing must lie in [0, 1], got {label_smoothing!r}")
@@ -347,6 +402,12 @@ def multi_margin_loss(
         If a class number is outside [0, classes).
     ConfigError
         If `p` is neither 1 nor 2.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.functional.multi_margin_loss([[3.2, 5.1, -1.7]], [0])
+    tensor(0.9667)
     """
     check_power("multi_margin_loss", p)
     losses = _core.multi_margin(input, target, p, margin, weight, True)
@@ -359,6 +420,12 @@ def multiclass_hinge_loss(
     """``sum over i != y of max(0, s_i - s_y + margin)^p``, the multiclass SVM loss of the lectures.
 
     Not divided by the number of classes; otherwise as `multi_margin_loss`.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.functional.multiclass_hinge_loss([[3.2, 5.1, -1.7]], [0])
+    tensor(2.9000)
     """
     check_power("multiclass_hinge_loss", p)
     losses = _core.multi_margin(input, target, p, margin, None, False)

@@ -33,7 +33,15 @@ __all__ = [
 
 @no_grad()
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None) -> Tensor:
-    """Draw from the uniform distribution on [a, b)."""
+    """Draw from the uniform distribution on [a, b).
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> w = fg.nn.init.uniform_(fg.empty(100), -0.5, 0.5)
+    >>> bool(w.min() >= -0.5), bool(w.max() < 0.5)
+    (True, True)
+    """
     return tensor.uniform_(a, b, generator)
 
 
@@ -41,29 +49,66 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generato
 def normal_(
     tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None
 ) -> Tensor:
-    """Draw from the normal distribution."""
+    """Draw from the normal distribution.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> w = fg.nn.init.normal_(fg.empty(10000), 1.0, 0.1)
+    >>> f"{w.mean().item():.2f} {w.std().item():.2f}"
+    '1.00 0.10'
+    """
     return tensor.normal_(mean, std, generator)
 
 
 @no_grad()
 def constant_(tensor: Tensor, val: float) -> Tensor:
-    """Set every element to `val`."""
+    """Set every element to `val`.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.init.constant_(fg.empty(2), 0.5)
+    tensor([0.5000, 0.5000])
+    """
     return tensor.fill_(val)
 
 
 def zeros_(tensor: Tensor) -> Tensor:
-    """Set every element to zero."""
+    """Set every element to zero.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.init.zeros_(fg.empty(2))
+    tensor([0., 0.])
+    """
     return constant_(tensor, 0.0)
 
 
 def ones_(tensor: Tensor) -> Tensor:
-    """Set every element to one."""
+    """Set every element to one.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.init.ones_(fg.empty(2))
+    tensor([1., 1.])
+    """
     return constant_(tensor, 1.0)
 
 
 @no_grad()
 def eye_(tensor: Tensor) -> Tensor:
-    """Write the identity matrix, ones on the diagonal of a matrix of any shape."""
+    """Write the identity matrix, ones on the diagonal of a matrix of any shape.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.init.eye_(fg.empty(2, 3))
+    tensor([[1., 0., 0.],
+            [0., 1., 0.]])
+    """
     rows, columns = _matrix("eye_", tensor)
     return tensor.copy_(np.eye(rows, columns))
 
@@ -82,6 +127,12 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     ------
     ConfigError
         If the name is unknown.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> f'{fg.nn.init.calculate_gain("relu"):.4f}'
+    '1.4142'
     """
     gains = {"linear": 1.0, "sigmoid": 1.0, "tanh": 5 / 3, "relu": math.sqrt(2), "selu": 3 / 4}
     if nonlinearity == "leaky_relu":
@@ -94,13 +145,29 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
 
 
 def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
-    """Draw from U(-b, b), ``b = gain sqrt(6 / (fan_in + fan_out))`` (Glorot and Bengio, 2010)."""
+    """Draw from U(-b, b), ``b = gain sqrt(6 / (fan_in + fan_out))`` (Glorot and Bengio, 2010).
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> w = fg.nn.init.xavier_uniform_(fg.empty(100, 50))
+    >>> bool(w.abs().max() <= (6 / 150) ** 0.5)
+    True
+    """
     bound = gain * math.sqrt(6 / sum(_fans("xavier_uniform_", tensor)))
     return uniform_(tensor, -bound, bound, generator)
 
 
 def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
-    """Draw from N(0, s^2), ``s = gain sqrt(2 / (fan_in + fan_out))`` (Glorot and Bengio, 2010)."""
+    """Draw from N(0, s^2), ``s = gain sqrt(2 / (fan_in + fan_out))`` (Glorot and Bengio, 2010).
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> w = fg.nn.init.xavier_normal_(fg.empty(100, 100))
+    >>> f"{w.std().item():.2f}"
+    '0.10'
+    """
     return normal_(tensor, 0.0, gain * math.sqrt(2 / sum(_fans("xavier_normal_", tensor))), generator)
 
 
@@ -125,6 +192,13 @@ def kaiming_uniform_(
         As for `calculate_gain`.
     generator : Generator, optional
         Source of the draws.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> w = fg.nn.init.kaiming_uniform_(fg.empty(100, 50), nonlinearity="relu")
+    >>> bool(w.abs().max() <= (6 / 50) ** 0.5)
+    True
     """
     bound = math.sqrt(3) * _kaiming_std("kaiming_uniform_", tensor, a, mode, nonlinearity)
     return uniform_(tensor, -bound, bound, generator)
@@ -137,13 +211,29 @@ def kaiming_normal_(
     nonlinearity: str = "leaky_relu",
     generator: Generator | None = None,
 ) -> Tensor:
-    """Draw from N(0, s^2), ``s = gain / sqrt(fan)`` (He et al., 2015); parameters as `kaiming_uniform_`."""
+    """Draw from N(0, s^2), ``s = gain / sqrt(fan)`` (He et al., 2015); parameters as `kaiming_uniform_`.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> w = fg.nn.init.kaiming_normal_(fg.empty(200, 50), nonlinearity="relu")
+    >>> f"{w.std().item():.1f}"
+    '0.2'
+    """
     return normal_(tensor, 0.0, _kaiming_std("kaiming_normal_", tensor, a, mode, nonlinearity), generator)
 
 
 @no_grad()
 def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
-    """Write ``gain`` times a random matrix with orthonormal rows or columns (Saxe et al., 2013)."""
+    """Write ``gain`` times a random matrix with orthonormal rows or columns (Saxe et al., 2013).
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> w = fg.nn.init.orthogonal_(fg.empty(2, 5, dtype=fg.float64))
+    >>> bool(((w @ w.T) - fg.eye(2)).abs().max() < 1e-12)
+    True
+    """
     if tensor.ndim < 2:
         raise ShapeError(
             f"orthogonal_: the tensor must have two dimensions or more, got shape {tensor.shape}"
@@ -174,6 +264,13 @@ def trunc_normal_(
     ------
     ConfigError
         If less than a ten-thousandth of the distribution lies in [a, b]: drawing again would not end soon.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> w = fg.nn.init.trunc_normal_(fg.empty(1000), a=-1.0, b=1.0)
+    >>> bool(w.abs().max() <= 1)
+    True
     """
     inside = 0.5 * (math.erf((b - mean) / std / math.sqrt(2)) - math.erf((a - mean) / std / math.sqrt(2)))
     if inside < 1e-4:
@@ -188,7 +285,15 @@ def trunc_normal_(
 
 @no_grad()
 def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Generator | None = None) -> Tensor:
-    """Draw a matrix from N(0, std^2) and set the share `sparsity` of each column to zero (Martens, 2010)."""
+    """Draw a matrix from N(0, std^2) and set the share `sparsity` of each column to zero (Martens, 2010).
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> w = fg.nn.init.sparse_(fg.empty(10, 3), 0.8)
+    >>> (w == 0).sum(0)
+    tensor([8, 8, 8])
+    """
     rows, columns = _matrix("sparse_", tensor)
     values = std * _standard_normal((rows, columns), generator)
     order = _core.rand(rows, columns, generator=generator, dtype=_core.float64).numpy().argsort(axis=0)

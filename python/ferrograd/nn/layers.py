@@ -141,7 +141,14 @@ class Maxout(Module):
 
 
 class Identity(Module):
-    """Return the input; a place holder. Arguments are accepted and ignored."""
+    """Return the input; a place holder. Arguments are accepted and ignored.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.Identity(54, unused=True)(fg.tensor([-1.0, 2.0]))
+    tensor([-1.,  2.])
+    """
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__()
@@ -158,6 +165,12 @@ class Flatten(Module):
     ----------
     start_dim, end_dim : int, default 1 and -1
         First and last dimension merged.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.Flatten()(fg.zeros(2, 3, 4)).shape
+    (2, 12)
     """
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
@@ -188,6 +201,15 @@ class Dropout(Module):
     ------
     ConfigError
         If `p` is not in [0, 1].
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> layer = fg.nn.Dropout(0.5)
+    >>> sorted(set(layer(fg.ones(1000)).tolist()))
+    [0.0, 2.0]
+    >>> layer.eval()(fg.ones(3))
+    tensor([1., 1., 1.])
     """
 
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:

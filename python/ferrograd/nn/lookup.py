@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 
 from ferrograd import _core
-from ferrograd._core import ConfigError, DTypeError, ShapeError, Tensor
+from ferrograd._core import ShapeError, Tensor
 from ferrograd._typing import Array, DeviceLike, DTypeLike, TensorLike
 from ferrograd.nn import init
 from ferrograd.nn.layers import check_count
+from ferrograd.nn.lookup_functions import check_lookup, embedding, padding_row, row_numbers
 from ferrograd.nn.module import Module
 from ferrograd.nn.parameter import Parameter
 from ferrograd.ops import as_tensor
@@ -106,15 +107,6 @@ class Bilinear(Module):
         )
 
 
-def _whole(owner: str, input: TensorLike) -> Tensor:
-    """Return row numbers as int64; a trainer hands over its inputs as floats."""
-    numbers = as_tensor(input)
-    rows = numbers.long()
-    if numbers.dtype.is_floating_point and (rows.to(numbers.dtype) != numbers).any().item():
-        raise DTypeError(f"{owner}: expected whole numbers of rows, got {numbers.dtype} with fractions")
-    return rows
-
-
 class Embedding(Module):
     """Row i of a learned table for each number i; its gradient is the sum over its uses.
 
@@ -126,6 +118,9 @@ class Embedding(Module):
         Length of a row.
     padding_idx : int, optional
         A row that is zero at first and gets no gradient; negative ones count from the end.
+    max_norm, norm_type, scale_grad_by_freq, sparse : optional
+        As in `functional.embedding`: rows that are used are shortened in place to `max_norm`, gradients are
+        divided by the number of uses; `sparse` must be False.
     device, dtype : optional
         As for `Linear`.
 
@@ -137,12 +132,16 @@ class Embedding(Module):
     Raises
     ------
     ConfigError
-        If a size is no count or `padding_idx` no row.
+        If a size is no count, `padding_idx` no row, or another option out of range.
     IndexError
         When called, if a number is outside the table.
     DTypeError
-        When called, if a number is not whole. Floats that are whole are taken, as a `Trainer` hands over its
-        inputs.
+        When called, if a number is not whole. Floats that are whole are taken, where PyTorch refuses them: a
+        `Trainer` hands over its inputs as floats. float32 names at most 2^24 rows.
+
+    Notes
+    -----
+    ``y_j = W[i_j]``; ``dW[i]`` is the sum of ``g_j`` over all j with ``i_j = i``.
 
     Examples
     --------
@@ -161,6 +160,10 @@ class Embedding(Module):
         num_embeddings: int,
         embedding_dim: int,
         padding_idx: int | None = None,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        sparse: bool = False,
         *,
         device: DeviceLike | None = None,
         dtype: DTypeLike | None = None,
@@ -168,12 +171,12 @@ class Embedding(Module):
         super().__init__()
         self.num_embeddings = check_count("Embedding", "num_embeddings", num_embeddings)
         self.embedding_dim = check_count("Embedding", "embedding_dim", embedding_dim)
-        if padding_idx is not None:
-            check_count("Embedding", "padding_idx", padding_idx, -self.num_embeddings)
-            if padding_idx >= self.num_embeddings:
-                raise ConfigError(f"Embedding: padding_idx must be below {num_embeddings}, got {padding_idx}")
-            padding_idx %= self.num_embeddings
-        self.padding_idx = padding_idx
+        self.padding_idx = padding_row("Embedding", padding_idx, self.num_embeddings)
+        check_lookup("Embedding", max_norm, norm_type, sparse)
+        self.max_norm = max_norm
+        self.norm_type = norm_type
+        self.scale_grad_by_freq = scale_grad_by_freq
+        self.sparse = sparse
         shape = (self.num_embeddings, self.embedding_dim)
         self.weight = Parameter(_core.empty(shape, dtype=dtype, device=device))
         self.reset_parameters()
@@ -186,16 +189,24 @@ class Embedding(Module):
 
     def forward(self, input: TensorLike) -> Tensor:
         """Map numbers of any shape to that shape and ``(embedding_dim,)``."""
-        rows = _whole("Embedding", input)
-        found = self.weight[rows]
-        if self.padding_idx is None:
-            return found
-        return _core.where((rows != self.padding_idx).unsqueeze(-1), found, found.detach())
+        return embedding(
+            input,
+            self.weight,
+            self.padding_idx,
+            self.max_norm,
+            self.norm_type,
+            self.scale_grad_by_freq,
+        )
 
     def extra_repr(self) -> str:
-        """Return the sizes."""
-        padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
-        return f"{self.num_embeddings}, {self.embedding_dim}{padding}"
+        """Return the sizes and the options that are not the defaults."""
+        defaults = {"padding_idx": None, "max_norm": None, "norm_type": 2.0, "scale_grad_by_freq": False}
+        chosen = [
+            f", {name}={getattr(self, name)}"
+            for name, default in defaults.items()
+            if getattr(self, name) != default
+        ]
+        return f"{self.num_embeddings}, {self.embedding_dim}{''.join(chosen)}"
 
 
 class SparseLinear(Module):
@@ -320,7 +331,7 @@ class SparseLinear(Module):
         x = as_tensor(input)
         if x.ndim != 3 or x.shape[2] != 2:
             raise ShapeError(f"SparseLinear: expected pairs of shape (rows, elements, 2), got {x.shape}")
-        rows = self.weight[_whole("SparseLinear", x[:, :, 0])]
+        rows = self.weight[row_numbers("SparseLinear", x[:, :, 0], self.in_features)]
         y = (rows * x[:, :, 1:]).sum(1)
         return y if self.bias is None else y + self.bias
 

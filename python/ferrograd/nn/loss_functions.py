@@ -59,6 +59,13 @@ def nll_loss(
 
     Rows labelled `ignore_index` cost nothing; "mean" divides by the weights of the others. Raises
     `LabelError` at any other label outside the classes.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> p = fg.tensor([[0.25, 0.75], [0.5, 0.5]])
+    >>> fg.nn.functional.nll_loss(p.log(), [1, 0])
+    tensor(0.4904)
     """
     target = as_tensor(target)
     losses = _core.nll(input, target, weight, ignore_index)
@@ -73,6 +80,12 @@ def smooth_l1_loss(
     """Return ``d^2 / (2 beta)`` where ``abs(d) < beta``, else ``abs(d) - beta / 2``.
 
     Gradient ``g d / beta`` or ``g sign(d)``. `beta` 0 gives the absolute error.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.functional.smooth_l1_loss([0.5, 4.0], [0.0, 1.0], reduction="none")
+    tensor([0.1250, 2.5000])
     """
     x, t = _pair("smooth_l1_loss", input, target)
     check_positive("smooth_l1_loss", "beta", beta, or_zero=True)
@@ -87,6 +100,12 @@ def huber_loss(input: TensorLike, target: TensorLike, reduction: str = "mean", d
     """Return ``d^2 / 2`` where ``abs(d) < delta``, else ``delta (abs(d) - delta / 2)``.
 
     Gradient ``g d`` or ``g delta sign(d)``.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.functional.huber_loss([0.5, 4.0], [0.0, 1.0], reduction="none", delta=2.0)
+    tensor([0.1250, 4.0000])
     """
     x, t = _pair("huber_loss", input, target)
     check_positive("huber_loss", "delta", delta)
@@ -97,7 +116,14 @@ def huber_loss(input: TensorLike, target: TensorLike, reduction: str = "mean", d
 
 
 def log_cosh_loss(input: TensorLike, target: TensorLike, reduction: str = "mean") -> Tensor:
-    """Return ``log(cosh(d))``, near ``d^2 / 2`` and far ``abs(d) - log 2``; gradient ``g tanh(d)``."""
+    """Return ``log(cosh(d))``, near ``d^2 / 2`` and far ``abs(d) - log 2``; gradient ``g tanh(d)``.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.functional.log_cosh_loss([0.1, 10.0], [0.0, 0.0], reduction="none")
+    tensor([4.9917e-03, 9.3069e+00])
+    """
     x, t = _pair("log_cosh_loss", input, target)
     return reduce("log_cosh_loss", _core.activation("log_cosh", x - t), reduction)
 
@@ -121,6 +147,12 @@ def quantile_loss(
     Its mean is least where x is the q-quantile (Koenker and Bassett, 1978). One number q: input and target
     have the same shape. A sequence of Q: the input has a last dimension of length Q more than the target, or
     in its place where the target's last dimension is 1.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.functional.quantile_loss([1.0, 5.0], [2.0, 2.0], 0.9, reduction="none")
+    tensor([0.9000, 0.3000])
     """
     found = check_quantiles("quantile_loss", quantiles)
     x, t = as_tensor(input), as_tensor(target)
@@ -156,6 +188,13 @@ def kl_div(
 
     With `log_target` the target holds logarithms: ``exp(t) (t - x)``. "mean" divides by the number of
     elements; "batchmean" by that of the rows, which gives the divergence of distributions.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> p = fg.tensor([0.5, 0.5])
+    >>> fg.nn.functional.kl_div(p.log(), [0.25, 0.75], reduction="sum")
+    tensor(0.1308)
     """
     x, t = _pair("kl_div", input, target)
     check_kl_reduction("kl_div", reduction)
@@ -181,6 +220,12 @@ def poisson_nll_loss(
 
     The negative log-likelihood of counts t with rate ``exp(x)`` or x, without ``log t!``; `full` adds
     Stirling's ``t log t - t + log(2 pi t) / 2`` where ``t > 1``.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.functional.poisson_nll_loss([0.0, 1.0], [1.0, 2.0], reduction="none")
+    tensor([1.0000, 0.7183])
     """
     x, t = _pair("poisson_nll_loss", input, target)
     check_positive("poisson_nll_loss", "eps", eps, or_zero=True)
@@ -207,6 +252,12 @@ def gaussian_nll_loss(
     The variance has the input's shape, or 1 as its last length, or lacks the last dimension. Where `eps`
     replaces it its gradient is that at eps, as in PyTorch, so that it can grow again. `full` adds
     ``log(2 pi) / 2``. Raises `ConfigError` if a variance is negative.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.functional.gaussian_nll_loss([1.0, 2.0], [1.0, 4.0], [1.0, 4.0], reduction="none")
+    tensor([0.0000, 1.1931])
     """
     x, t = _pair("gaussian_nll_loss", input, target)
     v = as_tensor(var)
@@ -227,7 +278,14 @@ def gaussian_nll_loss(
 
 
 def soft_margin_loss(input: TensorLike, target: TensorLike, reduction: str = "mean") -> Tensor:
-    """Return ``log(1 + exp(-t x))``, targets -1 and 1, without overflow; gradient ``-g t sigmoid(-t x)``."""
+    """Return ``log(1 + exp(-t x))``, targets -1 and 1, without overflow; gradient ``-g t sigmoid(-t x)``.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.functional.soft_margin_loss([0.0, 2.0], [1.0, -1.0], reduction="none")
+    tensor([0.6931, 2.1269])
+    """
     x, t = _pair("soft_margin_loss", input, target)
     return reduce("soft_margin_loss", -logsigmoid(t * x), reduction)
 
@@ -235,7 +293,14 @@ def soft_margin_loss(input: TensorLike, target: TensorLike, reduction: str = "me
 def margin_loss(
     input: TensorLike, target: TensorLike, margin: float = 1.0, reduction: str = "mean"
 ) -> Tensor:
-    """Return ``max(0, margin - t x)``, targets -1 and 1: the hinge of two classes; gradient ``-g t`` or 0."""
+    """Return ``max(0, margin - t x)``, targets -1 and 1: the hinge of two classes; gradient ``-g t`` or 0.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.functional.margin_loss([0.5, 2.0], [1.0, -1.0], reduction="none")
+    tensor([0.5000, 3.0000])
+    """
     x, t = _pair("margin_loss", input, target)
     check_finite("margin_loss", "margin", margin)
     return reduce("margin_loss", (margin - t * x).relu(), reduction)
@@ -244,7 +309,14 @@ def margin_loss(
 def hinge_embedding_loss(
     input: TensorLike, target: TensorLike, margin: float = 1.0, reduction: str = "mean"
 ) -> Tensor:
-    """Return ``x`` if ``t = 1``, ``max(0, margin - x)`` if ``t = -1``; gradient ``g``, or ``-g`` and 0."""
+    """Return ``x`` if ``t = 1``, ``max(0, margin - x)`` if ``t = -1``; gradient ``g``, or ``-g`` and 0.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.functional.hinge_embedding_loss([0.5, 0.25], [1.0, -1.0], reduction="none")
+    tensor([0.5000, 0.7500])
+    """
     x, t = _pair("hinge_embedding_loss", input, target)
     check_finite("hinge_embedding_loss", "margin", margin)
     apart = _core.where(t != 1, (margin - x).relu(), 0.0)
@@ -257,6 +329,12 @@ def margin_ranking_loss(
     """Return ``max(0, margin - t (x1 - x2))``: t is 1 where x1 should be larger, else -1.
 
     Gradients ``-g t`` and ``g t`` where the loss is above 0, else 0. All three have one shape.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.functional.margin_ranking_loss([2.0, 1.0], [1.0, 2.0], [1.0, 1.0], margin=0.5)
+    tensor(0.7500)
     """
     x1, x2 = _pair("margin_ranking_loss", input1, input2)
     t = as_tensor(target)
@@ -277,6 +355,12 @@ def cosine_embedding_loss(
 
     ``dc/dx1 = x2 / (|x1| |x2|) - c x1 / |x1|^2``; 1e-12 is added to both squared lengths. Inputs (batch,
     features) and targets (batch,), or one pair without batch; "none" returns the target's shape.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.functional.cosine_embedding_loss([[1.0, 0.0]], [[1.0, 1.0]], [1.0])
+    tensor(0.2929)
     """
     x1, x2 = _pair("cosine_embedding_loss", input1, input2)
     t = as_tensor(target)
@@ -314,6 +398,12 @@ def triplet_margin_loss(
     ``dD/du_j = abs(e_j)^(p-1) sign(e_j) / D^(p-1)`` with ``e = u - v + eps``. `swap` takes the smaller one of
     ``D(a, negative)`` and ``D(positive, negative)``. All have one shape, (features,) or (batch, features);
     "none" returns () or (batch,).
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.functional.triplet_margin_loss([[0.0, 0.0]], [[0.0, 1.0]], [[0.0, 1.5]])
+    tensor(0.5000)
     """
     a, near = _pair("triplet_margin_loss", anchor, positive)
     far = as_tensor(negative)
@@ -335,6 +425,12 @@ def multilabel_margin_loss(input: TensorLike, target: TensorLike, reduction: str
     Gradient ``-g / C`` at y and ``g / C`` at i for each pair above 0. Input (batch, classes) or (classes,);
     the target has its shape and holds labels, up to the first -1. "none" returns (batch,) or (). Memory grows
     with ``batch C^2``. Raises `LabelError` at a label before that which is no class.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.functional.multilabel_margin_loss([[0.1, 0.2, 0.4, 0.8]], [[3, 0, -1, 1]])
+    tensor(0.8500)
     """
     x, labels = _pair("multilabel_margin_loss", input, target)
     _rows("multilabel_margin_loss", x)
@@ -368,6 +464,12 @@ def multilabel_soft_margin_loss(
 
     Without overflow. Gradient ``g w (s - t) / C``. Input and target (..., classes), weight (classes,); "none"
     returns the shape without the classes.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.functional.multilabel_soft_margin_loss([[0.0, 2.0]], [[1.0, 1.0]])
+    tensor(0.4100)
     """
     x, t = _pair("multilabel_soft_margin_loss", input, target)
     if x.ndim == 0:

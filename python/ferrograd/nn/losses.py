@@ -36,6 +36,15 @@ class Loss(Module):
     ------
     ConfigError
         If `reduction` is something else.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> loss = fg.nn.MSELoss(reduction="sum")
+    >>> loss(fg.tensor([1.0, 2.0]), [1.0, 5.0])
+    tensor(9.)
+    >>> loss.unreduced()(fg.tensor([1.0, 2.0]), [1.0, 5.0])
+    tensor([0., 9.])
     """
 
     def __init__(self, reduction: str = "mean") -> None:
@@ -60,6 +69,12 @@ class MSELoss(Loss):
     ----------
     reduction : {"mean", "sum", "none"}, default "mean"
         "mean" divides by the number of elements.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.MSELoss()(fg.tensor([1.0, 2.0]), [1.0, 5.0])
+    tensor(4.5000)
     """
 
     def forward(self, input: TensorLike, target: TensorLike) -> Tensor:
@@ -74,6 +89,12 @@ class HalfSquaredErrorLoss(Loss):
     ----------
     reduction : {"mean", "sum", "none"}, default "mean"
         "mean" divides by the number of rows.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.HalfSquaredErrorLoss()(fg.tensor([[1.0, 2.0]]), [[1.0, 5.0]])
+    tensor(4.5000)
     """
 
     def forward(self, input: TensorLike, target: TensorLike) -> Tensor:
@@ -88,6 +109,12 @@ class L1Loss(Loss):
     ----------
     reduction : {"mean", "sum", "none"}, default "mean"
         "mean" divides by the number of elements.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.L1Loss()(fg.tensor([1.0, 2.0]), [1.0, 5.0])
+    tensor(1.5000)
     """
 
     def forward(self, input: TensorLike, target: TensorLike) -> Tensor:
@@ -104,6 +131,12 @@ class BCELoss(Loss):
         Factor for each element; broadcasts.
     reduction : {"mean", "sum", "none"}, default "mean"
         "mean" divides by the number of elements.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.BCELoss()(fg.tensor([0.9, 0.2]), [1.0, 0.0])
+    tensor(0.1643)
     """
 
     weight: Tensor | None
@@ -128,6 +161,12 @@ class BCEWithLogitsLoss(Loss):
         "mean" divides by the number of elements.
     pos_weight : Tensor or array_like, optional
         Factor of the positive part, along the last dimension.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.BCEWithLogitsLoss()(fg.tensor([0.0, 2.0]), [1.0, 1.0])
+    tensor(0.4100)
     """
 
     weight: Tensor | None
@@ -244,6 +283,12 @@ class MultiMarginLoss(Loss):
         Factor for each class.
     reduction : {"mean", "sum", "none"}, default "mean"
         "mean" divides by the rows.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.MultiMarginLoss()(fg.tensor([[3.2, 5.1, -1.7]]), [0])
+    tensor(0.9667)
     """
 
     weight: Tensor | None

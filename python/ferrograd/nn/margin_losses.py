@@ -54,6 +54,12 @@ class SoftMarginLoss(Loss):
     ----------
     reduction : {"mean", "sum", "none"}, default "mean"
         "mean" divides by the number of elements.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.SoftMarginLoss()(fg.tensor([0.0, 2.0]), [1.0, -1.0])
+    tensor(1.4100)
     """
 
     def forward(self, input: TensorLike, target: TensorLike) -> Tensor:
@@ -123,6 +129,12 @@ class CosineEmbeddingLoss(Loss):
         The margin.
     reduction : {"mean", "sum", "none"}, default "mean"
         "mean" divides by the number of rows.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.CosineEmbeddingLoss()(fg.tensor([[1.0, 0.0]]), [[1.0, 1.0]], [1.0])
+    tensor(0.2929)
     """
 
     def __init__(self, margin: float = 0.0, reduction: str = "mean") -> None:
@@ -214,6 +226,12 @@ class MultiLabelSoftMarginLoss(Loss):
         Factor for each class.
     reduction : {"mean", "sum", "none"}, default "mean"
         "mean" divides by the number of rows.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.MultiLabelSoftMarginLoss()(fg.tensor([[0.0, 2.0]]), [[1.0, 1.0]])
+    tensor(0.4100)
     """
 
     weight: Tensor | None

@@ -21,6 +21,15 @@ class Parameter(Tensor):
     Notes
     -----
     Copies (`copy.deepcopy`) and pickles hold the values and `requires_grad`, not the gradient.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> w = fg.nn.Parameter([1.0, 2.0])
+    >>> w.requires_grad
+    True
+    >>> [name for name, _ in fg.nn.Linear(2, 1).named_parameters()]
+    ['weight', 'bias']
     """
 
     def __new__(cls, data: TensorLike, requires_grad: bool = True) -> Self:

@@ -64,6 +64,12 @@ class ReLU6(Module):
     ----------
     inplace : bool, default False
         As for `ReLU`.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.ReLU6()(fg.tensor([-1.0, 2.0, 8.0]))
+    tensor([0., 2., 6.])
     """
 
     def __init__(self, inplace: bool = False) -> None:
@@ -82,6 +88,12 @@ class Hardsigmoid(Module):
     ----------
     inplace : bool, default False
         As for `ReLU`.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.Hardsigmoid()(fg.tensor([-4.0, 0.0, 1.5]))
+    tensor([0.0000, 0.5000, 0.7500])
     """
 
     def __init__(self, inplace: bool = False) -> None:
@@ -100,6 +112,12 @@ class Hardswish(Module):
     ----------
     inplace : bool, default False
         As for `ReLU`.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.Hardswish()(fg.tensor([-4.0, 1.0, 4.0]))
+    tensor([0.0000, 0.6667, 4.0000])
     """
 
     def __init__(self, inplace: bool = False) -> None:
@@ -123,6 +141,12 @@ class Hardshrink(Module):
     ------
     ConfigError
         If `lambd` is below 0.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.Hardshrink()(fg.tensor([-0.3, 0.6]))
+    tensor([0.0000, 0.6000])
     """
 
     def __init__(self, lambd: float = 0.5) -> None:
@@ -187,6 +211,12 @@ class Threshold(Module):
     ------
     ConfigError
         If a number is not finite.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.Threshold(0.5, -1.0)(fg.tensor([0.1, 0.7]))
+    tensor([-1.0000,  0.7000])
     """
 
     def __init__(self, threshold: float, value: float, inplace: bool = False) -> None:
@@ -224,6 +254,12 @@ class RReLU(Module):
     Notes
     -----
     Derivative 1 or a. Xu et al., "Empirical Evaluation of Rectified Activations", 2015.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.RReLU(0.1, 0.3).eval()(fg.tensor([-2.0, 2.0]))
+    tensor([-0.4000,  2.0000])
     """
 
     def __init__(self, lower: float = 1 / 8, upper: float = 1 / 3, inplace: bool = False) -> None:

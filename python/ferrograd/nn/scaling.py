@@ -77,6 +77,12 @@ class AddConstant(Module):
     ------
     ConfigError
         If `constant` is no finite number or `inplace` no bool.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.AddConstant(0.5)(fg.tensor([-1.0, 2.0]))
+    tensor([-0.5000,  2.5000])
     """
 
     def __init__(self, constant: float, inplace: bool = False) -> None:
@@ -106,6 +112,12 @@ class Power(Module):
     ------
     ConfigError
         If `exponent` is no finite number.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.Power(2)(fg.tensor([-1.0, 2.0]))
+    tensor([1., 4.])
     """
 
     def __init__(self, exponent: float) -> None:
@@ -181,6 +193,15 @@ class Mul(Module):
     ----------
     weight : Parameter of shape (1,)
         1 at first.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> layer = fg.nn.Mul()
+    >>> fg.nn.init.constant_(layer.weight, 3.0).item()
+    3.0
+    >>> layer(fg.tensor([-1.0, 2.0])).tolist()
+    [-3.0, 6.0]
     """
 
     weight: Parameter
@@ -253,6 +274,13 @@ class Add(Bias):
     ------
     ConfigError
         If `input_size` is no count or `scalar` no bool.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> layer = fg.nn.Add(3)
+    >>> layer(fg.zeros(2, 3)).shape
+    (2, 3)
     """
 
     def __init__(

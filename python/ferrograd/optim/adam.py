@@ -37,6 +37,16 @@ class Adam(Optimizer):
     ------
     ConfigError
         If an option is out of range.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> p = fg.tensor([1.0], dtype=fg.float64, requires_grad=True)
+    >>> optimizer = fg.optim.Adam([p], lr=0.25)
+    >>> p.square().sum().backward()
+    >>> optimizer.step()
+    >>> round(p.item(), 6)
+    0.75
     """
 
     def __init__(
@@ -87,6 +97,16 @@ class AdamW(Adam):
         As `Adam`.
     weight_decay : float, default 0.01
         Share of p, times `lr`, that is taken off in each step.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> p = fg.tensor([1.0], dtype=fg.float64, requires_grad=True)
+    >>> optimizer = fg.optim.AdamW([p], lr=0.25)
+    >>> p.square().sum().backward()
+    >>> optimizer.step()
+    >>> round(p.item(), 6)
+    0.7475
     """
 
     def __init__(

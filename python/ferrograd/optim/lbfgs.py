@@ -23,7 +23,10 @@ class LBFGS(Optimizer):
     With `line_search_fn` "strong_wolfe" t is searched for until the loss has fallen enough and the slope is
     small.
 
-    All parameters are one vector, kept in float64. In `Trainer` the whole of the data must be one batch.
+    All parameters are one vector, kept in float64 whatever their dtype; in float32 the loss is known to about
+    1e-7 of its terms, where the search ends. Each batch makes a step of its own, in `Trainer.fit` too, and
+    the pairs go from one to the next as in PyTorch. Those between batches hold the noise of both: give
+    `Trainer.fit` a ``batch_size`` of all rows.
 
     Parameters
     ----------
@@ -68,7 +71,7 @@ class LBFGS(Optimizer):
     buffers = ("d", "prev_flat_grad", "old_dirs", "old_stps", "ro")
     scalars = _NUMBERS
     is_element_wise = False
-    takes_full_batch = True
+    evaluates_again = True
 
     def __init__(
         self,

@@ -47,8 +47,8 @@ class Optimizer(ABC):
     >>> optimizer.step()
     >>> optimizer.zero_grad()
 
-    Layers that mix rows, such as batch normalisation, see the small batches. `Trainer` has no such option:
-    the same step in one pass is a larger ``batch_size``.
+    Layers that mix rows, such as batch normalisation, see the small batches. ``Trainer.fit(accumulate=4)``
+    does the same without Python.
     """
 
     def __init__(self, params: ParamsLike, defaults: dict[str, Any]) -> None:
@@ -78,8 +78,8 @@ class Optimizer(ABC):
     is_element_wise: ClassVar[bool] = True
     """Whether an element's update depends on its own gradient alone."""
 
-    takes_full_batch: ClassVar[bool] = False
-    """Whether its steps need the gradient of all data."""
+    evaluates_again: ClassVar[bool] = False
+    """Whether a step asks for losses and gradients at several points."""
 
     @abstractmethod
     def check_group(self, group: Mapping[str, Any]) -> None:

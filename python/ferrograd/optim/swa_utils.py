@@ -1,6 +1,7 @@
 """Averages of a model's weights over training: equal means (SWA) and exponential moving averages (EMA)."""
 
 import copy
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
@@ -8,11 +9,14 @@ from ferrograd import _core
 from ferrograd._core import ConfigError, ShapeError, Tensor
 from ferrograd._typing import DeviceLike
 from ferrograd.autograd import no_grad
-from ferrograd.checks import check_number
+from ferrograd.checks import check_int, check_number
 from ferrograd.nn.module import Module, in_mode
 from ferrograd.nn.normalization import BatchNorm1d
+from ferrograd.optim.lr_scheduler.base import LRScheduler, check_optimizer, per_group
+from ferrograd.optim.optimizer import Optimizer
 
 __all__ = [
+    "SWALR",
     "AveragedModel",
     "get_ema_avg_fn",
     "get_ema_multi_avg_fn",
@@ -75,12 +79,32 @@ def get_swa_avg_fn() -> AvgFn:
 
 
 def get_ema_multi_avg_fn(decay: float = 0.999) -> MultiAvgFn:
-    """Return `get_ema_avg_fn` for lists of tensors, in place on the first list."""
+    """Return `get_ema_avg_fn` for lists of tensors, in place on the first list.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> averages = [fg.tensor([1.0]), fg.tensor([2.0])]
+    >>> values = [fg.tensor([3.0]), fg.tensor([4.0])]
+    >>> fg.optim.swa_utils.get_ema_multi_avg_fn(0.5)(averages, values, fg.tensor(1))
+    >>> averages
+    [tensor([2.]), tensor([3.])]
+    """
     return _for_lists(get_ema_avg_fn(decay))
 
 
 def get_swa_multi_avg_fn() -> MultiAvgFn:
-    """Return `get_swa_avg_fn` for lists of tensors, in place on the first list."""
+    """Return `get_swa_avg_fn` for lists of tensors, in place on the first list.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> averages = [fg.tensor([1.0]), fg.tensor([2.0])]
+    >>> values = [fg.tensor([3.0]), fg.tensor([4.0])]
+    >>> fg.optim.swa_utils.get_swa_multi_avg_fn()(averages, values, fg.tensor(1))
+    >>> averages
+    [tensor([2.]), tensor([3.])]
+    """
     return _for_lists(get_swa_avg_fn())
 
 
@@ -197,6 +221,78 @@ class AveragedModel(Module):
         for target, value in copied:
             target.copy_(value)
         self.n_averaged.add_(1)
+
+
+class SWALR(LRScheduler):
+    """From the present rate to `swa_lr` in `anneal_epochs` steps, where it stays while weights are averaged.
+
+    ``lr_t = (1 - a_t) lr + a_t swa_lr`` with ``a_t = (1 - cos(pi s)) / 2`` or ``a_t = s``, ``s = min(1, t /
+    anneal_epochs)``, and lr the rate without this schedule, which is found from the rate before, so that it
+    goes together with others (Izmailov et al., "Averaging weights leads to wider optima and better
+    generalization", 2018).
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        Its groups' rates are set.
+    swa_lr : float, or list of float
+        The last rate; one for all groups, or one for each.
+    anneal_epochs : int, default 10
+        Steps of the change; 0 for none.
+    anneal_strategy : {"cos", "linear"}, default "cos"
+        Its form.
+    last_epoch : int, default -1
+        Steps made before, where an optimizer with ``"initial_lr"`` in its groups is taken over.
+
+    Raises
+    ------
+    ConfigError
+        If an option is out of range.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> p = fg.tensor([1.0], requires_grad=True)
+    >>> optimizer = fg.optim.SGD([p], lr=0.8)
+    >>> schedule = fg.optim.swa_utils.SWALR(optimizer, 0.2, anneal_epochs=3, anneal_strategy="linear")
+    >>> schedule.upcoming(5)[:, 0, 0].round(4).tolist()
+    [0.8, 0.6, 0.4, 0.2, 0.2]
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        swa_lr: float | Sequence[float],
+        anneal_epochs: int = 10,
+        anneal_strategy: str = "cos",
+        last_epoch: int = -1,
+    ) -> None:
+        self.swa_lrs = per_group("SWALR", "swa_lr", swa_lr, check_optimizer("SWALR", optimizer))
+        check_int("SWALR: anneal_epochs", anneal_epochs, low=0)
+        if anneal_strategy not in ("cos", "linear"):
+            raise ConfigError(f"SWALR: anneal_strategy must be 'cos' or 'linear', got {anneal_strategy!r}")
+        self.anneal_epochs = anneal_epochs
+        self.anneal_strategy = anneal_strategy
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float]:
+        """Return the rates after `last_epoch` steps."""
+        before, now = self._share(self.last_epoch - 1), self._share(self.last_epoch)
+        pairs = zip(self._rates(), self.swa_lrs, strict=True)
+        # At the end of the change nothing is left of the rate without it.
+        without = [last if before == 1 else (rate - before * last) / (1 - before) for rate, last in pairs]
+        return [now * last + (1 - now) * rate for rate, last in zip(without, self.swa_lrs, strict=True)]
+
+    def _share(self, steps: int) -> float:
+        """Return how much of `swa_lr` is in the rate after so many steps."""
+        # Without a change the first rate is the last one already; there is none before it.
+        if self.anneal_epochs == 0:
+            return float(steps >= 0)
+        share = min(1.0, max(0.0, steps / self.anneal_epochs))
+        return share if self.anneal_strategy == "linear" else (1 - math.cos(math.pi * share)) / 2
+
+    def _first(self) -> list[float]:
+        return self.swa_lrs if self.anneal_epochs == 0 else self.base_lrs
 
 
 @no_grad()

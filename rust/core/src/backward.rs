@@ -170,21 +170,48 @@ impl Tensor {
     ///
     /// # Errors
     /// `Graph` when nothing requires a gradient, when the tensor has several elements and no
-    /// `gradient`, or when the graph was freed; `Shape` when `gradient` does not fit.
+    /// `gradient`, or when the graph was freed; `Shape` when `gradient` does not fit. No gradient has changed then.
     pub fn backward(&self, gradient: Option<&Tensor>, retain_graph: bool, create_graph: bool) -> Result<()> {
+        self.backward_to(None, gradient, retain_graph, create_graph)
+    }
+
+    /// As [`Tensor::backward`], into `inputs` alone where given.
+    ///
+    /// # Errors
+    /// As [`Tensor::backward`].
+    pub fn backward_to(
+        &self,
+        inputs: Option<&[Tensor]>,
+        gradient: Option<&Tensor>,
+        retain_graph: bool,
+        create_graph: bool,
+    ) -> Result<()> {
         let seed = seed("backward", self, gradient)?;
+        let wanted: Option<Vec<u64>> = inputs
+            .map(|inputs| between(inputs, std::slice::from_ref(self)).iter().map(|node| node.id()).collect());
+        let passes = |node: &Node| wanted.as_ref().is_none_or(|ids| ids.binary_search(&node.id()).is_ok());
+        let keeps = |node: &Node| match inputs {
+            Some(inputs) => inputs.iter().any(|input| input.node().id() == node.id()),
+            None => node.keeps_grad(),
+        };
+        // Added at the end: an error on the way, such as a hook's, leaves every gradient as it was.
+        let mut arrived = Vec::new();
         with_grad_mode(create_graph, || {
-            walk(vec![(self.clone(), seed)], retain_graph, &|_| true, &mut |node, grad| {
-                if node.keeps_grad() {
-                    let mut slot = node.grad_slot();
-                    let sum = slot.take().map(|before| before.add(grad)).transpose()?;
-                    let total = sum.as_ref().unwrap_or(grad);
-                    // A gradient that is user-visible owns its memory: the seed and views are shared.
-                    let total = if create_graph { total.clone() } else { total.owned()? };
-                    *slot = Some(Box::new(total));
+            walk(vec![(self.clone(), seed)], retain_graph, &passes, &mut |node, grad| {
+                if keeps(node) {
+                    arrived.push((node.clone(), grad.clone()));
                 }
                 Ok(())
-            })
+            })?;
+            let total = |(node, grad): (Arc<Node>, Tensor)| {
+                let sum = node.grad_slot().as_ref().map(|before| before.add(&grad)).transpose()?;
+                let total = sum.unwrap_or(grad);
+                // A gradient that is user-visible owns its memory: the seed and views are shared.
+                Ok((node, if create_graph { total } else { total.owned()? }))
+            };
+            let totals = arrived.into_iter().map(total).collect::<Result<Vec<_>>>()?;
+            totals.into_iter().for_each(|(node, total)| *node.grad_slot() = Some(Box::new(total)));
+            Ok(())
         })
     }
 }

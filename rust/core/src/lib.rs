@@ -4,6 +4,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod accumulate;
 pub mod backward;
 #[allow(unsafe_code)]
 mod block;

@@ -8,6 +8,7 @@ use ferrograd_kernels::pool;
 pub use ferrograd_kernels::update::Rule;
 use ferrograd_kernels::update::Update;
 
+use crate::accumulate::Accumulation;
 use crate::backward;
 use crate::buffer::Array;
 use crate::dtype::{DType, Element};
@@ -15,12 +16,13 @@ use crate::error::{Error, Result};
 use crate::lbfgs;
 use crate::op::{Op, Unary};
 pub use crate::plan::Rows;
-use crate::plan::{Batch, Plan, Program, Tracing, Trained};
+use crate::plan::{Batch, Plan, Program, Tracing, Trained, reads_after};
 use crate::shape::Dims;
 use crate::tensor::Tensor;
 use crate::{for_any, for_float};
 
 /// A parameter with its place in the optimizer.
+#[derive(Clone)]
 pub struct Parameter {
     /// The leaf.
     pub tensor: Tensor,
@@ -30,6 +32,19 @@ pub struct Parameter {
     pub state: Vec<Tensor>,
     /// Whether its rule needs the whole gradient at once.
     pub whole: bool,
+}
+
+impl Parameter {
+    /// As a plan updates it, with the gradient that is its output of this number.
+    pub(crate) fn trained(&self, output: usize) -> Trained {
+        Trained {
+            weight: self.tensor.array().clone(),
+            output,
+            rule: self.rule,
+            state: self.state.iter().map(|s| s.array().clone()).collect(),
+            whole: self.whole,
+        }
+    }
 }
 
 /// What one batch gave.
@@ -43,7 +58,10 @@ struct Outcome {
 /// update.
 pub struct Step {
     plan: Plan,
-    /// What an update sets besides the parameters, and the number of the output with the value.
+    /// What the model assigned to parameters, and the number of the output with the value: set before the update,
+    /// which comes after the model in eager steps too.
+    rewrites: Vec<(Tensor, usize)>,
+    /// What else a step sets, after it.
     writes: Vec<(Tensor, usize)>,
     batch: usize,
     /// Threads of the pool when it was compiled.
@@ -78,6 +96,15 @@ impl Step {
     /// `Graph` when the loss does not depend on any parameter, `Shape` when the loss is no scalar,
     /// `Config` when a parameter is not contiguous.
     pub fn build(tracing: &Tracing, spec: StepSpec) -> Result<Step> {
+        Step::adding(tracing, spec, &[])
+    }
+
+    /// As [`Step::build`], for a step that adds each gradient to the parameter's sum in place of an update. Without
+    /// sums it updates.
+    ///
+    /// # Errors
+    /// Those of [`Step::build`].
+    pub fn adding(tracing: &Tracing, spec: StepSpec, sums: &[Tensor]) -> Result<Step> {
         let mut outputs = vec![spec.scores.clone()];
         if let Some(loss) = spec.loss {
             if loss.shape().elements() != 1 {
@@ -89,7 +116,8 @@ impl Step {
             }
             outputs.push(loss.clone());
         }
-        let (mut trained, mut updated, mut writes) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut trained, mut updated) = (Vec::<Parameter>::new(), Vec::new());
+        let (mut rewrites, mut writes) = (Vec::new(), Vec::new());
         if let (Some(loss), false) = (spec.loss, spec.parameters.is_empty()) {
             let tensors: Vec<Tensor> = spec.parameters.iter().map(|p| p.tensor.clone()).collect();
             let gradients = backward::grad(std::slice::from_ref(loss), &tensors, &[], true, true)?;
@@ -112,27 +140,45 @@ impl Step {
                     "trainer: the loss depends on none of the optimizer's parameters".into(),
                 ));
             }
-            if let Some(limit) = spec.clip_grad_norm {
+            if let Some(limit) = spec.clip_grad_norm.filter(|_| sums.is_empty()) {
                 found = clip(&found, limit)?;
             }
             for (target, value) in tracing.writes() {
-                writes.push((target, outputs.len()));
+                let mut is_own = false;
+                for parameter in &mut trained {
+                    if parameter.tensor.array().shares_storage(target.array()) {
+                        // What is written to the parameter's array would not reach a packed copy.
+                        (parameter.whole, is_own) = (true, true);
+                    }
+                }
+                if is_own && reads_after(&outputs[..2], &target, &value) {
+                    return Err(Error::Graph(
+                        "trainer: the model reads a parameter after it has changed it, as an embedding with \
+                         max_norm does; in a plan that may be the last use only"
+                            .into(),
+                    ));
+                }
+                (if is_own { &mut rewrites } else { &mut writes }).push((target, outputs.len()));
                 outputs.push(value);
             }
-            for gradient in found {
-                outputs.push(in_memory_order(&gradient)?);
+            for (&i, gradient) in updated.iter().zip(found) {
+                let gradient = in_memory_order(&gradient)?;
+                match sums.get(i) {
+                    Some(sum) => {
+                        writes.push((sum.clone(), outputs.len()));
+                        outputs.push(sum.add(&gradient)?);
+                    }
+                    None => outputs.push(gradient),
+                }
             }
         }
         let weights = trained.iter().map(|parameter| parameter.tensor.array().clone()).collect();
+        if !sums.is_empty() {
+            trained.clear();
+        }
         let program = Program::trace(tracing, &outputs, spec.inputs)?;
         let first = outputs.len() - trained.len();
-        let trained = trained.into_iter().enumerate().map(|(i, parameter)| Trained {
-            weight: parameter.tensor.array().clone(),
-            output: first + i,
-            rule: parameter.rule,
-            state: parameter.state.iter().map(|s| s.array().clone()).collect(),
-            whole: parameter.whole,
-        });
+        let trained = trained.iter().enumerate().map(|(i, parameter)| parameter.trained(first + i));
         let plan = Plan::compile_training(program, trained.collect(), spec.fused)?;
         let scores = spec.scores.shape();
         let labels = spec.inputs.get(1);
@@ -142,6 +188,7 @@ impl Step {
         let batch = spec.inputs[0].shape().first().copied().unwrap_or(0);
         Ok(Step {
             plan,
+            rewrites,
             writes,
             batch,
             threads: pool::num_threads(),
@@ -180,6 +227,9 @@ impl Step {
         pieces: usize,
         poll: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Outcome> {
+        if !self.rewrites.is_empty() {
+            return Err(Error::Graph("trainer: a model that changes its parameters has no minimum".into()));
+        }
         let mut x = flat(&self.weights)?;
         let known = memory.direction.len();
         if known != 0 && known != x.len() {
@@ -225,8 +275,8 @@ impl Step {
     }
 
     /// Sets what the model assigned while it was traced.
-    fn write(&self) -> Result<()> {
-        self.writes.iter().try_for_each(|(target, output)| {
+    fn write(&self, writes: &[(Tensor, usize)]) -> Result<()> {
+        writes.iter().try_for_each(|(target, output)| {
             let source = &self.plan.outputs()[*output];
             let target = target.array();
             for_any!(target.dtype(), T => scatter_into(
@@ -304,7 +354,7 @@ fn in_memory_order(gradient: &Tensor) -> Result<Tensor> {
 }
 
 /// Gradients scaled so that their common norm is at most `limit`, as PyTorch's `clip_grad_norm_`.
-fn clip(gradients: &[Tensor], limit: f64) -> Result<Vec<Tensor>> {
+pub(crate) fn clip(gradients: &[Tensor], limit: f64) -> Result<Vec<Tensor>> {
     let mut total: Option<Tensor> = None;
     for gradient in gradients {
         let squares = gradient.square()?.sum(&[], false)?;
@@ -339,15 +389,19 @@ pub struct Engine {
     steps: Vec<Step>,
     /// A rule for each parameter group.
     pub rules: Vec<Rule>,
-    /// Learning rate and momentum of each rule in each batch of the next epoch, batch after batch; a momentum of
-    /// NaN stays what it is. Empty where the rules keep theirs.
+    /// Learning rate and momentum of each rule in each update of the next epoch, update after update; a momentum
+    /// of NaN stays what it is. Empty where the rules keep theirs.
     pub rates: Vec<[f64; 2]>,
     /// Makes the steps in place of the rules. The parameters must have been given as `whole`.
     pub minimizer: Option<(lbfgs::Options, lbfgs::Memory)>,
+    /// Where an update is that of several batches: what they are added to. Steps must have been built with it.
+    pub accumulation: Option<Accumulation>,
     /// Key of the random streams inside the plan.
     pub key: u64,
     /// Steps made so far: the random streams' number.
     pub steps_made: u64,
+    /// Updates made so far, which is how often every rule was applied.
+    pub updates_made: u64,
 }
 
 /// A step that takes longer than this can be interrupted about as often.
@@ -361,7 +415,16 @@ const MAX_STEPS: usize = 16;
 impl Engine {
     /// Without steps.
     pub fn new(rules: Vec<Rule>, key: u64) -> Engine {
-        Engine { steps: Vec::new(), rules, rates: Vec::new(), minimizer: None, key, steps_made: 0 }
+        Engine {
+            steps: Vec::new(),
+            rules,
+            rates: Vec::new(),
+            minimizer: None,
+            accumulation: None,
+            key,
+            steps_made: 0,
+            updates_made: 0,
+        }
     }
 
     /// Adds the step for a batch size; of many sizes the oldest is forgotten.
@@ -415,6 +478,10 @@ impl Engine {
         poll: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Epoch> {
         let mut epoch = Epoch::default();
+        let (batches, before) = (order.len().div_ceil(batch.max(1)), self.updates_made);
+        if let Some(accumulation) = &mut self.accumulation {
+            accumulation.begin()?;
+        }
         // Looking at the clock takes as long as an instruction of a small network.
         let (mut pieces, mut steps_a_poll) = (0, 1);
         let mut current = None;
@@ -450,19 +517,28 @@ impl Engine {
                 epoch.diverged = Some((number, outcome.loss));
                 return Ok(epoch);
             }
-            if !step.updated.is_empty() && !is_minimized {
-                let rates = self.rates.get(number * self.rules.len()..).unwrap_or_default();
-                for (rule, &[rate, momentum]) in self.rules.iter_mut().zip(rates) {
+            if !step.updated.is_empty() {
+                let mut sums = self.accumulation.as_mut();
+                let is_due = sums.as_mut().is_none_or(|sums| sums.add(number + 1 == batches));
+                let rules = if is_due && !is_minimized { &mut self.rules[..] } else { &mut [] };
+                let made = (self.updates_made - before) as usize;
+                let rates = self.rates.get(made * rules.len()..).unwrap_or_default();
+                for (rule, &[rate, momentum]) in rules.iter_mut().zip(rates) {
                     *rule.rate() = rate;
                     if let Some(own) = rule.momentum().filter(|_| !momentum.is_nan()) {
                         *own = momentum;
                     }
                 }
-                step.plan.update(&self.rules)?;
-                self.rules.iter_mut().for_each(Update::advance);
-            }
-            if !step.updated.is_empty() {
-                step.write()?;
+                step.write(&step.rewrites)?;
+                if sums.is_none() && !is_minimized {
+                    step.plan.update(rules)?;
+                }
+                step.write(&step.writes)?;
+                if let Some(sums) = sums.filter(|_| is_due) {
+                    sums.update(rules)?;
+                }
+                rules.iter_mut().for_each(Update::advance);
+                self.updates_made += u64::from(is_due);
             }
             self.steps_made += 1;
             epoch.loss += outcome.loss * outcome.weight;

@@ -134,7 +134,7 @@ impl PyStepAgain {
             if let Some((_, loss)) = epoch.diverged {
                 return Ok(Some(loss));
             }
-            self.watch.get().count(py)?;
+            self.watch.get().count(py, engine)?;
             Ok(Some(epoch.loss / epoch.weight))
         })
     }

@@ -17,13 +17,33 @@ fn tensors(objects: &Bound<'_, PyAny>) -> Result<Vec<Tensor>> {
     objects.try_iter()?.map(|object| Ok(object?.cast::<PyTensor>()?.get().live()?.clone())).collect()
 }
 
+/// What gradients are wanted of.
+///
+/// # Errors
+/// `GraphError` for a tensor that does not require one.
+pub fn inputs(op: &str, objects: &Bound<'_, PyAny>) -> Result<Vec<Tensor>> {
+    let inputs = tensors(objects)?;
+    if let Some(at) = inputs.iter().position(|input| !input.requires_grad()) {
+        return Err(raise(Kind::Graph, format!("{op}: input {at} does not require a gradient")).into());
+    }
+    Ok(inputs)
+}
+
 /// The gradients of the sum of `outputs` (weighed by `grad_outputs`) with respect to `inputs`, without
 /// touching `.grad`.
 ///
 /// Raises GraphError for an input that does not require a gradient or, unless `allow_unused`, that no
 /// output depends on.
+///
+/// Examples
+/// --------
+/// >>> import ferrograd as fg
+/// >>> x = fg.tensor(3.0, requires_grad=True)
+/// >>> (slope,) = fg.autograd.grad(x**3, x, create_graph=True)
+/// >>> slope.item(), fg.autograd.grad(slope, x)[0].item()
+/// (27.0, 18.0)
 #[pyfunction]
-#[pyo3(signature = (outputs, inputs, grad_outputs = None, retain_graph = None, create_graph = false, allow_unused = false))]
+#[pyo3(signature = (outputs, inputs, grad_outputs = None, retain_graph = None, create_graph = false, allow_unused = None))]
 pub fn grad<'py>(
     py: Python<'py>,
     outputs: &Bound<'py, PyAny>,
@@ -31,7 +51,7 @@ pub fn grad<'py>(
     grad_outputs: Option<&Bound<'py, PyAny>>,
     retain_graph: Option<bool>,
     create_graph: bool,
-    allow_unused: bool,
+    allow_unused: Option<bool>,
 ) -> Result<Bound<'py, PyTuple>> {
     enter(|| {
         let seeds = match grad_outputs {
@@ -47,18 +67,16 @@ pub fn grad<'py>(
                 })
                 .collect::<Result<Vec<_>>>()?,
         };
-        let (outputs, inputs) = (tensors(outputs)?, tensors(inputs)?);
+        let outputs = tensors(outputs)?;
         if !seeds.is_empty() && seeds.len() != outputs.len() {
             let text = format!("grad: expected {} grad_outputs, got {}", outputs.len(), seeds.len());
             return Err(raise(Kind::Graph, text).into());
         }
-        if let Some(at) = inputs.iter().position(|input| !input.requires_grad()) {
-            return Err(raise(Kind::Graph, format!("grad: input {at} does not require a gradient")).into());
-        }
+        let inputs = self::inputs("grad", inputs)?;
         let retain = retain_graph.unwrap_or(create_graph);
         let found = enter_detached(py, || backward::grad(&outputs, &inputs, &seeds, retain, create_graph))?;
         if let Some(at) = found.iter().position(Option::is_none)
-            && !allow_unused
+            && !allow_unused.unwrap_or(false)
         {
             let text =
                 format!("grad: no output depends on input {at}; pass allow_unused=True to get None for it");
@@ -105,6 +123,13 @@ fn is_list(object: &Bound<'_, PyAny>) -> bool {
 }
 
 /// Whether operations of this thread are recorded for backward.
+///
+/// Examples
+/// --------
+/// >>> import ferrograd as fg
+/// >>> with fg.no_grad():
+/// ...     fg.is_grad_enabled()
+/// False
 #[pyfunction]
 pub fn is_grad_enabled() -> bool {
     tensor::is_grad_enabled()

@@ -38,6 +38,15 @@ pub fn finish(array: Array, device: Option<&Bound<'_, PyAny>>, requires_grad: bo
 /// float32, ints int64.
 ///
 /// Raises DTypeError for data that are not real numbers, ShapeError for ragged lists.
+///
+/// Examples
+/// --------
+/// >>> import ferrograd as fg
+/// >>> fg.tensor([[1.0, 2.0], [3.0, 4.0]])
+/// tensor([[1., 2.],
+///         [3., 4.]])
+/// >>> fg.tensor([1, 2]).dtype, fg.tensor([1.0], requires_grad=True).requires_grad
+/// (ferrograd.int64, True)
 #[pyfunction]
 #[pyo3(signature = (data, dtype = None, requires_grad = false, device = None))]
 pub fn tensor(
@@ -73,10 +82,31 @@ macro_rules! filled {
 }
 filled! {
     /// Zeros; the size as ints or as one sequence.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import ferrograd as fg
+    /// >>> fg.zeros(2, 3)
+    /// tensor([[0., 0., 0.],
+    ///         [0., 0., 0.]])
+    /// >>> fg.zeros((2,), dtype=fg.int64)
+    /// tensor([0, 0])
     zeros = 0.0,
     /// Ones; the size as ints or as one sequence.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import ferrograd as fg
+    /// >>> fg.ones(3)
+    /// tensor([1., 1., 1.])
     ones = 1.0,
     /// As `zeros`: this library hands out no memory that was not set.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import ferrograd as fg
+    /// >>> fg.empty(2, 3).shape
+    /// (2, 3)
     empty = 0.0,
 }
 
@@ -101,12 +131,32 @@ macro_rules! filled_like {
 }
 filled_like! {
     /// Zeros with the shape and, by default, the dtype of `input`.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import ferrograd as fg
+    /// >>> fg.zeros_like(fg.tensor([1, 2]))
+    /// tensor([0, 0])
     zeros_like = 0.0,
     /// Ones with the shape and, by default, the dtype of `input`.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import ferrograd as fg
+    /// >>> fg.ones_like(fg.tensor([1.5, 2.5]))
+    /// tensor([1., 1.])
     ones_like = 1.0,
 }
 
 /// One value everywhere; a float gives float32, an int int64, a bool bool.
+///
+/// Examples
+/// --------
+/// >>> import ferrograd as fg
+/// >>> fg.full((2,), 7)
+/// tensor([7, 7])
+/// >>> fg.full((2,), 0.5)
+/// tensor([0.5000, 0.5000])
 #[pyfunction]
 #[pyo3(signature = (size, fill_value, *, dtype = None, device = None, requires_grad = false))]
 pub fn full(
@@ -130,6 +180,14 @@ fn is_whole(value: &Bound<'_, PyAny>) -> bool {
 
 /// `arange(end)` or `arange(start, end, step=1)`: start, start + step, ... below end. Ints give int64,
 /// anything else float32.
+///
+/// Examples
+/// --------
+/// >>> import ferrograd as fg
+/// >>> fg.arange(3)
+/// tensor([0, 1, 2])
+/// >>> fg.arange(1.0, 2.0, 0.25)
+/// tensor([1.0000, 1.2500, 1.5000, 1.7500])
 #[pyfunction]
 #[pyo3(signature = (start, end = None, step = None, *, dtype = None, device = None, requires_grad = false),
        text_signature = "(start, end=None, step=1, *, dtype=None, device=None, requires_grad=False)")]
@@ -168,6 +226,12 @@ pub fn arange(
 }
 
 /// `steps` numbers from `start` to `end`, both included, evenly spaced.
+///
+/// Examples
+/// --------
+/// >>> import ferrograd as fg
+/// >>> fg.linspace(0.0, 1.0, 5)
+/// tensor([0.0000, 0.2500, 0.5000, 0.7500, 1.0000])
 #[pyfunction]
 #[pyo3(signature = (start, end, steps, *, dtype = None, device = None, requires_grad = false))]
 pub fn linspace(
@@ -194,6 +258,13 @@ pub fn linspace(
 }
 
 /// Ones on the diagonal of an (n, m) matrix, zeros elsewhere.
+///
+/// Examples
+/// --------
+/// >>> import ferrograd as fg
+/// >>> fg.eye(2, 3)
+/// tensor([[1., 0., 0.],
+///         [0., 1., 0.]])
 #[pyfunction]
 #[pyo3(signature = (n, m = None, *, dtype = None, device = None, requires_grad = false))]
 pub fn eye(

@@ -9,6 +9,14 @@ use crate::array;
 use crate::error::{Failure, Kind, Result, enter, raise};
 
 /// An element type: float32, float64, int64, uint8 or bool.
+///
+/// Examples
+/// --------
+/// >>> import ferrograd as fg
+/// >>> fg.zeros(1).dtype
+/// ferrograd.float32
+/// >>> fg.float32.name, fg.float32.is_floating_point
+/// ('float32', True)
 #[pyclass(name = "DType", module = "ferrograd", frozen)]
 pub struct PyDType(pub DType);
 
@@ -115,6 +123,14 @@ pub fn _rebuild_dtype(py: Python<'_>, name: &Bound<'_, PyString>) -> Result<Py<P
 }
 
 /// Where tensors live: "cpu".
+///
+/// Examples
+/// --------
+/// >>> import ferrograd as fg
+/// >>> fg.zeros(1).device
+/// device(type='cpu')
+/// >>> fg.device("cpu") == fg.zeros(1).device
+/// True
 #[pyclass(name = "Device", module = "ferrograd", frozen)]
 pub struct PyDevice;
 

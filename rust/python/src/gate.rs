@@ -141,6 +141,20 @@ impl PyGateFunction {
 /// on the calling thread, so each use costs two conversions and runs at Python's speed.
 ///
 /// `create_graph=True` through it raises GraphError: its backward works on plain numbers.
+///
+/// Examples
+/// --------
+/// >>> import ferrograd as fg
+/// >>> class Square:
+/// ...     def forward(self, x):
+/// ...         self.x = x
+/// ...         return x * x
+/// ...     def backward(self, g):
+/// ...         return 2 * self.x * g
+/// >>> x = fg.tensor([3.0], requires_grad=True)
+/// >>> fg.gate(Square())(x).backward()
+/// >>> x.grad
+/// tensor([6.])
 #[pyfunction]
 pub fn gate(obj: &Bound<'_, PyAny>) -> Result<PyGateFunction> {
     enter(|| Ok(PyGateFunction(PyGate::wrap(obj, Scalars::Array)?)))

@@ -106,6 +106,18 @@ fn checked(name: &str, arity: Arity, op: Builtin) -> Builtin {
 
 /// A graph of gates, wired by hand: forward in topological order, backward in its reverse, each gate
 /// multiplying the gradient that arrives by its local derivative.
+///
+/// Examples
+/// --------
+/// >>> import ferrograd as fg
+/// >>> graph = fg.Graph()
+/// >>> x, y = graph.input("x"), graph.input("y")
+/// >>> product = graph.add("mul", x, y)
+/// >>> graph.output(product)
+/// >>> graph.forward({"x": 3.0, "y": -4.0}).item()
+/// -12.0
+/// >>> {name: grad.item() for name, grad in graph.backward().items()}
+/// {'x': -4.0, 'y': 3.0}
 #[pyclass(name = "Graph", module = "ferrograd")]
 #[derive(Default)]
 pub struct PyGraph {
@@ -116,6 +128,15 @@ pub struct PyGraph {
 }
 
 /// A node of a `Graph`, or one output of it (`node[i]`).
+///
+/// Examples
+/// --------
+/// >>> import ferrograd as fg
+/// >>> graph = fg.Graph()
+/// >>> x = graph.input("x")
+/// >>> node = graph.add("square", x, name="y")
+/// >>> node.name, node.op, node.sources == (x,)
+/// ('y', 'square', True)
 #[pyclass(name = "Node", module = "ferrograd", frozen)]
 pub struct PyNode {
     graph: Py<PyGraph>,

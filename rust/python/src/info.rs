@@ -10,6 +10,15 @@ use crate::error::{Kind, Result, enter, raise};
 const MAX_THREADS: usize = 1024;
 
 /// Sets the number of threads of later operations, from 1 to 1024. Results do not depend on it.
+///
+/// Examples
+/// --------
+/// >>> import ferrograd as fg
+/// >>> before = fg.get_num_threads()
+/// >>> fg.set_num_threads(1)
+/// >>> fg.get_num_threads()
+/// 1
+/// >>> fg.set_num_threads(before)
 #[pyfunction]
 pub fn set_num_threads(threads: isize) -> Result<()> {
     enter(|| match usize::try_from(threads) {
@@ -25,12 +34,24 @@ pub fn set_num_threads(threads: isize) -> Result<()> {
 }
 
 /// The number of threads that operations use.
+///
+/// Examples
+/// --------
+/// >>> import ferrograd as fg
+/// >>> fg.get_num_threads() >= 1
+/// True
 #[pyfunction]
 pub fn get_num_threads() -> usize {
     pool::num_threads()
 }
 
 /// Version, instruction set, threads and build.
+///
+/// Examples
+/// --------
+/// >>> import ferrograd as fg
+/// >>> fg.info()["version"] == fg.__version__
+/// True
 #[pyfunction]
 pub fn info(py: Python<'_>) -> Result<Bound<'_, PyDict>> {
     enter(|| {

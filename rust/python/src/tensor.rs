@@ -13,12 +13,20 @@ use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyTuple};
 use crate::dtype::{PyDType, PyDevice};
 use crate::error::{Kind, Result, enter, enter_detached, raise};
 use crate::hook::{self, PyRemovableHandle};
-use crate::{array, dtype, operand};
+use crate::{array, autograd, dtype, operand};
 
 /// An array with its place in the graph of operations.
 ///
 /// `Tensor(data, dtype=None, requires_grad=False)` shares the values of another Tensor and copies
 /// everything else; `ferrograd.tensor` always copies.
+///
+/// Examples
+/// --------
+/// >>> import ferrograd as fg
+/// >>> x = fg.tensor([1.0, 2.0], requires_grad=True)
+/// >>> (x * x).sum().backward()
+/// >>> x.grad
+/// tensor([2., 4.])
 #[pyclass(name = "Tensor", module = "ferrograd", subclass, frozen, weakref)]
 pub struct PyTensor(Value);
 
@@ -212,23 +220,27 @@ impl PyTensor {
     /// Adds the gradients of this scalar (or, with `gradient`, of its product with it) to `.grad` of the leaves.
     ///
     /// `retain_graph` (default: `create_graph`) keeps what the graph has saved for another backward;
-    /// `create_graph` records the gradients, so that they can be differentiated again.
+    /// `create_graph` records the gradients, so that they can be differentiated again. With `inputs`, a tensor or
+    /// several, only these get gradients.
     ///
     /// Raises GraphError where nothing requires a gradient, where the graph was freed by an earlier
-    /// backward, and for several elements without `gradient`.
-    #[pyo3(signature = (gradient = None, retain_graph = None, create_graph = false))]
+    /// backward, and for several elements without `gradient`. No gradient has changed then.
+    #[pyo3(signature = (gradient = None, retain_graph = None, create_graph = false, inputs = None))]
     fn backward(
         &self,
         py: Python<'_>,
         gradient: Option<&Bound<'_, PyAny>>,
         retain_graph: Option<bool>,
         create_graph: bool,
+        inputs: Option<&Bound<'_, PyAny>>,
     ) -> Result<()> {
         enter(|| {
             let tensor = self.live()?;
             let gradient = gradient.map(|g| operand::tensor_beside(g, tensor.dtype())).transpose()?;
+            let inputs = inputs.map(|inputs| autograd::inputs("backward", inputs)).transpose()?;
+            let retain = retain_graph.unwrap_or(create_graph);
             enter_detached(py, || {
-                tensor.backward(gradient.as_ref(), retain_graph.unwrap_or(create_graph), create_graph)
+                tensor.backward_to(inputs.as_deref(), gradient.as_ref(), retain, create_graph)
             })
         })
     }

@@ -69,6 +69,15 @@ impl PyTensor {
         })
     }
 
+    /// Products of the elements up to each one along `dim`; the derivative is the product of the others. Integers
+    /// and bools give int64.
+    fn cumprod(&self, py: Python<'_>, dim: isize) -> Result<PyTensor> {
+        enter(|| {
+            let x = self.live()?;
+            Ok(long(py, x.shape().elements(), || x.cumprod(dim))?.into())
+        })
+    }
+
     /// Elements along `dim` at the positions in `index`, whose other sizes are at most this tensor's. The
     /// gradient is added up there. Raises OutOfRangeError for a position outside.
     fn gather(&self, py: Python<'_>, dim: isize, index: &Bound<'_, PyAny>) -> Result<PyTensor> {

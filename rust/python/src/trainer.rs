@@ -3,6 +3,7 @@
 use std::sync::{Mutex, TryLockError};
 use std::time::{Duration, Instant};
 
+use ferrograd_core::accumulate::Accumulation;
 use ferrograd_core::buffer::Array;
 use ferrograd_core::dtype::DType;
 use ferrograd_core::error::Error;
@@ -73,9 +74,10 @@ impl PyEngine {
     /// Traces `function(*inputs) -> (scores, loss or None)` and compiles the step for this batch size.
     ///
     /// `parameters` has a tuple (tensor, number of its rule, list of state tensors) for each parameter that is
-    /// updated; none for evaluation. With `whole` their rules need whole gradients. Returns the positions of those that the loss depends on: the others are
-    /// left alone.
-    #[pyo3(signature = (function, inputs, parameters, clip_grad_norm = None, fused = true, whole = false))]
+    /// updated; none for evaluation. With `whole` their rules need whole gradients. An update is made of the mean
+    /// gradient of `accumulate` batches, or of those left at the end of an epoch. Returns the positions of the
+    /// parameters that the loss depends on: the others are left alone.
+    #[pyo3(signature = (function, inputs, parameters, clip_grad_norm = None, fused = true, whole = false, accumulate = 1))]
     fn compile(
         &self,
         function: &Bound<'_, PyAny>,
@@ -84,6 +86,7 @@ impl PyEngine {
         clip_grad_norm: Option<f64>,
         fused: bool,
         whole: bool,
+        accumulate: usize,
     ) -> Result<Vec<usize>> {
         enter(|| {
             let py = function.py();
@@ -97,6 +100,17 @@ impl PyEngine {
                 })
                 .collect::<Result<_>>()?;
             let trains = !parameters.is_empty();
+            let learned = if accumulate > 1 { parameters.clone() } else { Vec::new() };
+            let sums = self.with(|state| {
+                if learned.is_empty() {
+                    return Ok(Vec::new());
+                }
+                let sums = match state.engine.accumulation.take() {
+                    Some(sums) => sums,
+                    None => Accumulation::new(&learned, accumulate, clip_grad_norm)?,
+                };
+                Ok(state.engine.accumulation.insert(sums).sums().to_vec())
+            })?;
             let step = with_grad_mode(trains, || {
                 let tracing = Tracing::start();
                 let result = function.call1(PyTuple::new(py, &inputs)?)?;
@@ -110,10 +124,13 @@ impl PyEngine {
                     clip_grad_norm,
                     fused,
                 };
-                Ok::<_, Failure>(Step::build(&tracing, spec)?)
+                Ok::<_, Failure>(Step::adding(&tracing, spec, &sums)?)
             })?;
             let updated = step.updated().to_vec();
             self.with(|state| {
+                if let Some(sums) = &mut state.engine.accumulation {
+                    sums.compile(&learned, &updated, fused)?;
+                }
                 state.engine.add(step);
                 Ok(updated)
             })
@@ -121,7 +138,7 @@ impl PyEngine {
     }
 
     /// Sets the rules of the parameters for the steps to come, and for the next epoch their rates: an array of
-    /// shape (batches, parameters, 2) with learning rates and momenta, NaN where a momentum stays.
+    /// shape (updates, parameters, 2) with learning rates and momenta, NaN where a momentum stays.
     #[pyo3(signature = (rules, rates = None))]
     fn set_rules(&self, rules: Vec<Bound<'_, PyDict>>, rates: Option<&Bound<'_, PyTensor>>) -> Result<()> {
         enter(|| {
@@ -166,14 +183,20 @@ impl PyEngine {
     }
 
     /// The scalars that each rule carries from step to step, as after the last one.
-    fn carried(&self) -> Result<Vec<Vec<f64>>> {
+    pub fn carried(&self) -> Result<Vec<Vec<f64>>> {
         self.with(|state| Ok(state.engine.rules.iter().map(|rule| rule.carried().to_vec()).collect()))
     }
 
-    /// Steps made so far, which is how often every rule was applied.
+    /// Steps made so far: the number of the next one's random streams.
     #[getter]
     fn steps_made(&self) -> Result<u64> {
         self.with(|state| Ok(state.engine.steps_made))
+    }
+
+    /// Updates made so far, which is how often every rule was applied.
+    #[getter]
+    fn updates_made(&self) -> Result<u64> {
+        self.with(|state| Ok(state.engine.updates_made))
     }
 
     /// Whether the step for a batch size is compiled.

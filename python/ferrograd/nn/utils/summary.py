@@ -33,6 +33,13 @@ class Layer:
         Of its matrix products, over all its calls.
     kept_bytes : int
         What its operations keep for backward and no earlier one does, without parameters and the input.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> (layer,) = fg.nn.utils.summary(fg.nn.Linear(4, 3), (2, 4)).layers
+    >>> layer.kind, layer.output_shape, layer.parameters, layer.multiply_adds
+    ('Linear', (2, 3), 15, 24)
     """
 
     name: str
@@ -55,6 +62,14 @@ class Summary:
         Elements of all parameters, and of those that require a gradient.
     multiply_adds, kept_bytes : int
         Of the whole pass, operations outside the layers included.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> model = fg.nn.Sequential(fg.nn.Linear(4, 3), fg.nn.ReLU())
+    >>> found = fg.nn.utils.summary(model, (2, 4))
+    >>> len(found.layers), found.parameters, found.as_dict()["multiply_adds"]
+    (2, 15, 24)
     """
 
     layers: tuple[Layer, ...]

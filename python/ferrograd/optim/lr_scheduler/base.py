@@ -32,6 +32,16 @@ class LRScheduler:
         The groups' rates at the start.
     per_batch : bool
         Whether `Trainer.fit` steps it after each batch instead of each epoch; may be assigned.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> class Halved(fg.optim.lr_scheduler.LRScheduler):
+    ...     def get_lr(self):
+    ...         return [base / 2**self.last_epoch for base in self.base_lrs]
+    >>> optimizer = fg.optim.SGD([fg.tensor([1.0], requires_grad=True)], lr=0.8)
+    >>> Halved(optimizer).upcoming(3)[:, 0, 0].tolist()
+    [0.8, 0.4, 0.2]
     """
 
     per_batch: bool = False

@@ -184,6 +184,25 @@ impl Tensor {
         apply(Along::CumSum { reverse: false }, at, &[&x.lined()?])?.reshape(self.shape())
     }
 
+    /// Products of the elements up to each one along `dim`. In rounds, each of which multiplies products of twice as
+    /// many neighbours: no element is divided by, so that zeros have gradients of every order.
+    ///
+    /// # Errors
+    /// `Dim`.
+    pub fn cumprod(&self, dim: isize) -> Result<Tensor> {
+        let at = self.shape().dim("cumprod", dim)?;
+        let length = self.shape().get(at).copied().unwrap_or(1);
+        let mut product = if self.dtype().is_float() { self.copied()? } else { self.cast(DType::I64)? };
+        let (at, mut reach) = (at as isize, 1);
+        while reach < length {
+            let left = product.narrow(at, 0, length - reach)?;
+            let longer = product.narrow(at, reach, length - reach)?.mul(&left)?;
+            product = Tensor::cat(&[product.narrow(at, 0, reach)?, longer], at)?;
+            reach *= 2;
+        }
+        Ok(product)
+    }
+
     /// Elements along `dim` at the positions that `index` holds; its other sizes are at most this tensor's.
     /// The gradient is added up at those positions.
     ///

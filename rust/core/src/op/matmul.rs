@@ -213,8 +213,9 @@ impl Tensor {
         if right.rank() == 1 {
             b = b.unsqueeze(1)?;
         }
-        // A shared right operand needs one product, not one per batch.
-        let folds = a.shape().rank() > 2 && b.shape().rank() == 2 && a.array().is_contiguous();
+        // A shared right operand needs one product, not one per batch; whatever the strides, so that the sum over
+        // the rows, which is its gradient, has one order.
+        let folds = a.shape().rank() > 2 && b.shape().rank() == 2;
         let product = if folds {
             let (rank, full) = (a.shape().rank(), *a.shape());
             if full[rank - 1] != b.shape()[0] {

@@ -18,5 +18,5 @@ mod weights;
 
 pub use compile::Trained;
 pub use run::{Batch, Plan, Rows};
-pub use trace::{Definition, Leaf, Program, Tracing, ValueId, assign, latest};
+pub use trace::{Definition, Leaf, Program, Tracing, ValueId, assign, latest, reads_after};
 pub use update::update;

@@ -228,6 +228,13 @@ impl Program {
     }
 }
 
+/// Whether something that `outputs` are made of reads `target` though it was made after `value`, which was assigned
+/// to it: in an eager step it would see the value, in a plan what was there before.
+pub fn reads_after(outputs: &[Tensor], target: &Tensor, value: &Tensor) -> bool {
+    let reads = |node: &Arc<Node>| node.parents().iter().any(|parent| parent.id() == target.node().id());
+    reachable(outputs).iter().any(|node| node.id() > value.node().id() && reads(node))
+}
+
 /// All ancestors of `outputs`, oldest first.
 fn reachable(outputs: &[Tensor]) -> Vec<Arc<Node>> {
     let mut seen = HashSet::new();
