@@ -31,6 +31,7 @@ __all__ = [
     "is_grad_enabled",
     "no_grad",
     "numeric_gradient",
+    "once_differentiable",
     "set_grad_enabled",
 ]
 
@@ -164,8 +165,8 @@ def gradcheck(
     Raises
     ------
     GradcheckError
-        At a difference. The message names the worst entry: input, its element, output, its element, analytic
-        and numeric value; and the step that was used and what it cost.
+        At a difference. The message names the worst entry of every input, the worst of them first: input, its
+        element, output, its element, analytic and numeric value; and the step that was used and what it cost.
     DTypeError
         If a checked input is not float64: in float32 the rounding of the quotient is larger than `atol`.
     ConfigError
@@ -189,27 +190,34 @@ def gradcheck(
             _numeric_jacobians("gradcheck", func, arguments, argument, eps, None) for _, argument in checked
         ]
 
-    worst = (0.0, "")
+    # By input; a line for each.
+    worst = [(-np.inf, "")] * len(checked)
     for column, (position, argument) in enumerate(checked):
         for output, (shape, rows) in enumerate(analytic):
             found, expected = rows[column], numeric[column][output]
             excess = np.abs(found - expected) - (atol + rtol * np.abs(expected))
             # A NaN on either side is a difference, and the largest.
             excess = np.where(np.isnan(excess), np.inf, excess)
-            if excess.size == 0 or excess.max() <= worst[0]:
+            if excess.size == 0 or excess.max() <= worst[column][0]:
                 continue
             i, j = np.unravel_index(int(excess.argmax()), excess.shape)
-            worst = (
+            worst[column] = (
                 float(excess[i, j]),
-                f"gradcheck: input {position}, element {_element(int(j), argument.shape)}: "
+                f"input {position}, element {_element(int(j), argument.shape)}: "
                 f"analytic {float(found[i, j])!r}, numeric {float(expected[i, j])!r} "
-                f"(output {output}, element {_element(int(i), shape)}; "
-                f"centred differences, step {eps!r}, 2 evaluations per input element)",
+                f"(output {output}, element {_element(int(i), shape)}{{}})",
             )
-    if not worst[1]:
+    worst.sort(key=lambda entry: -entry[0])
+    if worst[0][0] <= 0:
         return True
     if raise_exception:
-        raise GradcheckError(worst[1])
+        how = f"; centred differences, step {eps!r}, 2 evaluations per input element"
+        lines = [
+            text.format(how if number == 0 else "; passes" if excess <= 0 else "")
+            for number, (excess, text) in enumerate(worst)
+            if text
+        ]
+        raise GradcheckError("gradcheck: " + "\n".join(lines))
     return False
 
 
@@ -417,4 +425,4 @@ def _write(tensor: Tensor, values: Array) -> None:
 
 
 # Last: it uses the switches above.
-from ferrograd.function import Function, FunctionContext  # noqa: E402
+from ferrograd.function import Function, FunctionContext, once_differentiable  # noqa: E402

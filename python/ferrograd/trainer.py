@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from ferrograd import _core, checkpoint
-from ferrograd._core import ConfigError, GraphError, ShapeError, Tensor
+from ferrograd._core import AnomalyError, ConfigError, GraphError, ShapeError, Tensor
 from ferrograd._typing import Array, TensorLike
+from ferrograd.anomaly import name_update
 from ferrograd.callbacks import (
     Callback,
     ConvergenceWarning,
@@ -203,6 +204,8 @@ class Trainer:
             If this trainer is already fitting in another thread or callback.
         KeyboardInterrupt
             On Ctrl-C; the model keeps the weights of the last whole step.
+        AnomalyError
+            In `anomaly_mode`, with epoch and batch; the model keeps the weights of the last whole step.
 
         Warns
         -----
@@ -255,7 +258,8 @@ class Trainer:
                 for epoch in range(epochs):
                     notify(watchers, "on_epoch_begin", epoch, {})
                     order = (seed, epoch) if shuffle else None
-                    result = self._epoch(engine, data, batch, order, drop_last, schedule)
+                    with self._naming(epoch):
+                        result = self._epoch(engine, data, batch, order, drop_last, schedule)
                     loss, weight, correct, rows, diverged = result
                     if diverged is not None:
                         best.restore()
@@ -351,6 +355,18 @@ class Trainer:
             self.optimizer.take_back(engine, params, self._updated, made)
             if schedule is not None and schedule.per_batch:
                 schedule.advance(made)
+
+    @contextmanager
+    def _naming(self, epoch: int) -> Iterator[None]:
+        """Add the epoch to an anomaly, and to that of an update the name of the parameter."""
+        try:
+            yield
+        except AnomalyError as error:
+            error.epoch = epoch
+            if error.phase == "update":
+                name_update(error, self.model, trained(self.optimizer))
+            error.args = (f"epoch {epoch}, batch {error.batch}: {error.args[0]}",)
+            raise
 
     def _warn_diverged(self, epoch: int, batch: int, loss: float, *, kept: bool) -> None:
         weights = "those of the epoch with the lowest loss" if kept else "the initial ones"
@@ -469,7 +485,7 @@ class Trainer:
             cached = Compiled(key, kept, engine, *scores, self._updated)
         if trains:
             self._updated = cached.updated
-        elif kind == "predict":
+        elif kind == "predict" and _core.get_anomaly_mode() is None:
             # Perhaps the same as before, but assigned anew.
             cached = cached.with_prediction_again(self.model, data)
         self._engines[kind] = cached
@@ -477,7 +493,8 @@ class Trainer:
 
     def _own(self) -> tuple[Any, ...]:
         """Return what a step depends on, besides the data."""
-        return self.model, self.loss, self.optimizer, self.l2, self.clip_grad_norm
+        options = self.l2, self.clip_grad_norm, _core.get_anomaly_mode()
+        return self.model, self.loss, self.optimizer, *options
 
     def _compile(self, engine: _core.Engine, data: Samples, rows: int, *, trains: bool) -> None:
         # What does not fit float32 becomes infinite here as in the gather, which does not warn either.

@@ -4,11 +4,13 @@
 
 #![deny(unsafe_code)]
 
+pub mod anomaly;
 pub mod backward;
 #[allow(unsafe_code)]
 mod block;
 #[allow(unsafe_code)]
 pub mod buffer;
+pub mod count;
 pub mod dtype;
 pub mod error;
 pub mod file;

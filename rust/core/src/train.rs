@@ -8,6 +8,7 @@ use ferrograd_kernels::pool;
 pub use ferrograd_kernels::update::Rule;
 use ferrograd_kernels::update::Update;
 
+use crate::anomaly::{self, Check};
 use crate::backward;
 use crate::buffer::Array;
 use crate::dtype::{DType, Element};
@@ -53,6 +54,8 @@ pub struct Step {
     weights: Vec<Array>,
     has_loss: bool,
     counts_classes: bool,
+    /// What was looked for when it was compiled.
+    check: Option<Check>,
 }
 
 /// What a step is made from: the tensors of one traced batch.
@@ -149,6 +152,7 @@ impl Step {
             weights,
             has_loss: spec.loss.is_some(),
             counts_classes,
+            check: anomaly::check(),
         })
     }
 
@@ -298,7 +302,11 @@ fn in_memory_order(gradient: &Tensor) -> Result<Tensor> {
         && let (Some(Op::MatMul), [left, right], [1, 0]) = (product.op(), product.parents(), &order[..])
         && let (Some(left), Some(right)) = (left.value(), right.value())
     {
-        return right.transpose(0, 1)?.matmul(&left.transpose(0, 1)?);
+        let turned = right.transpose(0, 1)?.matmul(&left.transpose(0, 1)?)?;
+        if let Some(place) = node.place() {
+            turned.node().set_place(place);
+        }
+        return Ok(turned);
     }
     gradient.copied()
 }
@@ -436,10 +444,11 @@ impl Engine {
             let batch = Batch { rows, tables };
             let minimizer = self.minimizer.as_mut().filter(|_| !step.updated.is_empty());
             let is_minimized = minimizer.is_some();
+            let placed = |error| anomaly::in_batch(error, number);
             let outcome = match minimizer {
-                Some(minimizer) => step.minimize(minimizer, batch, pieces, poll)?,
+                Some(minimizer) => step.minimize(minimizer, batch, pieces, poll).map_err(placed)?,
                 None => {
-                    step.plan.run(batch, pieces, poll)?;
+                    step.plan.run(batch, pieces, poll).map_err(placed)?;
                     step.outcome(tables.len())?
                 }
             };
@@ -460,6 +469,8 @@ impl Engine {
                 }
                 step.plan.update(&self.rules)?;
                 self.rules.iter_mut().for_each(Update::advance);
+                let updated = step.updated.iter().copied().zip(&step.weights);
+                anomaly::update(step.check, updated).map_err(placed)?;
             }
             if !step.updated.is_empty() {
                 step.write()?;

@@ -1,7 +1,8 @@
-//! Gradients as functions, and the mode that turns recording on and off.
+//! Gradients as functions, and the modes of a thread: recording, looking for anomalies, counting.
 
+use ferrograd_core::anomaly::{self, Check};
 use ferrograd_core::tensor::{self, Tensor};
-use ferrograd_core::{backward, forward, record};
+use ferrograd_core::{backward, count, forward, record};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
@@ -130,4 +131,40 @@ pub fn recorded(outputs: &Bound<'_, PyAny>) -> Result<Vec<(u64, u64, u64)>> {
 #[pyfunction]
 pub fn last_id() -> u64 {
     tensor::last_id()
+}
+
+/// What this thread looks for in results: None for nothing, False for NaN, True for infinity too.
+#[pyfunction]
+pub fn get_anomaly_mode() -> Option<bool> {
+    anomaly::check().map(|check| check == Check::NonFinite)
+}
+
+/// Sets what this thread looks for; returns what it looked for before.
+#[pyfunction]
+#[pyo3(signature = (mode))]
+pub fn set_anomaly_mode(mode: Option<bool>) -> Option<bool> {
+    let check = mode.map(|infinite| if infinite { Check::NonFinite } else { Check::Nan });
+    anomaly::set_check(check).map(|check| check == Check::NonFinite)
+}
+
+/// Begins the call of a module, whose name anomalies carry.
+#[pyfunction]
+pub fn enter_layer(name: &str) {
+    anomaly::enter_layer(name);
+}
+
+/// Ends the innermost call of a module.
+#[pyfunction]
+pub fn leave_layer() {
+    anomaly::leave_layer();
+}
+
+/// Calls a function without arguments; returns its result, the operations that this thread made meanwhile, and the
+/// additions of backward where gradients meet.
+#[pyfunction]
+pub fn counted<'py>(function: &Bound<'py, PyAny>) -> Result<(Bound<'py, PyAny>, u64, u64)> {
+    enter(|| {
+        let (result, count) = count::counted(|| function.call0());
+        Ok((result?, count.operations, count.sums))
+    })
 }

@@ -1,5 +1,6 @@
 //! The class `Tensor`: construction, properties, conversion and autograd. Ops are in the `tensor_*` files.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use ferrograd_core::dtype::DType;
@@ -70,6 +71,32 @@ impl PyTensor {
     }
 }
 
+thread_local! {
+    static RECORDS_ALL: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs a user's backward whose every step must be recorded: values that leave the graph there would be taken for
+/// constants.
+pub fn recording_all<R>(f: impl FnOnce() -> R) -> R {
+    let before = RECORDS_ALL.replace(true);
+    let result = f();
+    RECORDS_ALL.set(before);
+    result
+}
+
+/// That the values may leave the graph here.
+fn check_leaving(tensor: &Tensor) -> Result<()> {
+    if RECORDS_ALL.get() && tensor.requires_grad() {
+        return Err(raise(
+            Kind::Graph,
+            "backward: values left the graph while their derivative is recorded; use operations on tensors, \
+             or mark backward as once_differentiable",
+        )
+        .into());
+    }
+    Ok(())
+}
+
 #[cold]
 fn freed(node: &Node) -> crate::error::Failure {
     let op = node.op().map_or("leaf", Op::name);
@@ -91,7 +118,9 @@ pub fn construct(
 ) -> Result<Tensor> {
     let made = match data.cast::<PyTensor>() {
         Ok(tensor) => {
-            let source = tensor.get().live()?.detach();
+            let source = tensor.get().live()?;
+            check_leaving(source)?;
+            let source = source.detach();
             match dtype {
                 Some(dtype) if dtype != source.dtype() => source.cast(dtype)?.detach(),
                 _ if copies => source.copied()?.detach(),
@@ -275,7 +304,11 @@ impl PyTensor {
 
     /// A copy of the values as a numpy array.
     fn numpy<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyAny>> {
-        enter(|| array::to_numpy(py, self.live()?.array()))
+        enter(|| {
+            let tensor = self.live()?;
+            check_leaving(tensor)?;
+            array::to_numpy(py, tensor.array())
+        })
     }
 
     #[pyo3(signature = (dtype = None, copy = None))]
@@ -306,6 +339,7 @@ impl PyTensor {
     fn item<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyAny>> {
         enter(|| {
             let tensor = self.live()?;
+            check_leaving(tensor)?;
             let value = tensor.item()?;
             Ok(match tensor.dtype() {
                 DType::F32 | DType::F64 => PyFloat::new(py, value).into_any(),
@@ -401,7 +435,10 @@ impl PyTensor {
     }
 
     fn __float__(&self) -> Result<f64> {
-        enter(|| Ok(self.live()?.item()?))
+        enter(|| {
+            check_leaving(self.live()?)?;
+            Ok(self.live()?.item()?)
+        })
     }
 
     fn __int__<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyAny>> {

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use crate::anomaly::Place;
 use crate::buffer::Array;
 use crate::error::{Error, Result};
 use crate::op::{Meta, Op};
@@ -56,6 +57,8 @@ pub struct Program {
     pub definitions: Vec<Definition>,
     /// The values that the caller wants.
     pub outputs: Vec<ValueId>,
+    /// Where each was made, if somebody looked for anomalies then.
+    pub places: Vec<Option<Place>>,
 }
 
 thread_local! {
@@ -137,7 +140,8 @@ impl Program {
         debug_assert!(is_tracing());
         let nodes = reachable(outputs);
         let mut ids: HashMap<u64, ValueId> = HashMap::with_capacity(nodes.len());
-        let mut program = Program { metas: Vec::new(), definitions: Vec::new(), outputs: Vec::new() };
+        let mut program =
+            Program { metas: Vec::new(), definitions: Vec::new(), outputs: Vec::new(), places: Vec::new() };
         let mut is_constant: Vec<bool> = Vec::new();
         let arrays = leaf_arrays(&nodes, outputs);
         for node in &nodes {
@@ -173,6 +177,7 @@ impl Program {
             ids.insert(node.id(), program.metas.len());
             program.metas.push(Meta { dtype: node.dtype(), shape: *node.shape() });
             program.definitions.push(definition);
+            program.places.push(node.place());
             is_constant.push(constant);
         }
         program.outputs = outputs.iter().map(|t| ids[&t.node().id()]).collect();
@@ -219,6 +224,8 @@ impl Program {
         self.metas.retain(|_| *keep.next().expect("one flag a value"));
         let mut keep = live.iter();
         self.definitions.retain(|_| *keep.next().expect("one flag a value"));
+        let mut keep = live.iter();
+        self.places.retain(|_| *keep.next().expect("one flag a value"));
         for definition in &mut self.definitions {
             if let Definition::Op { operands, .. } = definition {
                 operands.iter_mut().for_each(|o| *o = renamed[*o]);
