@@ -71,14 +71,27 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "Hardswish": (nn.Hardswish, 6),
     "Hardtanh": (nn.Hardtanh, 6),
     "Identity": (nn.Identity, 6),
+    "Inc": (lambda: nn.Inc(0.5), 6),
     "L1Penalty": (lambda: nn.L1Penalty(0.1), 6),
     "LayerNorm": (lambda: nn.LayerNorm(WIDTH), 6),
     "LeakyReLU": (nn.LeakyReLU, 6),
     "Linear": (lambda: nn.Linear(WIDTH, 4), 4),
     "LogSigmoid": (nn.LogSigmoid, 6),
     "LogSoftmax": (lambda: nn.LogSoftmax(1), 6),
+    "MapTable": (
+        lambda: Around(
+            nn.MapTable(nn.Linear(3, 2)), lambda layer, x: fg.cat(layer([x[:, :3], x[:, 3:].tanh()]), 1)
+        ),
+        4,
+    ),
     "Maxout": (lambda: nn.Maxout(WIDTH, 4, 3), 4),
     "Mish": (nn.Mish, 6),
+    "MixtureTable": (
+        lambda: Around(
+            nn.MixtureTable(), lambda layer, x: layer((x[:, :2].softmax(1), [x[:, 2:5], x[:, 3:].tanh()]))
+        ),
+        3,
+    ),
     "Mul": (nn.Mul, 6),
     "MulConstant": (lambda: nn.MulConstant(-2.0), 6),
     "PReLU": (lambda: nn.PReLU(WIDTH), 6),
@@ -95,6 +108,11 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "ReLU6": (nn.ReLU6, 6),
     "Residual": (lambda: nn.Residual(nn.Linear(WIDTH, WIDTH), nn.Tanh()), 6),
     "SELU": (nn.SELU, 6),
+    "Scale": (lambda: nn.Scale(WIDTH), 6),
+    "SelectTable": (
+        lambda: Around(nn.SelectTable(-1), lambda layer, x: layer([x[:, :2], x[:, 2:].sin()])),
+        4,
+    ),
     "Sequential": (lambda: nn.Sequential(nn.Linear(WIDTH, 4), nn.Sigmoid()), 4),
     "SiLU": (nn.SiLU, 6),
     "Sigmoid": (nn.Sigmoid, 6),
@@ -359,10 +377,30 @@ SIGNATURES = {
 }
 # Names that PyTorch does not have.
 OURS = {
-    *("Add", "AddConstant", "Bias", "CMul", "Concat", "GaussianNoise", "GradientReversal", "L1Penalty"),
-    *("HalfSquaredErrorLoss", "LogCoshLoss", "MarginLoss", "Maxout", "Mul", "MulConstant", "MultiCriterion"),
+    *(
+        "Add",
+        "AddConstant",
+        "Bias",
+        "CMul",
+        "Concat",
+        "GaussianNoise",
+        "GradientReversal",
+        "Inc",
+        "L1Penalty",
+    ),
+    *(
+        "HalfSquaredErrorLoss",
+        "LogCoshLoss",
+        "MapTable",
+        "MarginLoss",
+        "Maxout",
+        "MixtureTable",
+        "Mul",
+        "MulConstant",
+        "MultiCriterion",
+    ),
     *("MulticlassHingeLoss", "Parallel", "ParallelCriterion", "Power", "QuantileLoss", "RandomDAG"),
-    *("Residual", "SparseLinear"),
+    *("Residual", "Scale", "SelectTable", "SparseLinear"),
 }
 
 

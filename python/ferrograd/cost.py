@@ -109,7 +109,11 @@ def measure(
 ) -> Cost:
     """Count and time `func` at `inputs` and its derivatives there, which the callers compute."""
     leaves, arrange = flatten("cost", "an input", inputs)
-    recorded = Recorded("cost", lambda values: [func(*arrange(values))], leaves, connects=False)
+
+    def flat(values: list[Tensor]) -> list[Tensor]:
+        return flatten("cost", "the function's output", func(*arrange(values)))[0]
+
+    recorded = Recorded("cost", flat, leaves, connects=False)
     kept = sum(op[2] for op in _core.recorded([recorded.scalar()]))
     moved = [x.detach().clone() for x in leaves]
 

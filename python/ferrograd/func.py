@@ -14,10 +14,12 @@ from ferrograd import _core
 from ferrograd._core import ConfigError, DTypeError, Tensor
 from ferrograd.cost import Cost, Work, measure
 from ferrograd.recorded import Recorded
+from ferrograd.sparse import SparseMatrix, block_diagonal
 from ferrograd.tree import Rebuild, flatten, match
 
 __all__ = [
     "Cost",
+    "SparseMatrix",
     "Work",
     "cost",
     "grad",
@@ -25,6 +27,7 @@ __all__ = [
     "hvp",
     "jacobian",
     "jvp",
+    "sparse_jacobian",
     "value_and_grad",
     "vhp",
     "vjp",
@@ -368,6 +371,56 @@ def jacobian(
         found = call.run.jacobians(call.run.outputs, create_graph=call.connects)
         arranged = call.arrange_outputs([call.by_argument(parts) for parts in found])
         return (arranged, call.passed_on()) if has_aux else arranged
+
+    return matrix
+
+
+def sparse_jacobian(
+    func: Callable[..., Any], structure: str = "elementwise", argnums: int = 0
+) -> Callable[..., SparseMatrix]:
+    """Return the function that computes a Jacobian of known structure, without the zeros.
+
+    What acts element by element has a diagonal Jacobian: one backward pass gives it, ``1^T J``. What acts row
+    by row, as a linear layer does, has a block for each row: one pass for each column of the output. One more
+    pass, with random factors, finds a function of another structure.
+
+    Parameters
+    ----------
+    func : callable
+        Returns a tensor.
+    structure : {"elementwise", "rows"}, default "elementwise"
+        Whether each element of the output depends on the element of the input at its place only, or each row
+        (all dimensions but the last) on that row only.
+    argnums : int, default 0
+        Which argument to differentiate by: a float tensor.
+
+    Returns
+    -------
+    callable
+        Takes the arguments of `func`; returns a `SparseMatrix`, of as many rows as the output has elements.
+
+    Raises
+    ------
+    ConfigError
+        If `structure` is something else; when called, if the function has another one.
+    ShapeError
+        When called, if the output's shape does not fit the structure.
+    DTypeError
+        As `grad`.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> found = fg.func.sparse_jacobian(fg.relu)(fg.tensor([-1.0, 2.0, 3.0]))
+    >>> found.values.tolist(), found.shape
+    ([0.0, 1.0, 1.0], (3, 3))
+    """
+    if structure not in ("elementwise", "rows"):
+        raise ConfigError(f"sparse_jacobian: structure must be 'elementwise' or 'rows', got {structure!r}")
+
+    def matrix(*args: Any, **rest: Any) -> SparseMatrix:
+        call = _Call("sparse_jacobian", func, args, argnums, False, rest)
+        return block_diagonal(call.run, structure, call.connects)
 
     return matrix
 

@@ -458,6 +458,19 @@ class Trainer:
             result["accuracy"] = math.nan if diverged is not None else correct / rows
         return result
 
+    def clear_state(self) -> None:
+        """Free the compiled steps with their memory; they are made anew where they are needed.
+
+        Model and optimizer stay as they are.
+
+        Raises
+        ------
+        GraphError
+            If this trainer is fitting.
+        """
+        with self._alone(), self._reading:
+            self._engines.clear()
+
     def _empty_prediction(self, data: Samples) -> Array:
         row = np.zeros((1, *data.tables[0].shape[1:]), data.tables[0].dtype)
         return self.predict(row)[:0]
