@@ -10,6 +10,8 @@ import pytest
 
 import ferrograd as fg
 from ferrograd import nn, optim
+from test_catalogue import LAYERS, LOSSES, TARGET, WIDTH
+from test_catalogue import X as ROWS
 
 RNG = np.random.default_rng(4)
 X = RNG.normal(size=(40, 3))
@@ -231,6 +233,26 @@ def test_steps_and_predictions_that_were_compiled_before_are_looked_at_too() -> 
     with pytest.warns(fg.ConvergenceWarning):
         found.train_step(ones, Y[:4])
     assert np.isnan(found.predict(ones[:1])).all()
+
+
+@pytest.mark.parametrize("name", [*LAYERS, *LOSSES])
+def test_no_layer_and_no_loss_makes_a_nan_on_its_way(name: str) -> None:
+    fg.manual_seed(3)
+    if name in LAYERS:
+        make, width = LAYERS[name]
+        model = nn.Sequential(nn.Linear(WIDTH, WIDTH), make(), nn.Linear(width, 3)).double()
+        loss, target = nn.MSELoss(), TARGET
+    else:
+        model = nn.Sequential(nn.Linear(WIDTH, WIDTH)).double()
+        loss, target = LOSSES[name]  # type: ignore[assignment]
+    if isinstance(loss, nn.Loss):
+        loss.double()
+    optimizer = optim.SGD(model.parameters(), lr=0.02)
+    with fg.anomaly_mode(check_inf=True):
+        assert math.isfinite(
+            fg.Trainer(model, loss, optimizer).train_step(ROWS, np.ascontiguousarray(target))
+        )
+        loss(model(fg.tensor(ROWS)), fg.tensor(np.ascontiguousarray(target))).backward()
 
 
 def test_calls_cost_nothing_outside() -> None:

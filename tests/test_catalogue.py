@@ -417,3 +417,57 @@ def test_names_and_defaults_are_pytorchs(name: str) -> None:
     assert (
         f"{found}, ".startswith(f"{SIGNATURES[name]}, ") or found == SIGNATURES[name] or not SIGNATURES[name]
     )
+
+
+# What the lectures list, section E: under PyTorch's name where it has one.
+LISTED = {
+    nn: (
+        "Linear Bias MulConstant AddConstant Mul CMul Add Inc Scale Identity Power Flatten Concat "
+        "Parallel MapTable SelectTable MixtureTable Sequential Module Residual Embedding SparseLinear "
+        "Dropout LayerNorm BatchNorm1d Maxout PReLU RReLU ReLU ReLU6 LeakyReLU ELU CELU SELU GELU "
+        "SiLU Mish Sigmoid LogSigmoid Tanh Tanhshrink Hardtanh Hardsigmoid Hardshrink Softmax "
+        "LogSoftmax Softmin Softplus Softshrink Softsign Threshold L1Penalty GradientReversal MSELoss "
+        "L1Loss SmoothL1Loss HuberLoss NLLLoss CrossEntropyLoss BCELoss BCEWithLogitsLoss MarginLoss "
+        "MultiMarginLoss MultiLabelMarginLoss MultiLabelSoftMarginLoss SoftMarginLoss "
+        "HingeEmbeddingLoss MarginRankingLoss CosineEmbeddingLoss TripletMarginLoss KLDivLoss "
+        "PoissonNLLLoss GaussianNLLLoss MultiCriterion ParallelCriterion"
+    ),
+    fg.Tensor: (
+        "abs clamp exp log sqrt square pow max min mean sum mm mv reshape flatten transpose select narrow "
+        "index_select masked_select"
+    ),
+    fg.func: "sparse_jacobian",
+}
+
+
+@pytest.mark.parametrize(
+    ("space", "name"), [(space, name) for space, names in LISTED.items() for name in names.split()]
+)
+def test_every_name_that_the_lectures_list_exists(space: Any, name: str) -> None:
+    assert callable(getattr(space, name))
+
+
+def test_what_is_kept_is_freed_on_request() -> None:
+    layer = nn.Sequential(nn.Linear(2, 2), nn.Tanh())
+    layer(fg.ones(1, 2)).sum().backward()
+    assert layer.clear_state() is layer
+    assert all(parameter.grad is None for parameter in layer.parameters())
+
+    graph = fg.Graph()
+    node = graph.add("exp", graph.input("x"))
+    graph.output(node)
+    graph.forward({"x": 1.0})
+    graph.backward()
+    assert node.value is not None
+    graph.clear_state()
+    assert (node.value, node.grad) == (None, None)
+    with pytest.raises(fg.GraphError, match="backward before forward"):
+        graph.backward()
+    assert graph.forward({"x": 0.0}).item() == 1.0  # type: ignore[union-attr]
+
+    trainer = fg.Trainer(layer, nn.MSELoss(), fg.optim.SGD(layer.parameters(), lr=0.1))
+    x = np.ones((4, 2), np.float32)
+    before = [trainer.train_step(x, x), trainer.predict(x).tolist()]
+    trainer.clear_state()
+    assert trainer.predict(x).tolist() == before[1]
+    assert trainer.train_step(x, x) < before[0]

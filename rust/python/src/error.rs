@@ -212,7 +212,7 @@ fn translate(py: Python<'_>, error: Error) -> PyErr {
             };
         }
         Error::Memory { .. } => return builtin::PyMemoryError::new_err(error.to_string()),
-        Error::NonFinite(birth) => return anomaly(py, &birth).unwrap_or_else(|error| error),
+        Error::NonFinite(birth) => return anomaly(py, birth).unwrap_or_else(|error| error),
         Error::Foreign(_) => {
             let Error::Foreign(payload) = error else { unreachable!("matched above") };
             return match payload.downcast::<PyErr>() {
