@@ -1,4 +1,4 @@
-"""Derivatives of functions as functions: `grad`, `vjp`, `jvp`, `jacobian`, `hessian`, and their `cost`.
+"""Derivatives of functions as functions: `grad`, `vjp`, `jvp`, `jacobian`, `hessian`; `vmap`; their `cost`.
 
 A function here takes tensors, or tuples, lists and dicts of them, and returns such. A derivative of it is
 a function of the same kind: it can be differentiated again, by itself or by an ``autograd.grad`` around it.
@@ -12,6 +12,7 @@ from typing import Any
 
 from ferrograd import _core
 from ferrograd._core import ConfigError, DTypeError, Tensor
+from ferrograd.batching import vmap
 from ferrograd.cost import Cost, Work, measure
 from ferrograd.recorded import Recorded
 from ferrograd.sparse import SparseMatrix, block_diagonal
@@ -31,6 +32,7 @@ __all__ = [
     "value_and_grad",
     "vhp",
     "vjp",
+    "vmap",
 ]
 
 

@@ -24,3 +24,4 @@ pub mod record;
 pub mod shape;
 pub mod tensor;
 pub mod train;
+pub mod vmap;

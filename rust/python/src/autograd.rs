@@ -1,8 +1,10 @@
 //! Gradients as functions, and the modes of a thread: recording, looking for anomalies, counting.
 
 use ferrograd_core::anomaly::{self, Check};
+use ferrograd_core::buffer::Array;
+use ferrograd_core::shape::Dims;
 use ferrograd_core::tensor::{self, Tensor};
-use ferrograd_core::{backward, count, forward, record};
+use ferrograd_core::{backward, count, forward, record, vmap as core_vmap};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
@@ -166,5 +168,42 @@ pub fn counted<'py>(function: &Bound<'py, PyAny>) -> Result<(Bound<'py, PyAny>, 
     enter(|| {
         let (result, count) = count::counted(|| function.call0());
         Ok((result?, count.operations, count.sums))
+    })
+}
+
+/// Calls `function` with one example of each of `values`, which have `size` of them along their first dimension, and
+/// computes what it returns, a list of tensors, for all. Each result comes with whether it has that dimension too.
+#[pyfunction]
+pub fn vmap(
+    py: Python<'_>,
+    function: &Bound<'_, PyAny>,
+    values: &Bound<'_, PyAny>,
+    size: usize,
+) -> Result<Vec<(PyTensor, bool)>> {
+    enter(|| {
+        let values = tensors(values)?;
+        let example = |value: &Tensor| -> Result<Tensor> {
+            let shape = Dims::from_slice(&value.shape()[1..]);
+            let array = match size {
+                0 => Array::zeros(value.dtype(), shape)?,
+                _ => {
+                    let first = Tensor::constant(value.array().clone()).narrow(0, 0, 1)?;
+                    first.reshape(&shape)?.copied()?.array().clone()
+                }
+            };
+            Ok(Tensor::leaf(array, value.requires_grad()))
+        };
+        let examples = values.iter().map(example).collect::<Result<Vec<_>>>()?;
+        let given: Vec<PyTensor> = examples.iter().cloned().map(PyTensor::from).collect();
+        let call = || core_vmap::traced(|| function.call1((given,)));
+        let (result, has_assigned) = crate::tensor::on_examples(&examples, call);
+        let outputs = tensors(&result?)?;
+        if has_assigned {
+            let text =
+                "vmap: the function assigns to buffers, such as running means; put the module in eval() mode";
+            return Err(raise(Kind::Graph, text).into());
+        }
+        let found = enter_detached(py, || core_vmap::replay(&outputs, &examples, &values, size))?;
+        Ok(found.into_iter().map(|(value, is_batched)| (value.into(), is_batched)).collect())
     })
 }

@@ -1,12 +1,13 @@
 //! The class `Tensor`: construction, properties, conversion and autograd. Ops are in the `tensor_*` files.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use ferrograd_core::dtype::DType;
 use ferrograd_core::op::Op;
 use ferrograd_core::shape::Dims;
 use ferrograd_core::tensor::{Node, Tensor};
+use ferrograd_core::vmap;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyTuple};
@@ -71,30 +72,56 @@ impl PyTensor {
     }
 }
 
+/// Where values must not leave the graph: there they would be taken for constants.
+enum Inside {
+    /// A user's backward that is to be differentiated.
+    Backward,
+    /// A function of one example, which is one of these leaves, that is to be computed for many.
+    Examples(Vec<u64>),
+}
+
 thread_local! {
-    static RECORDS_ALL: Cell<bool> = const { Cell::new(false) };
+    static INSIDE: RefCell<Option<Inside>> = const { RefCell::new(None) };
 }
 
-/// Runs a user's backward whose every step must be recorded: values that leave the graph there would be taken for
-/// constants.
-pub fn recording_all<R>(f: impl FnOnce() -> R) -> R {
-    let before = RECORDS_ALL.replace(true);
-    let result = f();
-    RECORDS_ALL.set(before);
-    result
-}
-
-/// That the values may leave the graph here.
-fn check_leaving(tensor: &Tensor) -> Result<()> {
-    if RECORDS_ALL.get() && tensor.requires_grad() {
-        return Err(raise(
-            Kind::Graph,
-            "backward: values left the graph while their derivative is recorded; use operations on tensors, \
-             or mark backward as once_differentiable",
-        )
-        .into());
+fn inside<R>(place: Inside, f: impl FnOnce() -> R) -> R {
+    struct Restore(Option<Inside>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            INSIDE.replace(self.0.take());
+        }
     }
-    Ok(())
+    let _restore = Restore(INSIDE.replace(Some(place)));
+    f()
+}
+
+/// Runs a user's backward whose every step must be recorded.
+pub fn recording_all<R>(f: impl FnOnce() -> R) -> R {
+    inside(Inside::Backward, f)
+}
+
+/// Runs a function on examples whose values must not be looked at.
+pub fn on_examples<R>(examples: &[Tensor], f: impl FnOnce() -> R) -> R {
+    inside(Inside::Examples(examples.iter().map(|x| x.node().id()).collect()), f)
+}
+
+/// That the values may be taken for constants here. A `copy` of an example is followed, and so is a `choice` by a
+/// value in backward.
+fn check_leaving(tensor: &Tensor, is_copy: bool, is_choice: bool) -> Result<()> {
+    INSIDE.with_borrow(|inside| {
+        let text = match inside {
+            Some(Inside::Backward) if !is_choice && tensor.requires_grad() => {
+                "backward: values left the graph while their derivative is recorded; use operations on tensors, \
+                 or mark backward as once_differentiable"
+            }
+            Some(Inside::Examples(ids)) if !is_copy && vmap::depends(tensor.node(), ids) => {
+                "vmap: the function reads the values of a tensor, which differ from example to example; use \
+                 operations on tensors, such as where()"
+            }
+            _ => return Ok(()),
+        };
+        Err(raise(Kind::Graph, text).into())
+    })
 }
 
 #[cold]
@@ -119,7 +146,7 @@ pub fn construct(
     let made = match data.cast::<PyTensor>() {
         Ok(tensor) => {
             let source = tensor.get().live()?;
-            check_leaving(source)?;
+            check_leaving(source, true, false)?;
             let source = source.detach();
             match dtype {
                 Some(dtype) if dtype != source.dtype() => source.cast(dtype)?.detach(),
@@ -306,7 +333,7 @@ impl PyTensor {
     fn numpy<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyAny>> {
         enter(|| {
             let tensor = self.live()?;
-            check_leaving(tensor)?;
+            check_leaving(tensor, false, false)?;
             array::to_numpy(py, tensor.array())
         })
     }
@@ -339,7 +366,7 @@ impl PyTensor {
     fn item<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyAny>> {
         enter(|| {
             let tensor = self.live()?;
-            check_leaving(tensor)?;
+            check_leaving(tensor, false, false)?;
             let value = tensor.item()?;
             Ok(match tensor.dtype() {
                 DType::F32 | DType::F64 => PyFloat::new(py, value).into_any(),
@@ -430,13 +457,14 @@ impl PyTensor {
                 );
                 return Err(raise(Kind::Shape, text).into());
             }
+            check_leaving(tensor, false, true)?;
             Ok(tensor.item()? != 0.0)
         })
     }
 
     fn __float__(&self) -> Result<f64> {
         enter(|| {
-            check_leaving(self.live()?)?;
+            check_leaving(self.live()?, false, false)?;
             Ok(self.live()?.item()?)
         })
     }

@@ -100,6 +100,17 @@ pub fn latest(target: &Tensor) -> Tensor {
     })
 }
 
+/// Runs `f`; forgets what it assigned in a trace, and says whether that was anything.
+pub(crate) fn without_assignments<R>(f: impl FnOnce() -> R) -> (R, bool) {
+    let before = WRITES.with_borrow(Vec::len);
+    let result = f();
+    WRITES.with_borrow_mut(|writes| {
+        let assigned = writes.len() > before;
+        writes.truncate(before);
+        (result, assigned)
+    })
+}
+
 /// Marks what a thread records as a trace, until it is dropped.
 pub struct Tracing {
     before: bool,
