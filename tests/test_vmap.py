@@ -137,6 +137,13 @@ def test_a_loss_that_looks_at_values_is_refused(name: str) -> None:
         func.vmap(loss)(f64(3, 4, WIDTH), fg.tensor(rows))
 
 
+def test_losses_of_single_numbers_map() -> None:
+    weighted = nn.BCEWithLogitsLoss(pos_weight=[2.5]).double()
+    for loss in (weighted, F.mse_loss, nn.BCEWithLogitsLoss()):
+        agree(loss, [f64(5), f64(5) / 2], [0, 0])
+        agree(slopes_of(lambda x, t, loss=loss: [loss(x, t)]), [f64(5), f64(5) / 2], [0, 0])
+
+
 def test_a_gradient_for_each_example() -> None:
     model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double()
     x, y = f64(6, 3), fg.tensor(RNG.integers(0, 2, 6))

@@ -332,7 +332,8 @@ impl Tensor {
                 let output = Array::stale(meta.dtype, meta.shape)?;
                 let arrays: Operands<&Array> = inputs.iter().map(|t| &t.array).collect();
                 op.run(&arrays, &output)?;
-                if count::is_on() {
+                // A trace computes with samples.
+                if count::is_on() && !is_tracing() {
                     count::add(&op, &metas, &meta);
                 }
                 if anomaly::check().is_some() {

@@ -158,12 +158,12 @@ fn apply(op: &Op, shape: &Dims, operands: &[Operand], size: usize) -> Result<Ten
     let first = &operands[0];
     match op {
         Op::Detach => Ok(first.value.detach()),
-        Op::Unary(_) | Op::Cast(_) | Op::Copy => run(op.clone(), &[first.value.clone()]),
+        Op::Unary(_) | Op::Cast(_) | Op::Copy => Tensor::apply(op.clone(), &[&first.value]),
         Op::Binary(_) | Op::Compare(_) | Op::Where | Op::MatMul => run(op.clone(), &aligned()?),
         Op::Reduce(reduce) => {
-            run(Op::Reduce(Reduce { axes: reduce.axes << 1, ..*reduce }), &[first.value.clone()])
+            Tensor::apply(Op::Reduce(Reduce { axes: reduce.axes << 1, ..*reduce }), &[&first.value])
         }
-        Op::Softmax { dim, log } => run(Op::Softmax { dim: dim + 1, log: *log }, &[first.value.clone()]),
+        Op::Softmax { dim, log } => Tensor::apply(Op::Softmax { dim: dim + 1, log: *log }, &[&first.value]),
         Op::Reshape(_) => first.value.reshape(&whole),
         Op::Expand(_) => first.aligned(shape.rank())?.broadcast_to(&whole),
         Op::Permute(order) => {
@@ -203,22 +203,18 @@ fn apply(op: &Op, shape: &Dims, operands: &[Operand], size: usize) -> Result<Ten
                 loss,
                 Loss::SquaredError | Loss::BinaryCrossEntropy | Loss::BinaryCrossEntropyWithLogits { .. }
             );
-            let mut operands: Vec<Tensor> = operands
+            let of_rank_0 = by_element && shape.rank() == 0;
+            let operands: Vec<Tensor> = operands
                 .iter()
                 .enumerate()
                 .map(|(i, operand)| match (i, by_element) {
                     (2, _) => Ok(operand.value.clone()),
+                    // Weights go with the last dimension, which these examples lack.
+                    (_, true) if of_rank_0 => operand.spread()?.reshape(&Dims::from_slice(&[size, 1])),
                     (_, true) => operand.spread(),
                     (_, false) => operand.joined(),
                 })
                 .collect::<Result<_>>()?;
-            if by_element && operands[0].shape().rank() == 1 {
-                // Weights go with the last dimension, which examples of rank 0 lack.
-                operands = operands
-                    .iter()
-                    .map(|x| x.reshape(&x.shape().inserted(x.shape().rank().min(1), 1)))
-                    .collect::<Result<_>>()?;
-            }
             run(op.clone(), &operands)?.reshape(&whole)
         }
         Op::CountLabels { ignored, dtype } => {
