@@ -59,14 +59,27 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "Hardswish": (nn.Hardswish, 6),
     "Hardtanh": (nn.Hardtanh, 6),
     "Identity": (nn.Identity, 6),
+    "Inc": (lambda: nn.Inc(0.5), 6),
     "L1Penalty": (lambda: nn.L1Penalty(0.1), 6),
     "LayerNorm": (lambda: nn.LayerNorm(WIDTH), 6),
     "LeakyReLU": (nn.LeakyReLU, 6),
     "Linear": (lambda: nn.Linear(WIDTH, 4), 4),
     "LogSigmoid": (nn.LogSigmoid, 6),
     "LogSoftmax": (lambda: nn.LogSoftmax(1), 6),
+    "MapTable": (
+        lambda: Around(
+            nn.MapTable(nn.Linear(3, 2)), lambda layer, x: fg.cat(layer([x[:, :3], x[:, 3:].tanh()]), 1)
+        ),
+        4,
+    ),
     "Maxout": (lambda: nn.Maxout(WIDTH, 4, 3), 4),
     "Mish": (nn.Mish, 6),
+    "MixtureTable": (
+        lambda: Around(
+            nn.MixtureTable(), lambda layer, x: layer((x[:, :2].softmax(1), [x[:, 2:5], x[:, 3:].tanh()]))
+        ),
+        3,
+    ),
     "Mul": (nn.Mul, 6),
     "MulConstant": (lambda: nn.MulConstant(-2.0), 6),
     "PReLU": (lambda: nn.PReLU(WIDTH), 6),
@@ -83,6 +96,11 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "ReLU6": (nn.ReLU6, 6),
     "Residual": (lambda: nn.Residual(nn.Linear(WIDTH, WIDTH), nn.Tanh()), 6),
     "SELU": (nn.SELU, 6),
+    "Scale": (lambda: nn.Scale(WIDTH), 6),
+    "SelectTable": (
+        lambda: Around(nn.SelectTable(-1), lambda layer, x: layer([x[:, :2], x[:, 2:].sin()])),
+        4,
+    ),
     "Sequential": (lambda: nn.Sequential(nn.Linear(WIDTH, 4), nn.Sigmoid()), 4),
     "SiLU": (nn.SiLU, 6),
     "Sigmoid": (nn.Sigmoid, 6),
@@ -350,10 +368,30 @@ SIGNATURES = {
 }
 # Names that PyTorch does not have.
 OURS = {
-    *("Add", "AddConstant", "Bias", "CMul", "Concat", "GaussianNoise", "GradientReversal", "L1Penalty"),
-    *("HalfSquaredErrorLoss", "LogCoshLoss", "MarginLoss", "Maxout", "Mul", "MulConstant", "MultiCriterion"),
+    *(
+        "Add",
+        "AddConstant",
+        "Bias",
+        "CMul",
+        "Concat",
+        "GaussianNoise",
+        "GradientReversal",
+        "Inc",
+        "L1Penalty",
+    ),
+    *(
+        "HalfSquaredErrorLoss",
+        "LogCoshLoss",
+        "MapTable",
+        "MarginLoss",
+        "Maxout",
+        "MixtureTable",
+        "Mul",
+        "MulConstant",
+        "MultiCriterion",
+    ),
     *("MulticlassHingeLoss", "Parallel", "ParallelCriterion", "Power", "QuantileLoss", "RandomDAG"),
-    *("Residual", "SparseLinear"),
+    *("Residual", "Scale", "SelectTable", "SparseLinear"),
 }
 
 
@@ -370,3 +408,57 @@ def test_names_and_defaults_are_pytorchs(name: str) -> None:
     assert (
         f"{found}, ".startswith(f"{SIGNATURES[name]}, ") or found == SIGNATURES[name] or not SIGNATURES[name]
     )
+
+
+# What the lectures list, section E: under PyTorch's name where it has one.
+LISTED = {
+    nn: (
+        "Linear Bias MulConstant AddConstant Mul CMul Add Inc Scale Identity Power Flatten Concat "
+        "Parallel MapTable SelectTable MixtureTable Sequential Module Residual Embedding SparseLinear "
+        "Dropout LayerNorm BatchNorm1d Maxout PReLU RReLU ReLU ReLU6 LeakyReLU ELU CELU SELU GELU "
+        "SiLU Mish Sigmoid LogSigmoid Tanh Tanhshrink Hardtanh Hardsigmoid Hardshrink Softmax "
+        "LogSoftmax Softmin Softplus Softshrink Softsign Threshold L1Penalty GradientReversal MSELoss "
+        "L1Loss SmoothL1Loss HuberLoss NLLLoss CrossEntropyLoss BCELoss BCEWithLogitsLoss MarginLoss "
+        "MultiMarginLoss MultiLabelMarginLoss MultiLabelSoftMarginLoss SoftMarginLoss "
+        "HingeEmbeddingLoss MarginRankingLoss CosineEmbeddingLoss TripletMarginLoss KLDivLoss "
+        "PoissonNLLLoss GaussianNLLLoss MultiCriterion ParallelCriterion"
+    ),
+    fg.Tensor: (
+        "abs clamp exp log sqrt square pow max min mean sum mm mv reshape flatten transpose select narrow "
+        "index_select masked_select"
+    ),
+    fg.func: "sparse_jacobian",
+}
+
+
+@pytest.mark.parametrize(
+    ("space", "name"), [(space, name) for space, names in LISTED.items() for name in names.split()]
+)
+def test_every_name_that_the_lectures_list_exists(space: Any, name: str) -> None:
+    assert callable(getattr(space, name))
+
+
+def test_what_is_kept_is_freed_on_request() -> None:
+    layer = nn.Sequential(nn.Linear(2, 2), nn.Tanh())
+    layer(fg.ones(1, 2)).sum().backward()
+    assert layer.clear_state() is layer
+    assert all(parameter.grad is None for parameter in layer.parameters())
+
+    graph = fg.Graph()
+    node = graph.add("exp", graph.input("x"))
+    graph.output(node)
+    graph.forward({"x": 1.0})
+    graph.backward()
+    assert node.value is not None
+    graph.clear_state()
+    assert (node.value, node.grad) == (None, None)
+    with pytest.raises(fg.GraphError, match="backward before forward"):
+        graph.backward()
+    assert graph.forward({"x": 0.0}).item() == 1.0  # type: ignore[union-attr]
+
+    trainer = fg.Trainer(layer, nn.MSELoss(), fg.optim.SGD(layer.parameters(), lr=0.1))
+    x = np.ones((4, 2), np.float32)
+    before = [trainer.train_step(x, x), trainer.predict(x).tolist()]
+    trainer.clear_state()
+    assert trainer.predict(x).tolist() == before[1]
+    assert trainer.train_step(x, x) < before[0]

@@ -406,3 +406,59 @@ def test_derivatives_are_trained_in_a_plan_as_in_eager(mode: str) -> None:
     for trained, eager in zip(model.parameters(), twin.parameters(), strict=True):
         np.testing.assert_allclose(trained.numpy(), eager.numpy(), rtol=1e-12, atol=1e-14)
     assert history.history["loss"][-1] < history.history["loss"][0]
+
+
+# Known structure
+
+
+@pytest.mark.parametrize(
+    ("function", "structure", "shape"),
+    [
+        (lambda x: x.sigmoid() * x, "elementwise", (3, 4)),
+        (lambda x: x.exp(), "elementwise", ()),
+        (lambda x: x.relu(), "elementwise", (0, 2)),
+        (lambda x: x @ fg.tensor(A.T) + 1.0, "rows", (5, 4)),
+        (lambda x: x.softmax(-1), "rows", (2, 3, 4)),
+        (lambda x: x.sum(-1, keepdim=True), "rows", (6,)),
+        (lambda x: x[:, :0], "rows", (2, 3)),
+        (lambda x: fg.zeros(2, 3, dtype=fg.float64), "rows", (2, 2)),
+    ],
+)
+def test_a_sparse_jacobian_is_the_jacobian(function: Any, structure: str, shape: tuple[int, ...]) -> None:
+    x = f64(RNG.normal(size=shape))
+    found = func.sparse_jacobian(function, structure)(x)
+    dense = func.jacobian(function)(x).numpy().reshape(found.shape)
+    np.testing.assert_allclose(found.to_dense().numpy(), dense, rtol=1e-14)
+    assert len(found.indptr) == found.shape[0] + 1
+    assert found.indptr[-1] == len(found.indices) == found.values.numel()
+
+
+def test_a_sparse_jacobian_of_what_has_no_room_for_the_whole_one() -> None:
+    x = fg.ones(300_000)
+    found = func.sparse_jacobian(lambda x: x * x)(x)
+    assert found.values.numel() == 300_000
+    assert (found.values.numpy() == 2).all()
+    w = f64([2.0, 3.0], True)
+    func.sparse_jacobian(lambda x: w * x**2)(f64([1.0, 1.0])).values.sum().backward()
+    assert w.grad is not None
+    assert w.grad.tolist() == [2.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "text"),
+    [
+        (lambda x: func.sparse_jacobian(fg.exp, "banded"), fg.ConfigError, "'elementwise' or 'rows'"),
+        (lambda x: func.sparse_jacobian(lambda x: x.flip(0))(x), fg.ConfigError, "is not elementwise"),
+        (lambda x: func.sparse_jacobian(lambda x: x.cumsum(0), "rows")(x), fg.ConfigError, "is not rows"),
+        (
+            lambda x: func.sparse_jacobian(lambda x: x.sum())(x),
+            fg.ShapeError,
+            r"shape \(\) .* not elementwise",
+        ),
+        (lambda x: func.sparse_jacobian(lambda x: (x, x))(x), fg.ShapeError, "one input and one output"),
+        (lambda x: func.sparse_jacobian(fg.exp)(fg.tensor([1])), fg.DTypeError, "float32 or float64"),
+    ],
+)
+def test_another_structure_is_named(call: Callable[..., Any], error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=text):
+        call(f64(A))

@@ -256,6 +256,17 @@ REFUSED: list[tuple[Any, type[Exception], str]] = [
     (lambda: nn.Concat(), fg.ConfigError, "at least one branch"),
     (lambda: nn.Parallel(nn.Identity())(fg.zeros(2, 3)), fg.ShapeError, "length 1 in dimension 1"),
     (lambda: nn.RandomDAG(2, 2, nodes=0), fg.ConfigError, "nodes"),
+    (lambda: nn.Inc(math.inf), fg.ConfigError, "Inc: step must be a finite number"),
+    (lambda: nn.Scale(0), fg.ConfigError, "num_features"),
+    (lambda: nn.Scale(2, bias=1), fg.ConfigError, "bias: expected True or False"),  # type: ignore[arg-type]
+    (lambda: nn.Scale(2)(fg.zeros(2, 1)), fg.ShapeError, r"\(\.\.\., 2\), got \(2, 1\)"),
+    (lambda: nn.MapTable(len), fg.ConfigError, "MapTable: expected a Module"),  # type: ignore[arg-type]
+    (lambda: nn.MapTable(nn.Tanh())(fg.zeros(2)), fg.DTypeError, "MapTable: expected a tuple or list, got T"),
+    (lambda: nn.SelectTable(True), fg.ConfigError, "SelectTable: index"),
+    (lambda: nn.SelectTable(2)([1, 2]), fg.ShapeError, "an element 2, got 2 elements"),
+    (lambda: nn.MixtureTable()((fg.zeros(2, 2), fg.zeros(2, 2, 3))), fg.DTypeError, "expected a pair"),
+    (lambda: nn.MixtureTable()((fg.zeros(2, 1), [fg.zeros(2, 3)] * 2)), fg.ShapeError, r"got \(2, 1\)"),
+    (lambda: nn.MixtureTable()((fg.zeros(2, 0), [])), fg.ShapeError, "experts of one shape"),
     (lambda: nn.GaussianNoise(-1.0), fg.ConfigError, "std"),
     (lambda: nn.SmoothL1Loss(beta=-1.0), fg.ConfigError, "beta must be at least 0"),
     (lambda: nn.HuberLoss(delta=0.0), fg.ConfigError, "delta must be above 0"),

@@ -463,6 +463,9 @@ def test_a20_finite_differences_of_sigmoid() -> None:
             found[exponent] = abs(report.gradients[0].item() - s * (1 - s))
             assert report.step == 10.0**-exponent
     centred, forward = errors["centred"], errors["forward"]
+    print("\nA20: step, error of centred and of forward differences of sigmoid at 1")
+    for exponent in centred:
+        print(f"A20: 1e-{exponent:02}  {centred[exponent]:.1e}  {forward[exponent]:.1e}")
     # Falls with h^2 down to about 1e-12 near h = 1e-5, then rises with rounding over h.
     assert centred[4] < centred[3] / 50
     assert min(centred, key=centred.__getitem__) in (5, 6)

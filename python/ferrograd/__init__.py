@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from ferrograd import autograd, func, nn, ops, optim
 from ferrograd._core import (
+    AnomalyError,
     CheckpointError,
     ConfigError,
     CorruptFileError,
@@ -49,6 +50,7 @@ from ferrograd._core import (
     zeros,
     zeros_like,
 )
+from ferrograd.anomaly import anomaly_mode
 from ferrograd.autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from ferrograd.io import load
 from ferrograd.ops import *  # noqa: F403
@@ -72,6 +74,7 @@ long = int64
 device = Device
 
 __all__ = [
+    "AnomalyError",
     "Callback",
     "CheckpointError",
     "ConfigError",
@@ -98,6 +101,7 @@ __all__ = [
     "Trainer",
     "WeightAveraging",
     "__version__",
+    "anomaly_mode",
     "arange",
     "autograd",
     "bool",

@@ -1,4 +1,4 @@
-"""Derivatives of functions as functions: `grad`, `vjp`, `jvp`, `jacobian`, `hessian` and products with it.
+"""Derivatives of functions as functions: `grad`, `vjp`, `jvp`, `jacobian`, `hessian`; `vmap`; their `cost`.
 
 A function here takes tensors, or tuples, lists and dicts of them, and returns such. A derivative of it is
 a function of the same kind: it can be differentiated again, by itself or by an ``autograd.grad`` around it.
@@ -12,10 +12,28 @@ from typing import Any
 
 from ferrograd import _core
 from ferrograd._core import ConfigError, DTypeError, Tensor
+from ferrograd.batching import vmap
+from ferrograd.cost import Cost, Work, measure
 from ferrograd.recorded import Recorded
+from ferrograd.sparse import SparseMatrix, block_diagonal
 from ferrograd.tree import Rebuild, flatten, match
 
-__all__ = ["grad", "hessian", "hvp", "jacobian", "jvp", "value_and_grad", "vhp", "vjp"]
+__all__ = [
+    "Cost",
+    "SparseMatrix",
+    "Work",
+    "cost",
+    "grad",
+    "hessian",
+    "hvp",
+    "jacobian",
+    "jvp",
+    "sparse_jacobian",
+    "value_and_grad",
+    "vhp",
+    "vjp",
+    "vmap",
+]
 
 
 class _Call:
@@ -359,6 +377,56 @@ def jacobian(
     return matrix
 
 
+def sparse_jacobian(
+    func: Callable[..., Any], structure: str = "elementwise", argnums: int = 0
+) -> Callable[..., SparseMatrix]:
+    """Return the function that computes a Jacobian of known structure, without the zeros.
+
+    What acts element by element has a diagonal Jacobian: one backward pass gives it, ``1^T J``. What acts row
+    by row, as a linear layer does, has a block for each row: one pass for each column of the output. One more
+    pass, with random factors, finds a function of another structure.
+
+    Parameters
+    ----------
+    func : callable
+        Returns a tensor.
+    structure : {"elementwise", "rows"}, default "elementwise"
+        Whether each element of the output depends on the element of the input at its place only, or each row
+        (all dimensions but the last) on that row only.
+    argnums : int, default 0
+        Which argument to differentiate by: a float tensor.
+
+    Returns
+    -------
+    callable
+        Takes the arguments of `func`; returns a `SparseMatrix`, of as many rows as the output has elements.
+
+    Raises
+    ------
+    ConfigError
+        If `structure` is something else; when called, if the function has another one.
+    ShapeError
+        When called, if the output's shape does not fit the structure.
+    DTypeError
+        As `grad`.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> found = fg.func.sparse_jacobian(fg.relu)(fg.tensor([-1.0, 2.0, 3.0]))
+    >>> found.values.tolist(), found.shape
+    ([0.0, 1.0, 1.0], (3, 3))
+    """
+    if structure not in ("elementwise", "rows"):
+        raise ConfigError(f"sparse_jacobian: structure must be 'elementwise' or 'rows', got {structure!r}")
+
+    def matrix(*args: Any, **rest: Any) -> SparseMatrix:
+        call = _Call("sparse_jacobian", func, args, argnums, False, rest)
+        return block_diagonal(call.run, structure, call.connects)
+
+    return matrix
+
+
 def hessian(func: Callable[..., Any], argnums: int | tuple[int, ...] = 0) -> Callable[..., Any]:
     """Return the function that computes the second derivatives of `func`: the Jacobian of the Jacobian.
 
@@ -481,3 +549,50 @@ def _second(owner: str, func: Callable[..., Any], primals: Any, factors: Any) ->
     call = _Call(owner, func, _primals(owner, primals), tuple(range(len(primals))), False, {})
     what = "tangents" if owner == "hvp" else "cotangents"
     return call, match(owner, what, factors, call.run.variables)
+
+
+def cost(func: Callable[..., Tensor], *inputs: Any) -> Cost:
+    """Count the operations of `func`, its gradient and a product with its Hessian; measure time and memory.
+
+    The gradient by backward costs a few values, whatever the number of inputs n (the cheap gradient
+    principle), and so does a product with the Hessian; centred differences cost 2 n values. Operations are
+    exact and the same on every machine, `Work` says what counts as one. Times are those of this machine now,
+    and for small inputs those of Python.
+
+    Parameters
+    ----------
+    func : callable
+        Takes `inputs`; returns a tensor of one element.
+    *inputs : Tensor, or tuple, list or dict of them
+        Where. Float tensors; what else `func` needs is bound to it.
+
+    Returns
+    -------
+    Cost
+        ``str()`` of it is a table, `Cost.as_dict` gives dicts. Centred differences are run where they take
+        less than a second; otherwise their time is that of a value times 2 n, and marked.
+
+    Raises
+    ------
+    ShapeError
+        If `func` returns more than one element.
+    DTypeError
+        If an input is not of float tensors, or `func` returns no tensor.
+    ConfigError
+        If there are no inputs.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> x = fg.ones(1000)
+    >>> found = fg.func.cost(lambda x: (x * x * x).sum(), x)
+    >>> found.value.operations, found.gradient.operations, found.differences.operations
+    (3000, 7000, 6000000)
+    >>> found.kept_bytes
+    4000
+    """
+    primals = _primals("cost", inputs)
+    leaves, arrange = flatten("cost", "an input", primals)
+    tangents = arrange([_core.ones_like(x).detach() for x in leaves])
+    both = value_and_grad(func, tuple(range(len(primals))))
+    return measure(func, primals, lambda: both(*primals), lambda: hvp(func, primals, tangents))

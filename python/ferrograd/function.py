@@ -1,6 +1,7 @@
 """Functions whose derivative is written by hand, beside those that the operations have."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Any
 
 from ferrograd import _core
@@ -8,7 +9,7 @@ from ferrograd._core import DTypeError, GraphError, ShapeError, Tensor
 from ferrograd._typing import Array
 from ferrograd.autograd import no_grad
 
-__all__ = ["Function", "FunctionContext"]
+__all__ = ["Function", "FunctionContext", "once_differentiable"]
 
 
 class FunctionContext:
@@ -69,18 +70,66 @@ class FunctionContext:
         return self._saved
 
 
+def once_differentiable(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark a `Function.backward` whose own derivative is not known; written below ``@staticmethod``.
+
+    It may use numpy then under ``create_graph=True`` too; a derivative of the gradient raises GraphError.
+
+    Parameters
+    ----------
+    fn : callable
+        The backward.
+
+    Returns
+    -------
+    callable
+        The same, with nothing recorded inside.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> class Sine(fg.autograd.Function):
+    ...     @staticmethod
+    ...     def forward(ctx, x):
+    ...         ctx.save_for_backward(x)
+    ...         return x.sin()
+    ...
+    ...     @staticmethod
+    ...     @fg.autograd.once_differentiable
+    ...     def backward(ctx, grad_output):
+    ...         return grad_output * np.cos(ctx.saved_tensors[0].numpy())
+    >>> import numpy as np
+    >>> x = fg.tensor(0.0, requires_grad=True)
+    >>> fg.autograd.grad(Sine.apply(x), x, create_graph=True)[0].item()
+    1.0
+    """
+
+    @wraps(fn)
+    def backward(*args: Any) -> Any:
+        with no_grad():
+            return fn(*args)
+
+    vars(backward)["is_once"] = True
+    return backward
+
+
 class Function:
     """Base of functions with a backward of their own, called as ``Name.apply(*args)``.
 
     A subclass defines two static methods. Inside them nothing is recorded: they may use numpy or anything
-    else. Each use costs a call of Python, in a `Trainer` too, which runs it at every batch. The derivative
-    of the backward is not known: ``create_graph=True`` through it raises GraphError.
+    else. Each use costs a call of Python, in a `Trainer` too, which runs it at every batch.
+
+    Second derivatives are those of the operations in backward: under ``create_graph=True``, and in forward
+    mode, it gets the saved arguments and results as parts of the graph and is recorded itself. It must be
+    written with tensors for that, or be marked as `once_differentiable`. Not inside the steps of a `Trainer`.
 
     Raises
     ------
     GraphError
         At `apply`, if no argument is a Tensor; in backward, if it returns another number of gradients than
-        there are arguments; at a second backward, if the first freed what was saved.
+        there are arguments; at a second backward, if the first freed what was saved. Under
+        ``create_graph=True``, if backward takes values out of the graph, by ``numpy()`` or ``item()``, or if
+        forward kept a floating tensor that is neither an argument nor a result.
     ShapeError
         In backward, if a gradient has another shape than its argument.
     DTypeError
@@ -141,6 +190,9 @@ class _Use:
         self.needs = tuple(isinstance(arg, Tensor) and arg.requires_grad for arg in args)
         self.others = [None if isinstance(arg, Tensor) else arg for arg in args]
         self.ctx = FunctionContext(self.needs)
+        # Where a tensor that the context keeps comes from, by its id: 0 and the number of the argument, or
+        # 1 and that of the result.
+        self.origins: dict[int, tuple[int, int]] = {}
 
     @no_grad()
     def forward(self, *arrays: Array) -> tuple[Array, ...]:
@@ -150,38 +202,76 @@ class _Use:
             args[place] = _core.tensor(array)
         output = self.function.forward(self.ctx, *args)
         outputs = output if isinstance(output, tuple) else (output,)
-        return tuple(self._array("forward", output) for output in outputs)
+        known = {id(args[place]): (0, number) for number, place in enumerate(self.places)}
+        known |= {id(result): (1, number) for number, result in enumerate(outputs)}
+        self.origins = {id(kept): known[id(kept)] for kept in self._kept() if id(kept) in known}
+        return tuple(self._check("forward", output).numpy() for output in outputs)
 
     @no_grad()
     def backward(self, dout: Array | tuple[Array, ...]) -> tuple[Array | None, ...]:
         arrays = dout if isinstance(dout, tuple) else (dout,)
-        found = self.function.backward(self.ctx, *(_core.tensor(array) for array in arrays))
-        grads = found if isinstance(found, tuple) else (found,)
+        chosen = self._gradients(self.ctx, [_core.tensor(array) for array in arrays])
+        return tuple(None if grad is None else grad.numpy() for grad in chosen)
+
+    def backward_recorded(
+        self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], grads: Sequence[Tensor]
+    ) -> list[Tensor | None] | None:
+        """Return the gradients as parts of the graph; None where that cannot be."""
+        if getattr(self.function.backward, "is_once", False):
+            return None
+
+        def joined(value: Any) -> Any:
+            if not isinstance(value, Tensor):
+                return value
+            if id(value) in self.origins:
+                side, number = self.origins[id(value)]
+                return (inputs, outputs)[side][number]
+            if value.dtype.is_floating_point:
+                raise GraphError(
+                    f"{self.function.__name__}: forward kept a tensor that is neither an argument nor a "
+                    "result, so that its derivative is not known; return it too, or mark backward as "
+                    "once_differentiable"
+                )
+            return value
+
+        ctx = FunctionContext(self.needs)
+        for name, value in vars(self.ctx).items():
+            is_saved = name == "_saved" and value is not None
+            vars(ctx)[name] = tuple(joined(kept) for kept in value) if is_saved else joined(value)
+        return self._gradients(ctx, grads)
+
+    def _kept(self) -> list[Any]:
+        """Return what the context keeps of forward."""
+        return [*vars(self.ctx).values(), *(self.ctx._saved or ())]
+
+    def _gradients(self, ctx: FunctionContext, grads: Sequence[Tensor]) -> list[Tensor | None]:
+        """Call backward; return the gradients of the arguments that are tensors."""
+        returned = self.function.backward(ctx, *grads)
+        found = returned if isinstance(returned, tuple) else (returned,)
         name = self.function.__name__
-        if len(grads) != len(self.needs):
+        if len(found) != len(self.needs):
             raise GraphError(
                 f"{name}: backward must return a gradient for each of {len(self.needs)} arguments, "
-                f"got {len(grads)}"
+                f"got {len(found)}"
             )
-        for place, grad in enumerate(grads):
+        for place, grad in enumerate(found):
             if grad is not None and place not in self.places:
                 raise GraphError(
                     f"{name}: the gradient of argument {place}, which is no Tensor, must be None"
                 )
-        chosen = []
+        chosen: list[Tensor | None] = []
         for place, shape in zip(self.places, self.shapes, strict=True):
-            grad = grads[place]
-            array = None if grad is None else self._array("backward", grad)
-            if array is not None and array.shape != shape:
+            grad = None if found[place] is None else self._check("backward", found[place])
+            if grad is not None and grad.shape != shape:
                 raise ShapeError(
-                    f"{name}: the gradient of argument {place} must have shape {shape}, got {array.shape}"
+                    f"{name}: the gradient of argument {place} must have shape {shape}, got {grad.shape}"
                 )
-            chosen.append(array)
-        return tuple(chosen)
+            chosen.append(grad)
+        return chosen
 
-    def _array(self, method: str, value: Any) -> Array:
+    def _check(self, method: str, value: Any) -> Tensor:
         if not isinstance(value, Tensor):
             raise DTypeError(
                 f"{self.function.__name__}: {method} must return Tensors, got {type(value).__name__}"
             )
-        return value.numpy()
+        return value

@@ -72,7 +72,7 @@ class Plans:
             cached = Compiled(key, kept, engine, *scores, self._updated)
         if trains:
             self._updated = cached.updated
-        elif kind == "predict":
+        elif kind == "predict" and _core.get_anomaly_mode() is None:
             # Perhaps the same as before, but assigned anew.
             cached = cached.with_prediction_again(self.model, data)
         self._engines[kind] = cached
@@ -80,7 +80,8 @@ class Plans:
 
     def _own(self) -> tuple[Any, ...]:
         """Return what a step depends on, besides the data."""
-        return self.model, self.loss, self.optimizer, self.l2, self.clip_grad_norm
+        options = self.l2, self.clip_grad_norm, _core.get_anomaly_mode()
+        return self.model, self.loss, self.optimizer, *options
 
     def _compile(
         self, engine: _core.Engine, data: Samples, rows: int, *, trains: bool, accumulate: int = 1

@@ -2,14 +2,16 @@
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from os import PathLike
 
 import numpy as np
 
 from ferrograd import _core, checkpoint
-from ferrograd._core import ConfigError, Tensor
+from ferrograd._core import AnomalyError, ConfigError, Tensor
 from ferrograd._typing import Array, TensorLike
+from ferrograd.anomaly import name_update
 from ferrograd.callbacks import (
     Callback,
     ConvergenceWarning,
@@ -183,6 +185,8 @@ class Trainer(Plans):
             If this trainer is already fitting in another thread or callback.
         KeyboardInterrupt
             On Ctrl-C; the model keeps the weights of the last whole step.
+        AnomalyError
+            In `anomaly_mode`, with epoch and batch; the model keeps the weights of the last whole step.
 
         Warns
         -----
@@ -237,7 +241,8 @@ class Trainer(Plans):
                 for epoch in range(epochs):
                     notify(watchers, "on_epoch_begin", epoch, {})
                     order = (seed, epoch) if shuffle else None
-                    result = self._epoch(engine, data, batch, order, drop_last, schedule, updates)
+                    with self._naming(epoch):
+                        result = self._epoch(engine, data, batch, order, drop_last, schedule, updates)
                     loss, weight, correct, rows, diverged = result
                     if diverged is not None:
                         best.restore()
@@ -335,6 +340,18 @@ class Trainer(Plans):
             if schedule is not None and schedule.per_batch:
                 schedule.advance(made)
 
+    @contextmanager
+    def _naming(self, epoch: int) -> Iterator[None]:
+        """Add the epoch to an anomaly, and to that of an update the name of the parameter."""
+        try:
+            yield
+        except AnomalyError as error:
+            error.epoch = epoch
+            if error.phase == "update":
+                name_update(error, self.model, trained(self.optimizer))
+            error.args = (f"epoch {epoch}, batch {error.batch}: {error.args[0]}",)
+            raise
+
     def _warn_diverged(self, epoch: int, batch: int, loss: float, *, kept: bool) -> None:
         weights = "those of the epoch with the lowest loss" if kept else "the initial ones"
         warnings.warn(
@@ -424,6 +441,19 @@ class Trainer(Plans):
         if counts_classes(data, compiled.score_shape):
             result["accuracy"] = math.nan if diverged is not None else correct / rows
         return result
+
+    def clear_state(self) -> None:
+        """Free the compiled steps with their memory; they are made anew where they are needed.
+
+        Model and optimizer stay as they are.
+
+        Raises
+        ------
+        GraphError
+            If this trainer is fitting.
+        """
+        with self._alone(), self._reading:
+            self._engines.clear()
 
     def _empty_prediction(self, data: Samples) -> Array:
         row = np.zeros((1, *data.tables[0].shape[1:]), data.tables[0].dtype)

@@ -16,6 +16,7 @@ from ferrograd.nn import (
     piecewise,
     regression_losses,
     scaling,
+    tables,
     utils,
 )
 from ferrograd.nn.activations import *  # noqa: F403
@@ -33,6 +34,7 @@ from ferrograd.nn.parameter import Parameter
 from ferrograd.nn.piecewise import *  # noqa: F403
 from ferrograd.nn.regression_losses import *  # noqa: F403
 from ferrograd.nn.scaling import *  # noqa: F403
+from ferrograd.nn.tables import *  # noqa: F403
 
 __all__ = [
     "Module",
@@ -53,4 +55,5 @@ __all__ = [
     *piecewise.__all__,
     *regression_losses.__all__,
     *scaling.__all__,
+    *tables.__all__,
 ]

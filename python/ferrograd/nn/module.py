@@ -376,6 +376,14 @@ class Module:
             elif parameter.grad is not None:
                 parameter.grad = _core.zeros_like(parameter.grad)
 
+    def clear_state(self) -> Self:
+        """Free what calls and backward passes have left here and below: gradients; returns the module.
+
+        Values between the layers belong to the tensors that a call returned, and are freed with them.
+        """
+        self.zero_grad()
+        return self
+
     def apply(self, fn: Callable[["Module"], Any]) -> Self:
         """Call `fn` on every module, children before parents, as for initialisation; returns the module."""
         for child in self.children():

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ferrograd import _core
-from ferrograd._core import ConfigError, Tensor
+from ferrograd._core import ConfigError, ShapeError, Tensor
 from ferrograd._typing import DeviceLike, DTypeLike, TensorLike
 from ferrograd.checks import check_bool, check_number
 from ferrograd.nn.activation_functions import check_finite
@@ -18,10 +18,12 @@ __all__ = [
     "Bias",
     "CMul",
     "GradientReversal",
+    "Inc",
     "L1Penalty",
     "Mul",
     "MulConstant",
     "Power",
+    "Scale",
 ]
 
 
@@ -98,6 +100,32 @@ class AddConstant(Module):
     def extra_repr(self) -> str:
         """Return the constant."""
         return f"constant={self.constant}"
+
+
+class Inc(AddConstant):
+    """``y = x + step``; derivative 1. `AddConstant` that counts by one.
+
+    Parameters
+    ----------
+    step : float, default 1.0
+        The summand.
+    inplace : bool, default False
+        As for `MulConstant`.
+
+    Raises
+    ------
+    ConfigError
+        If `step` is no finite number or `inplace` no bool.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.Inc()(fg.tensor([1.0, 2.0])).tolist()
+    [2.0, 3.0]
+    """
+
+    def __init__(self, step: float = 1.0, inplace: bool = False) -> None:
+        super().__init__(check_finite("Inc", "step", step), inplace)
 
 
 class Power(Module):
@@ -256,6 +284,71 @@ class Bias(Module):
     def extra_repr(self) -> str:
         """Return the size."""
         return ", ".join(map(str, self.bias.shape))
+
+
+class Scale(Module):
+    """``y = w x + b`` for each feature; derivatives w by x, and x by w and 1 by b, summed over the rows.
+
+    The layer that follows a normalisation without its own factors.
+
+    Parameters
+    ----------
+    num_features : int
+        Length of the last dimension.
+    bias : bool, default True
+        Whether there is a b.
+    device, dtype : optional
+        As for `Linear`.
+
+    Attributes
+    ----------
+    weight : Parameter of shape (num_features,)
+        Ones at first.
+    bias : Parameter of shape (num_features,), or None
+        Zeros at first.
+
+    Raises
+    ------
+    ConfigError
+        If `num_features` is no count or `bias` no bool.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> fg.nn.Scale(3)(fg.ones(2, 3)).tolist()
+    [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
+    """
+
+    weight: Parameter
+    bias: Parameter | None
+
+    def __init__(
+        self,
+        num_features: int,
+        bias: bool = True,
+        device: DeviceLike | None = None,
+        dtype: DTypeLike | None = None,
+    ) -> None:
+        super().__init__()
+        check_bool("bias", bias)
+        self.num_features = check_count("Scale", "num_features", num_features)
+        self.weight = Parameter(_core.full((num_features,), 1.0, dtype=dtype, device=device))
+        self.register_parameter(
+            "bias",
+            Parameter(_core.full((num_features,), 0.0, dtype=dtype, device=device)) if bias else None,
+        )
+
+    def forward(self, input: TensorLike) -> Tensor:
+        """Return a tensor of the input's shape, ``(..., num_features)``."""
+        x = as_tensor(input)
+        if x.ndim == 0 or x.shape[-1] != self.num_features:
+            raise ShapeError(f"Scale: expected shape (..., {self.num_features}), got {x.shape}")
+        scaled = x * self.weight
+        return scaled if self.bias is None else scaled + self.bias
+
+    def extra_repr(self) -> str:
+        """Return the size."""
+        return f"{self.num_features}, bias={self.bias is not None}"
 
 
 class Add(Bias):

@@ -2,6 +2,7 @@
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
+use std::iter::once;
 use std::sync::Arc;
 
 use crate::buffer::Array;
@@ -9,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::op::{Gradients, Op};
 use crate::shape::Dims;
 use crate::tensor::{Node, Operands, Tensor, with_grad_mode};
+use crate::{anomaly, count};
 
 /// What a vjp rule sees: the node's operands, its result and the upstream gradient. A jvp rule sees the same,
 /// with the tangent of an operand for the gradient.
@@ -114,11 +116,15 @@ fn walk(
         .map(|(made, (root, grad))| Pending { node: root.node().clone(), made, grad })
         .collect();
     while let Some(Pending { node, grad: mut total, .. }) = heap.pop() {
-        while heap.peek().is_some_and(|next| next.node.id() == node.id()) {
-            total = total.add(&heap.pop().expect("peeked").grad)?;
-        }
-        total = node.pass_hooks(total)?;
-        arrive(&node, &total)?;
+        total = anomaly::in_pass(&node, || {
+            while heap.peek().is_some_and(|next| next.node.id() == node.id()) {
+                let next = heap.pop().expect("peeked").grad;
+                total = count::as_sum(|| total.add(&next))?;
+            }
+            node.pass_hooks(total)
+        })?;
+        anomaly::derivative("backward", &node, &total, [])?;
+        anomaly::in_pass(&node, || arrive(&node, &total))?;
         let Some(op) = node.op() else { continue };
         if !node.parents().iter().any(|parent| parent.requires_grad() && wanted(parent)) {
             continue;
@@ -140,7 +146,18 @@ fn walk(
 
 fn vjp(node: &Arc<Node>, op: &Op, grad: &Tensor, retain_graph: bool) -> Result<Gradients> {
     let values = &saved("backward", node, op, retain_graph)?;
-    op.vjp(&Vjp { node, values, grad })
+    let gradients = anomaly::in_pass(node, || op.vjp(&Vjp { node, values, grad }))?;
+    if anomaly::check().is_some() {
+        for (parent, gradient) in node.parents().iter().zip(&gradients) {
+            if let Some(gradient) = gradient
+                && parent.requires_grad()
+            {
+                let known = values.0.iter().flatten().chain(&values.1);
+                anomaly::derivative("backward", node, gradient, once(grad.array()).chain(known))?;
+            }
+        }
+    }
+    Ok(gradients)
 }
 
 /// What the node saved for its rule, kept there if `retain`.
@@ -204,7 +221,8 @@ impl Tensor {
                 Ok(())
             })?;
             let total = |(node, grad): (Arc<Node>, Tensor)| {
-                let sum = node.grad_slot().as_ref().map(|before| before.add(&grad)).transpose()?;
+                let before = node.grad_slot().as_ref().map(|before| before.as_ref().clone());
+                let sum = before.map(|before| count::as_sum(|| before.add(&grad))).transpose()?;
                 let total = sum.unwrap_or(grad);
                 // A gradient that is user-visible owns its memory: the seed and views are shared.
                 Ok((node, if create_graph { total } else { total.owned()? }))

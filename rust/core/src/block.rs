@@ -7,12 +7,15 @@ use std::ptr::NonNull;
 /// One cache line: the start of every block, so that lane arrays never straddle two.
 pub const ALIGNMENT: usize = 64;
 
-/// Sizes of kept blocks: powers of two from one cache line to 64 KiB.
-const CLASSES: usize = 11;
+/// Sizes of kept blocks: powers of two from one cache line to 1 MiB. What the allocator gives back to the system
+/// comes again page by page, which takes longer than the arithmetic of most ops.
+const CLASSES: usize = 15;
 
-/// A thread keeps at most this many blocks, and at most this many bytes, of a class.
+/// A thread keeps at most so many blocks of a class, and no more than these bytes, but for a few large ones: 16 MiB
+/// of all classes.
 const MAX_KEPT: usize = 64;
 const MAX_KEPT_BYTES: usize = 512 * 1024;
+const MAX_LARGE: usize = 8;
 
 /// Blocks from this size on begin on a page of it and ask for such pages: walking a weight of many megabytes then
 /// misses the table of pages far less often.
@@ -130,7 +133,8 @@ impl Drop for Block {
         let keep = |class: usize| {
             FREE.try_with(|free| {
                 let kept = &mut free.borrow_mut().0[class];
-                let has_room = kept.len() < MAX_KEPT.min(MAX_KEPT_BYTES / self.layout.size());
+                let has_room =
+                    kept.len() < MAX_KEPT.min((MAX_KEPT_BYTES / self.layout.size()).max(MAX_LARGE));
                 if has_room {
                     kept.push(self.start);
                 }
@@ -171,7 +175,7 @@ mod tests {
     #[test]
     fn sizes_fall_into_the_class_that_holds_them() {
         assert_eq!([0, 1, 64, 65, 128, 4096].map(class_of), [0, 0, 0, 1, 1, 6].map(Some));
-        assert_eq!((class_of(64 << 10), class_of((64 << 10) + 1)), (Some(CLASSES - 1), None));
+        assert_eq!((class_of(1 << 20), class_of((1 << 20) + 1)), (Some(CLASSES - 1), None));
     }
 
     #[test]
@@ -195,9 +199,13 @@ mod tests {
     fn what_is_kept_is_bounded() {
         alone(|| {
             drop((0..200).map(|_| Block::zeroed(64).unwrap()).collect::<Vec<_>>());
-            drop((0..200).map(|_| Block::zeroed(64 << 10).unwrap()).collect::<Vec<_>>());
-            assert_eq!((kept(64), kept(64 << 10)), (MAX_KEPT, MAX_KEPT_BYTES >> 16));
-            drop(Block::zeroed(1 << 20).unwrap());
+            drop((0..200).map(|_| Block::zeroed(32 << 10).unwrap()).collect::<Vec<_>>());
+            drop((0..200).map(|_| Block::zeroed(1 << 20).unwrap()).collect::<Vec<_>>());
+            assert_eq!(
+                (kept(64), kept(32 << 10), kept(1 << 20)),
+                (MAX_KEPT, MAX_KEPT_BYTES >> 15, MAX_LARGE)
+            );
+            drop(Block::zeroed((1 << 20) + 1).unwrap());
         });
     }
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::anomaly::Birth;
 use crate::dtype::DType;
 use crate::shape::Dims;
 
@@ -120,6 +121,9 @@ pub enum Error {
         /// The shape they were for.
         shape: Dims,
     },
+    /// A NaN, or an infinity, where `anomaly` looks for one.
+    #[error("{0}")]
+    NonFinite(Box<Birth>),
     /// A foreign callback (a gate written in Python) failed; the payload is the caller's own error.
     #[error("a gate's callback failed")]
     Foreign(Box<dyn std::any::Any + Send + Sync>),

@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::op::Op;
 use crate::shape::Dims;
 use crate::tensor::{Operands, Tensor, with_grad_mode};
+use crate::{anomaly, count};
 
 /// What a jvp rule sees: values as a vjp rule does, and a tangent, or none, for each operand.
 pub(crate) struct Jvp<'a> {
@@ -53,7 +54,7 @@ impl<'a> Jvp<'a> {
         for (i, tangent) in self.tangents.iter().enumerate() {
             let Some(tangent) = tangent else { continue };
             total = match (total, part(i, tangent)?) {
-                (Some(total), Some(part)) => Some(total.add(&part)?),
+                (Some(total), Some(part)) => Some(count::as_sum(|| total.add(&part))?),
                 (total, part) => total.or(part),
             };
         }
@@ -98,7 +99,14 @@ pub fn jvp(
                     match moved.iter().flatten().next() {
                         Some(grad) => {
                             let values = &saved("jvp", node, op, true)?;
-                            op.jvp(&Jvp { values: Vjp { node, values, grad }, tangents: &moved })?
+                            let rule = Jvp { values: Vjp { node, values, grad }, tangents: &moved };
+                            let made = anomaly::in_pass(node, || op.jvp(&rule))?;
+                            if let Some(made) = &made {
+                                let known = values.0.iter().flatten().chain(&values.1);
+                                let inputs = moved.iter().flatten().map(Tensor::array).chain(known);
+                                anomaly::derivative("jvp", node, made, inputs)?;
+                            }
+                            made
                         }
                         None => None,
                     }

@@ -262,6 +262,11 @@ impl Graph {
         Ok(results)
     }
 
+    /// Frees what the last runs left at the nodes: values, operands and gradients.
+    pub fn clear_state(&self) {
+        self.nodes.iter().for_each(|node| *node.run() = Run::default());
+    }
+
     /// Gives the constants among a node's operands the dtype of the first float beside them.
     fn fit_constants(&self, node: NodeId, operands: &mut [Tensor]) -> Result<()> {
         let constant = |port: &Port| match self.nodes[port.node].action {

@@ -1,15 +1,17 @@
-//! Hooks: what callers attach to a tensor to see, or to replace, its gradient.
+//! What few nodes have: hooks, which callers attach to a tensor to see, or to replace, its gradient, and the place
+//! where it was made.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use crate::anomaly::Place;
 use crate::error::{Error, Result};
 use crate::tensor::{Node, Tensor};
 
 /// Gets the whole gradient of a tensor; what it returns takes its place.
 pub type Hook = Arc<dyn Fn(&Tensor) -> Result<Option<Tensor>> + Send + Sync>;
 
-/// The hooks of a node. Next to no node has any: a pointer is all that the others pay for.
+/// The hooks of a node, and its place. Next to no node has any: a pointer is all that the others pay for.
 #[derive(Default)]
 pub(crate) struct Hooks(OnceLock<Box<Mutex<List>>>);
 
@@ -17,6 +19,7 @@ pub(crate) struct Hooks(OnceLock<Box<Mutex<List>>>);
 struct List {
     entries: Vec<(u64, Hook)>,
     changed: u64,
+    place: Option<Place>,
 }
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -47,6 +50,17 @@ impl Node {
         // What a hook owns may take this lock when it is dropped.
         drop(list);
         drop(removed);
+    }
+
+    /// Where it was made, if somebody looked for anomalies then.
+    pub fn place(&self) -> Option<Place> {
+        self.hooks().list()?.place.clone()
+    }
+
+    /// Sets where it was made.
+    pub(crate) fn set_place(&self, place: Place) {
+        let list = self.hooks().0.get_or_init(Box::default);
+        list.lock().unwrap_or_else(PoisonError::into_inner).place = Some(place);
     }
 
     /// A number that changes with each hook that comes or goes; 0 before the first.

@@ -5,11 +5,13 @@
 #![deny(unsafe_code)]
 
 pub mod accumulate;
+pub mod anomaly;
 pub mod backward;
 #[allow(unsafe_code)]
 mod block;
 #[allow(unsafe_code)]
 pub mod buffer;
+pub mod count;
 pub mod dtype;
 pub mod error;
 pub mod file;
@@ -23,3 +25,4 @@ pub mod record;
 pub mod shape;
 pub mod tensor;
 pub mod train;
+pub mod vmap;

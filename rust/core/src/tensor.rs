@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::hook::Hooks;
 use crate::op::{Meta, Op};
 use crate::shape::Dims;
+use crate::{anomaly, count};
 
 /// Values with their place in the graph. Cloning shares both.
 #[derive(Clone)]
@@ -331,6 +332,13 @@ impl Tensor {
                 let output = Array::stale(meta.dtype, meta.shape)?;
                 let arrays: Operands<&Array> = inputs.iter().map(|t| &t.array).collect();
                 op.run(&arrays, &output)?;
+                // A trace computes with samples.
+                if count::is_on() && !is_tracing() {
+                    count::add(&op, &metas, &meta);
+                }
+                if anomaly::check().is_some() {
+                    anomaly::forward(op.name(), inputs, &output)?;
+                }
                 output
             }
         };
@@ -350,6 +358,9 @@ impl Tensor {
         let parents = inputs.iter().map(|t| t.node.clone()).collect();
         let mut node = Node::new(Some(op), parents, &output, flows);
         node.saved = Mutex::new(Some(saved));
+        if anomaly::check().is_some() {
+            anomaly::mark(&node);
+        }
         Tensor { node: Arc::new(node), array: output }
     }
 

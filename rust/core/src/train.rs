@@ -9,6 +9,7 @@ pub use ferrograd_kernels::update::Rule;
 use ferrograd_kernels::update::Update;
 
 use crate::accumulate::Accumulation;
+use crate::anomaly::{self, Check};
 use crate::backward;
 use crate::buffer::Array;
 use crate::dtype::{DType, Element};
@@ -71,6 +72,8 @@ pub struct Step {
     weights: Vec<Array>,
     has_loss: bool,
     counts_classes: bool,
+    /// What was looked for when it was compiled.
+    check: Option<Check>,
 }
 
 /// What a step is made from: the tensors of one traced batch.
@@ -196,6 +199,7 @@ impl Step {
             weights,
             has_loss: spec.loss.is_some(),
             counts_classes,
+            check: anomaly::check(),
         })
     }
 
@@ -348,7 +352,11 @@ fn in_memory_order(gradient: &Tensor) -> Result<Tensor> {
         && let (Some(Op::MatMul), [left, right], [1, 0]) = (product.op(), product.parents(), &order[..])
         && let (Some(left), Some(right)) = (left.value(), right.value())
     {
-        return right.transpose(0, 1)?.matmul(&left.transpose(0, 1)?);
+        let turned = right.transpose(0, 1)?.matmul(&left.transpose(0, 1)?)?;
+        if let Some(place) = node.place() {
+            turned.node().set_place(place);
+        }
+        return Ok(turned);
     }
     gradient.copied()
 }
@@ -503,10 +511,11 @@ impl Engine {
             let batch = Batch { rows, tables };
             let minimizer = self.minimizer.as_mut().filter(|_| !step.updated.is_empty());
             let is_minimized = minimizer.is_some();
+            let placed = |error| anomaly::in_batch(error, number);
             let outcome = match minimizer {
-                Some(minimizer) => step.minimize(minimizer, batch, pieces, poll)?,
+                Some(minimizer) => step.minimize(minimizer, batch, pieces, poll).map_err(placed)?,
                 None => {
-                    step.plan.run(batch, pieces, poll)?;
+                    step.plan.run(batch, pieces, poll).map_err(placed)?;
                     step.outcome(tables.len())?
                 }
             };
@@ -539,6 +548,8 @@ impl Engine {
                 }
                 rules.iter_mut().for_each(Update::advance);
                 self.updates_made += u64::from(is_due);
+                let updated = step.updated.iter().copied().zip(&step.weights);
+                anomaly::update(step.check.filter(|_| is_due && !is_minimized), updated).map_err(placed)?;
             }
             self.steps_made += 1;
             epoch.loss += outcome.loss * outcome.weight;

@@ -1,7 +1,10 @@
-//! Gradients as functions, and the mode that turns recording on and off.
+//! Gradients as functions, and the modes of a thread: recording, looking for anomalies, counting.
 
+use ferrograd_core::anomaly::{self, Check};
+use ferrograd_core::buffer::Array;
+use ferrograd_core::shape::Dims;
 use ferrograd_core::tensor::{self, Tensor};
-use ferrograd_core::{backward, forward, record};
+use ferrograd_core::{backward, count, forward, record, vmap as core_vmap};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
@@ -155,4 +158,77 @@ pub fn recorded(outputs: &Bound<'_, PyAny>) -> Result<Vec<(u64, u64, u64)>> {
 #[pyfunction]
 pub fn last_id() -> u64 {
     tensor::last_id()
+}
+
+/// What this thread looks for in results: None for nothing, False for NaN, True for infinity too.
+#[pyfunction]
+pub fn get_anomaly_mode() -> Option<bool> {
+    anomaly::check().map(|check| check == Check::NonFinite)
+}
+
+/// Sets what this thread looks for; returns what it looked for before.
+#[pyfunction]
+#[pyo3(signature = (mode))]
+pub fn set_anomaly_mode(mode: Option<bool>) -> Option<bool> {
+    let check = mode.map(|infinite| if infinite { Check::NonFinite } else { Check::Nan });
+    anomaly::set_check(check).map(|check| check == Check::NonFinite)
+}
+
+/// Begins the call of a module, whose name anomalies carry.
+#[pyfunction]
+pub fn enter_layer(name: &str) {
+    anomaly::enter_layer(name);
+}
+
+/// Ends the innermost call of a module.
+#[pyfunction]
+pub fn leave_layer() {
+    anomaly::leave_layer();
+}
+
+/// Calls a function without arguments; returns its result, the operations that this thread made meanwhile, and the
+/// additions of backward where gradients meet.
+#[pyfunction]
+pub fn counted<'py>(function: &Bound<'py, PyAny>) -> Result<(Bound<'py, PyAny>, u64, u64)> {
+    enter(|| {
+        let (result, count) = count::counted(|| function.call0());
+        Ok((result?, count.operations, count.sums))
+    })
+}
+
+/// Calls `function` with one example of each of `values`, which have `size` of them along their first dimension, and
+/// computes what it returns, a list of tensors, for all. Each result comes with whether it has that dimension too.
+#[pyfunction]
+pub fn vmap(
+    py: Python<'_>,
+    function: &Bound<'_, PyAny>,
+    values: &Bound<'_, PyAny>,
+    size: usize,
+) -> Result<Vec<(PyTensor, bool)>> {
+    enter(|| {
+        let values = tensors(values)?;
+        let example = |value: &Tensor| -> Result<Tensor> {
+            let shape = Dims::from_slice(&value.shape()[1..]);
+            let array = match size {
+                0 => Array::zeros(value.dtype(), shape)?,
+                _ => {
+                    let first = Tensor::constant(value.array().clone()).narrow(0, 0, 1)?;
+                    first.reshape(&shape)?.copied()?.array().clone()
+                }
+            };
+            Ok(Tensor::leaf(array, value.requires_grad()))
+        };
+        let examples = values.iter().map(example).collect::<Result<Vec<_>>>()?;
+        let given: Vec<PyTensor> = examples.iter().cloned().map(PyTensor::from).collect();
+        let call = || core_vmap::traced(|| function.call1((given,)));
+        let (result, has_assigned) = crate::tensor::on_examples(&examples, call);
+        let outputs = tensors(&result?)?;
+        if has_assigned {
+            let text =
+                "vmap: the function assigns to buffers, such as running means; put the module in eval() mode";
+            return Err(raise(Kind::Graph, text).into());
+        }
+        let found = enter_detached(py, || core_vmap::replay(&outputs, &examples, &values, size))?;
+        Ok(found.into_iter().map(|(value, is_batched)| (value.into(), is_batched)).collect())
+    })
 }

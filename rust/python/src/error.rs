@@ -4,11 +4,14 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use ferrograd_core::anomaly::Birth;
 use ferrograd_core::error::Error;
 use pyo3::exceptions as builtin;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
+
+use crate::tensor::PyTensor;
 
 /// An error on its way to Python.
 pub enum Failure {
@@ -113,10 +116,12 @@ pub enum Kind {
     Device,
     /// A bug in ferrograd.
     Internal,
+    /// A NaN that an operation made.
+    Anomaly,
 }
 
 /// Class, our base, the built-in that users expect, docstring. In the order of [`Kind`].
-const CLASSES: [(&str, Kind, &str, &str); 13] = [
+const CLASSES: [(&str, Kind, &str, &str); 14] = [
     ("FerrogradError", Kind::Ferrograd, "Exception", "Base class of ferrograd's errors."),
     (
         "ShapeError",
@@ -135,6 +140,7 @@ const CLASSES: [(&str, Kind, &str, &str); 13] = [
     ("CheckpointError", Kind::Ferrograd, "OSError", "A file that cannot be read or written."),
     ("DeviceError", Kind::Ferrograd, "RuntimeError", "A device that does not exist or is not supported."),
     ("InternalError", Kind::Ferrograd, "RuntimeError", "A bug in ferrograd."),
+    ("AnomalyError", Kind::NonFinite, "", "An operation made a NaN, or an infinity, in `anomaly_mode`."),
 ];
 
 static CLASS_OBJECTS: PyOnceLock<Vec<Py<PyType>>> = PyOnceLock::new();
@@ -206,6 +212,7 @@ fn translate(py: Python<'_>, error: Error) -> PyErr {
             };
         }
         Error::Memory { .. } => return builtin::PyMemoryError::new_err(error.to_string()),
+        Error::NonFinite(birth) => return anomaly(py, birth).unwrap_or_else(|error| error),
         Error::Foreign(_) => {
             let Error::Foreign(payload) = error else { unreachable!("matched above") };
             return match payload.downcast::<PyErr>() {
@@ -215,4 +222,17 @@ fn translate(py: Python<'_>, error: Error) -> PyErr {
         }
     };
     raise(kind, error.to_string())
+}
+
+/// The birth of a NaN, with what is known of it as attributes.
+fn anomaly(py: Python<'_>, birth: &Birth) -> PyResult<PyErr> {
+    let error = raise(Kind::Anomaly, birth.to_string());
+    let value = error.value(py);
+    value.setattr("op", &birth.op)?;
+    value.setattr("phase", birth.pass)?;
+    value.setattr("layer", birth.layer.as_deref())?;
+    value.setattr("epoch", None::<usize>)?;
+    value.setattr("batch", birth.batch)?;
+    value.setattr("inputs", birth.inputs.iter().cloned().map(PyTensor::from).collect::<Vec<_>>())?;
+    Ok(error)
 }

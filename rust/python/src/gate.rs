@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 
 use ferrograd_core::dtype::DType;
 use ferrograd_core::error::Result as CoreResult;
-use ferrograd_core::op::{Gate, apply_gate};
+use ferrograd_core::op::{Gate, Recorded, apply_gate};
 use ferrograd_core::tensor::Tensor;
 use pyo3::prelude::*;
 use pyo3::types::{PyFloat, PyTuple};
@@ -13,7 +13,7 @@ use pyo3::types::{PyFloat, PyTuple};
 use crate::array;
 use crate::error::{Kind, Result, enter, raise};
 use crate::operand;
-use crate::tensor::PyTensor;
+use crate::tensor::{self, PyTensor};
 
 /// How a gate sees values of rank 0.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -100,6 +100,30 @@ impl Gate for PyGate {
         Ok(Python::attach(run)?)
     }
 
+    fn backward_recorded(
+        &self,
+        inputs: &[Tensor],
+        outputs: &[Tensor],
+        output_grads: &[Tensor],
+    ) -> CoreResult<Recorded> {
+        let run = |py: Python<'_>| -> Result<Recorded> {
+            let Some(method) = self.object.bind(py).getattr_opt("backward_recorded")? else {
+                return Ok(Recorded::Refused);
+            };
+            let [inputs, outputs, grads] = [inputs, outputs, output_grads]
+                .map(|tensors| PyTuple::new(py, tensors.iter().cloned().map(PyTensor::from)));
+            let returned = tensor::recording_all(|| method.call1((inputs?, outputs?, grads?)))?;
+            let read = |value: Bound<'_, PyAny>| -> Result<Option<Tensor>> {
+                if value.is_none() { Ok(None) } else { Ok(Some(operand::tensor(&value)?)) }
+            };
+            if returned.is_none() {
+                return Ok(Recorded::Once);
+            }
+            Ok(Recorded::Gradients(returned.try_iter()?.map(|value| read(value?)).collect::<Result<_>>()?))
+        };
+        Ok(Python::attach(run)?)
+    }
+
     fn last_call(&self) -> &AtomicU64 {
         &self.last_call
     }
@@ -140,7 +164,7 @@ impl PyGateFunction {
 /// The user's object as a function of tensors: `forward` and `backward` get and return numpy arrays
 /// on the calling thread, so each use costs two conversions and runs at Python's speed.
 ///
-/// `create_graph=True` through it raises GraphError: its backward works on plain numbers.
+/// `create_graph=True` or forward mode through it raises GraphError: its backward works on plain numbers.
 ///
 /// Examples
 /// --------

@@ -348,6 +348,15 @@ impl PyGraph {
         })
     }
 
+    /// Frees what `forward` and `backward` left at the nodes; `backward` needs another `forward` then. What a
+    /// user's gate keeps stays with the gate.
+    fn clear_state(slf: &Bound<'_, Self>) -> Result<()> {
+        enter(|| {
+            slf.try_borrow().map_err(PyErr::from)?.graph.clear_state();
+            Ok(())
+        })
+    }
+
     /// The gradients of the inputs by name, for the gradient `dout` of the output (a tuple for several
     /// outputs; 1 where missing).
     #[pyo3(signature = (dout = None))]

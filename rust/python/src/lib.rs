@@ -37,7 +37,10 @@ mod _core {
     #[pymodule_export]
     use crate::again::{PyPredictAgain, PyStepAgain};
     #[pymodule_export]
-    use crate::autograd::{grad, is_grad_enabled, jvp, last_id, reaches_beyond, recorded, set_grad_enabled};
+    use crate::autograd::{
+        counted, enter_layer, get_anomaly_mode, grad, is_grad_enabled, jvp, last_id, leave_layer,
+        reaches_beyond, recorded, set_anomaly_mode, set_grad_enabled, vmap,
+    };
     #[pymodule_export]
     use crate::create::{arange, empty, eye, full, linspace, ones, ones_like, tensor, zeros, zeros_like};
     #[pymodule_export]

@@ -1,11 +1,13 @@
 //! The class `Tensor`: construction, properties, conversion and autograd. Ops are in the `tensor_*` files.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use ferrograd_core::dtype::DType;
 use ferrograd_core::op::Op;
 use ferrograd_core::shape::Dims;
 use ferrograd_core::tensor::{Node, Tensor};
+use ferrograd_core::vmap;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyTuple};
@@ -78,6 +80,58 @@ impl PyTensor {
     }
 }
 
+/// Where values must not leave the graph: there they would be taken for constants.
+enum Inside {
+    /// A user's backward that is to be differentiated.
+    Backward,
+    /// A function of one example, which is one of these leaves, that is to be computed for many.
+    Examples(Vec<u64>),
+}
+
+thread_local! {
+    static INSIDE: RefCell<Option<Inside>> = const { RefCell::new(None) };
+}
+
+fn inside<R>(place: Inside, f: impl FnOnce() -> R) -> R {
+    struct Restore(Option<Inside>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            INSIDE.replace(self.0.take());
+        }
+    }
+    let _restore = Restore(INSIDE.replace(Some(place)));
+    f()
+}
+
+/// Runs a user's backward whose every step must be recorded.
+pub fn recording_all<R>(f: impl FnOnce() -> R) -> R {
+    inside(Inside::Backward, f)
+}
+
+/// Runs a function on examples whose values must not be looked at.
+pub fn on_examples<R>(examples: &[Tensor], f: impl FnOnce() -> R) -> R {
+    inside(Inside::Examples(examples.iter().map(|x| x.node().id()).collect()), f)
+}
+
+/// That the values may be taken for constants here. A `copy` of an example is followed, and so is a `choice` by a
+/// value in backward.
+fn check_leaving(tensor: &Tensor, is_copy: bool, is_choice: bool) -> Result<()> {
+    INSIDE.with_borrow(|inside| {
+        let text = match inside {
+            Some(Inside::Backward) if !is_choice && tensor.requires_grad() => {
+                "backward: values left the graph while their derivative is recorded; use operations on tensors, \
+                 or mark backward as once_differentiable"
+            }
+            Some(Inside::Examples(ids)) if !is_copy && vmap::depends(tensor.node(), ids) => {
+                "vmap: the function reads the values of a tensor, which differ from example to example; use \
+                 operations on tensors, such as where()"
+            }
+            _ => return Ok(()),
+        };
+        Err(raise(Kind::Graph, text).into())
+    })
+}
+
 #[cold]
 fn freed(node: &Node) -> crate::error::Failure {
     let op = node.op().map_or("leaf", Op::name);
@@ -99,7 +153,9 @@ pub fn construct(
 ) -> Result<Tensor> {
     let made = match data.cast::<PyTensor>() {
         Ok(tensor) => {
-            let source = tensor.get().live()?.detach();
+            let source = tensor.get().live()?;
+            check_leaving(source, true, false)?;
+            let source = source.detach();
             match dtype {
                 Some(dtype) if dtype != source.dtype() => source.cast(dtype)?.detach(),
                 _ if copies => source.copied()?.detach(),
@@ -287,7 +343,11 @@ impl PyTensor {
 
     /// A copy of the values as a numpy array.
     fn numpy<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyAny>> {
-        enter(|| array::to_numpy(py, self.live()?.array()))
+        enter(|| {
+            let tensor = self.live()?;
+            check_leaving(tensor, false, false)?;
+            array::to_numpy(py, tensor.array())
+        })
     }
 
     #[pyo3(signature = (dtype = None, copy = None))]
@@ -318,6 +378,7 @@ impl PyTensor {
     fn item<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyAny>> {
         enter(|| {
             let tensor = self.live()?;
+            check_leaving(tensor, false, false)?;
             let value = tensor.item()?;
             Ok(match tensor.dtype() {
                 DType::F32 | DType::F64 => PyFloat::new(py, value).into_any(),
@@ -408,12 +469,16 @@ impl PyTensor {
                 );
                 return Err(raise(Kind::Shape, text).into());
             }
+            check_leaving(tensor, false, true)?;
             Ok(tensor.item()? != 0.0)
         })
     }
 
     fn __float__(&self) -> Result<f64> {
-        enter(|| Ok(self.live()?.item()?))
+        enter(|| {
+            check_leaving(self.live()?, false, false)?;
+            Ok(self.live()?.item()?)
+        })
     }
 
     fn __int__<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyAny>> {

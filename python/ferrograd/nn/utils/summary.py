@@ -9,6 +9,7 @@ from ferrograd._core import ConfigError, Tensor
 from ferrograd._typing import DTypeLike
 from ferrograd.autograd import enable_grad
 from ferrograd.checks import check_int
+from ferrograd.columns import aligned
 from ferrograd.nn.hooks import drop_idle_hooks
 from ferrograd.nn.module import Module, in_mode
 
@@ -91,12 +92,7 @@ class Summary:
             rows.append((name, shape, *(f"{cost:,}" for cost in costs)))
         totals = (self.parameters, self.multiply_adds, self.kept_bytes)
         rows.append(("total", "", *(f"{cost:,}" for cost in totals)))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = []
-        for row in rows:
-            left = [cell.ljust(width) for cell, width in zip(row[:2], widths[:2], strict=True)]
-            right = [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]
-            lines.append("  ".join([*left, *right]))
+        lines = aligned(rows, left=2)
         rule = "-" * len(lines[0])
         return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
 

@@ -8,12 +8,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Gradients, Op};
-use crate::backward::Vjp;
+use crate::anomaly;
+use crate::backward::{self, Vjp};
 use crate::buffer::Array;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::forward::Jvp;
 use crate::shape::Dims;
-use crate::tensor::{Tensor, is_grad_enabled, is_tracing};
+use crate::tensor::{Tensor, is_grad_enabled, is_tracing, with_grad_mode};
+
+/// A backward that is to be differentiated again.
+pub enum Recorded {
+    /// The gradients of the inputs, connected.
+    Gradients(Vec<Option<Tensor>>),
+    /// The plain values will do: an error comes only where they are differentiated.
+    Once,
+    /// `backward` works on plain values, and nobody said that this will do.
+    Refused,
+}
 
 /// What the user's object does, on plain values.
 pub trait Gate: Send + Sync {
@@ -29,6 +41,18 @@ pub trait Gate: Send + Sync {
     /// # Errors
     /// Whatever the user's code fails with.
     fn backward(&self, output_grads: &[Tensor]) -> Result<Vec<Option<Tensor>>>;
+    /// The gradients of the inputs, computed from connected tensors, so that they can be differentiated again.
+    ///
+    /// # Errors
+    /// Whatever the user's code fails with.
+    fn backward_recorded(
+        &self,
+        _inputs: &[Tensor],
+        _outputs: &[Tensor],
+        _output_grads: &[Tensor],
+    ) -> Result<Recorded> {
+        Ok(Recorded::Refused)
+    }
     /// Number of the last `forward` call: the cache belongs to it.
     fn last_call(&self) -> &AtomicU64;
 }
@@ -58,6 +82,26 @@ pub(super) fn run(op: &dyn CustomOp, inputs: &[&Array], output: &Array) -> Resul
 
 pub(super) fn vjp(op: &Arc<dyn CustomOp>, cx: &Vjp) -> Result<Gradients> {
     op.vjp(cx)
+}
+
+/// The tangent without a rule of its own: `<J^T v, t>` is linear in v, and its gradient by v is `J t`.
+pub(super) fn jvp(op: &Arc<dyn CustomOp>, cx: &Jvp) -> Result<Option<Tensor>> {
+    let Some(dtype) = (0..cx.arity()).find_map(|i| cx.tangent(i)).map(Tensor::dtype) else { return Ok(None) };
+    let v = Tensor::leaf(Array::zeros(dtype, *cx.result_shape())?, true);
+    let product = with_grad_mode(true, || {
+        let mut product: Option<Tensor> = None;
+        for (i, pulled) in op.vjp(&cx.with(&v))?.into_iter().enumerate() {
+            let (Some(pulled), Some(tangent)) = (pulled, cx.tangent(i)) else { continue };
+            let part = pulled.mul(tangent)?.sum(&[], false)?;
+            product = Some(match product {
+                Some(product) => product.add(&part)?,
+                None => part,
+            });
+        }
+        Ok::<_, Error>(product)
+    })?;
+    let Some(product) = product.filter(Tensor::requires_grad) else { return Ok(None) };
+    Ok(backward::grad(&[product], &[v], &[], true, is_grad_enabled())?.swap_remove(0))
 }
 
 /// One use of a gate in a graph.
@@ -130,6 +174,20 @@ fn wrong_shapes(gate: &dyn Gate, what: &'static str, expected: &[Dims], got: &[D
     }
 }
 
+/// Whether there is a gradient, or none, of the right shape for each input.
+fn check_gradients(gate: &dyn Gate, inputs: &[Dims], grads: &[Option<Tensor>]) -> Result<()> {
+    if grads.len() != inputs.len() {
+        return Err(Error::Shape {
+            op: "gate",
+            expected: format!("{} gradients from {}'s backward", inputs.len(), gate.name()),
+            got: grads.len().to_string(),
+        });
+    }
+    let got: Vec<Dims> =
+        grads.iter().zip(inputs).map(|(grad, shape)| grad.as_ref().map_or(*shape, |g| *g.shape())).collect();
+    if got == inputs { Ok(()) } else { Err(wrong_shapes(gate, "input gradients", inputs, &got)) }
+}
+
 fn shapes(tensors: &[Tensor]) -> Vec<Dims> {
     tensors.iter().map(|t| *t.shape()).collect()
 }
@@ -149,13 +207,29 @@ impl CustomOp for Forward {
     }
 
     fn vjp(&self, cx: &Vjp) -> Result<Gradients> {
-        if is_grad_enabled() && !is_tracing() {
-            return Err(Error::Graph(format!(
-                "{}: a gate's backward works on plain numbers, so create_graph=True cannot pass through it",
-                self.gate.name()
-            )));
-        }
         let inputs: Vec<Tensor> = (0..cx.arity()).map(|i| cx.input(i)).collect();
+        let finished = |grads: Vec<Option<Tensor>>| {
+            let cast = |(i, grad): (usize, Option<Tensor>)| grad.map(|g| g.cast(cx.dtype(i))).transpose();
+            grads.into_iter().enumerate().map(cast).collect()
+        };
+        if is_grad_enabled() && !is_tracing() {
+            let (outputs, grads) =
+                (unflatten(&cx.output(), &self.outputs)?, unflatten(cx.grad(), &self.outputs)?);
+            match self.gate.backward_recorded(&inputs, &outputs, &grads)? {
+                Recorded::Gradients(grads) => {
+                    check_gradients(self.gate.as_ref(), &shapes(&inputs), &grads)?;
+                    return finished(grads);
+                }
+                Recorded::Once => {}
+                Recorded::Refused => {
+                    return Err(Error::Graph(format!(
+                        "{}: a gate's backward works on plain numbers, so neither create_graph=True nor forward \
+                         mode can pass through it",
+                        self.gate.name()
+                    )));
+                }
+            }
+        }
         let backward = Backward {
             gate: self.gate.clone(),
             outputs: self.outputs.clone(),
@@ -170,11 +244,7 @@ impl CustomOp for Forward {
         let shapes = backward.inputs.clone();
         let flat = Tensor::record(Op::Custom(Arc::new(backward)), &operands.iter().collect::<Vec<_>>(), flat);
         let pieces = unflatten(&flat, &shapes)?;
-        pieces
-            .into_iter()
-            .enumerate()
-            .map(|(i, piece)| cx.needs(i).then(|| piece.cast(cx.dtype(i))).transpose())
-            .collect()
+        finished(pieces.into_iter().enumerate().map(|(i, piece)| cx.needs(i).then_some(piece)).collect())
     }
 }
 
@@ -190,13 +260,7 @@ impl CustomOp for Backward {
             call(self.gate.as_ref(), &self.call, inputs)?;
         }
         let grads = self.gate.backward(&unflatten(flat, &self.outputs)?)?;
-        if grads.len() != self.inputs.len() {
-            return Err(Error::Shape {
-                op: "gate",
-                expected: format!("{} gradients from {}'s backward", self.inputs.len(), self.gate.name()),
-                got: grads.len().to_string(),
-            });
-        }
+        check_gradients(self.gate.as_ref(), &self.inputs, &grads)?;
         let grads: Vec<Tensor> = grads
             .into_iter()
             .zip(&self.inputs)
@@ -205,15 +269,14 @@ impl CustomOp for Backward {
                 None => Ok(Tensor::constant(Array::zeros(output.dtype(), *shape)?)),
             })
             .collect::<Result<_>>()?;
-        let got = shapes(&grads);
-        if got != self.inputs {
-            return Err(wrong_shapes(self.gate.as_ref(), "input gradients", &self.inputs, &got));
-        }
         flatten(&grads, output)
     }
 
     fn vjp(&self, _: &Vjp) -> Result<Gradients> {
-        Err(Error::Graph(format!("{}: a gate has no second derivative", self.gate.name())))
+        Err(Error::Graph(format!(
+            "{}: its backward works on plain numbers and has no derivative",
+            self.gate.name()
+        )))
     }
 }
 
@@ -237,6 +300,7 @@ pub fn apply_gate(gate: &Arc<dyn Gate>, inputs: &[Tensor]) -> Result<Vec<Tensor>
     let total = op.outputs.iter().map(Dims::elements).sum();
     let flat = Array::zeros(dtype, Dims::from_slice(&[total]))?;
     flatten(&outputs, &flat)?;
+    anomaly::forward(op.name(), &inputs.iter().collect::<Vec<_>>(), &flat)?;
     let shapes = op.outputs.clone();
     let flat = Tensor::record(Op::Custom(Arc::new(op)), &inputs.iter().collect::<Vec<_>>(), flat);
     unflatten(&flat, &shapes)

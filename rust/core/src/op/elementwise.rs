@@ -271,6 +271,7 @@ pub(super) fn binary_saves(op: Binary) -> Saves {
         // Linear in g: the second derivative needs the mask only.
         Binary::ReluGrad | Binary::LeakyReluGrad(_) | Binary::ClampGrad { .. } => Saves::one(1),
         Binary::Heaviside => Saves::one(0),
+        Binary::Div => Saves { inputs: 0b10, output: true },
         Binary::Pow => Saves::ALL,
         _ => Saves::INPUTS,
     }
@@ -302,9 +303,9 @@ fn partial(op: Binary, i: usize, cx: &Vjp) -> Result<Option<Tensor>> {
         (Binary::Sub, _) => g.neg()?,
         (Binary::Mul, 0) => g.mul(&b())?,
         (Binary::Mul, _) => g.mul(&a())?,
-        // 1 / b and -(a / b) / b
+        // 1 / b and -y / b
         (Binary::Div, 0) => g.div(&b())?,
-        (Binary::Div, _) => g.mul(&a().div(&b())?.div(&b())?.neg()?)?,
+        (Binary::Div, _) => g.mul(&cx.output())?.div(&b())?.neg()?,
         // b a^(b-1), 0 where b = 0; y log a, 0 where a = 0 and b >= 0
         (Binary::Pow, 0) => {
             let zero = zero()?;

@@ -21,7 +21,7 @@ use smallvec::{SmallVec, smallvec};
 pub use activation::{Curve, curve};
 pub use along::Along;
 pub use arrange::PadMode;
-pub use custom::{CustomOp, Gate, apply_gate};
+pub use custom::{CustomOp, Gate, Recorded, apply_gate};
 pub use elementwise::{Activation, Binary, Unary};
 pub use index::Index;
 pub use loss::Loss;
@@ -35,7 +35,7 @@ pub use shape::Region;
 use crate::backward::Vjp;
 use crate::buffer::Array;
 use crate::dtype::DType;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::forward::Jvp;
 use crate::shape::Dims;
 use crate::tensor::Tensor;
@@ -372,7 +372,7 @@ impl Op {
             Op::Cat { dim } => shape::jvp_cat(*dim, cx),
             Op::Loss(loss) => loss.jvp(cx),
             Op::LossGrad(loss) => loss.jvp_of_grad(cx),
-            Op::Custom(op) => Err(Error::Graph(format!("jvp: {} has no forward rule", op.name()))),
+            Op::Custom(op) => custom::jvp(op, cx),
             // Steps, counts and random sources do not move, by definition.
             Op::Detach
             | Op::Compare(_)

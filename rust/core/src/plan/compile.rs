@@ -14,6 +14,7 @@ use super::schedule::Schedule;
 use super::trace::{Definition, Leaf, Program, ValueId};
 use super::update::{BlockUpdate, Update};
 use super::weights::Weight;
+use crate::anomaly::{self, Check};
 use crate::buffer::Array;
 use crate::error::Result;
 use crate::op::{Dense, Meta, Op};
@@ -77,8 +78,11 @@ const LEAST_ROWS: usize = 4;
 /// Tasks of the updates for each thread, so that a late one takes fewer.
 const TASKS_PER_THREAD: usize = 4;
 
-/// Compiles a program. Without `fused` its ops run one by one: the numbers are the same.
+/// Compiles a program. Without `fused` its ops run one by one: the numbers are the same. So they do where anomalies
+/// are looked for, each result on its way.
 pub(super) fn compile(mut program: Program, trained: Vec<Trained>, fused: bool) -> Result<Plan> {
+    let check = anomaly::check();
+    let fused = fused && check.is_none();
     let none = vec![false; program.metas.len()];
     let draws = program.definitions.iter_mut().filter_map(|definition| match definition {
         Definition::Op { op: Op::Draw(draw), .. } => Some(draw),
@@ -141,7 +145,7 @@ pub(super) fn compile(mut program: Program, trained: Vec<Trained>, fused: bool) 
     let cost = products.cost(&program)
         + gradients.iter().flatten().map(|g| products.size(g.weight) * rows.unwrap_or(1)).sum::<usize>();
     let threads = if cost < PARALLEL_COST { 1 } else { pool::num_threads() };
-    let mut builder = Builder { program, schedule, placement, padded, products, names: Vec::new() };
+    let mut builder = Builder { program, schedule, placement, padded, products, check, names: Vec::new() };
     let mut shares: Vec<Vec<(usize, Task)>> = (0..threads).map(|_| Vec::new()).collect();
     let mut updates = Vec::new();
     for (trained, gradient) in trained.into_iter().zip(&gradients) {
@@ -366,6 +370,7 @@ struct Builder {
     placement: Placement,
     padded: Vec<bool>,
     products: Products,
+    check: Option<Check>,
     names: Vec<String>,
 }
 
@@ -497,7 +502,12 @@ impl Builder {
                 Some(rows) => draw.rows(rows),
                 None => draw.clone(),
             })),
-            (Definition::Op { op, .. }, None) => Action::Op(op.clone()),
+            (Definition::Op { op, .. }, None) => match (self.check, &self.program.places[value]) {
+                (Some(check), Some(place)) if place.is_whole => {
+                    Action::Checked(Box::new((op.clone(), check, place.clone())))
+                }
+                _ => Action::Op(op.clone()),
+            },
             (Definition::LossWithGradient { loss, gradient, .. }, _) => {
                 Action::LossWithGradient(*loss, result(*gradient))
             }

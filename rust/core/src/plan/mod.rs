@@ -18,5 +18,6 @@ mod weights;
 
 pub use compile::Trained;
 pub use run::{Batch, Plan, Rows};
+pub(crate) use trace::without_assignments;
 pub use trace::{Definition, Leaf, Program, Tracing, ValueId, assign, latest, reads_after};
 pub use update::update;

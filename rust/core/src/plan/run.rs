@@ -10,6 +10,7 @@ use super::compile::{self, Trained};
 use super::trace::Program;
 use super::update::{BlockUpdate, Update};
 use super::weights::Weight;
+use crate::anomaly::{self, Check, Place};
 use crate::buffer::Array;
 use crate::error::{Error, Result};
 use crate::for_float;
@@ -71,6 +72,8 @@ pub(super) struct Instruction {
 
 pub(super) enum Action {
     Op(Op),
+    /// An op whose result is looked at.
+    Checked(Box<(Op, Check, Place)>),
     LossWithGradient(Loss, Array),
     /// A product with a packed weight, which is not among the operands, on so many threads.
     Product {
@@ -263,6 +266,11 @@ impl Instruction {
     fn run_on(&self, operands: &[&Array], batch: Batch, weights: &[Weight]) -> Result<()> {
         match &self.action {
             Action::Op(op) => op.run(operands, &self.output),
+            Action::Checked(checked) => {
+                let (op, check, place) = &**checked;
+                op.run(operands, &self.output)?;
+                anomaly::instruction(*check, op.name(), place, operands, &self.output)
+            }
             Action::LossWithGradient(loss, gradient) => {
                 loss.run(operands, Some(&self.output), Some(gradient))
             }

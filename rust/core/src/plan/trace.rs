@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use crate::anomaly::Place;
 use crate::buffer::Array;
 use crate::error::{Error, Result};
 use crate::op::{Meta, Op};
@@ -56,6 +57,8 @@ pub struct Program {
     pub definitions: Vec<Definition>,
     /// The values that the caller wants.
     pub outputs: Vec<ValueId>,
+    /// Where each was made, if somebody looked for anomalies then.
+    pub places: Vec<Option<Place>>,
 }
 
 thread_local! {
@@ -94,6 +97,17 @@ pub fn latest(target: &Tensor) -> Tensor {
     WRITES.with_borrow(|writes| {
         let last = writes.iter().find(|(other, _)| other.node().id() == target.node().id());
         last.map_or(target, |(_, value)| value).clone()
+    })
+}
+
+/// Runs `f`; forgets what it assigned in a trace, and says whether that was anything.
+pub(crate) fn without_assignments<R>(f: impl FnOnce() -> R) -> (R, bool) {
+    let before = WRITES.with_borrow(Vec::len);
+    let result = f();
+    WRITES.with_borrow_mut(|writes| {
+        let assigned = writes.len() > before;
+        writes.truncate(before);
+        (result, assigned)
     })
 }
 
@@ -137,7 +151,8 @@ impl Program {
         debug_assert!(is_tracing());
         let nodes = reachable(outputs);
         let mut ids: HashMap<u64, ValueId> = HashMap::with_capacity(nodes.len());
-        let mut program = Program { metas: Vec::new(), definitions: Vec::new(), outputs: Vec::new() };
+        let mut program =
+            Program { metas: Vec::new(), definitions: Vec::new(), outputs: Vec::new(), places: Vec::new() };
         let mut is_constant: Vec<bool> = Vec::new();
         let arrays = leaf_arrays(&nodes, outputs);
         for node in &nodes {
@@ -173,6 +188,7 @@ impl Program {
             ids.insert(node.id(), program.metas.len());
             program.metas.push(Meta { dtype: node.dtype(), shape: *node.shape() });
             program.definitions.push(definition);
+            program.places.push(node.place());
             is_constant.push(constant);
         }
         program.outputs = outputs.iter().map(|t| ids[&t.node().id()]).collect();
@@ -219,6 +235,8 @@ impl Program {
         self.metas.retain(|_| *keep.next().expect("one flag a value"));
         let mut keep = live.iter();
         self.definitions.retain(|_| *keep.next().expect("one flag a value"));
+        let mut keep = live.iter();
+        self.places.retain(|_| *keep.next().expect("one flag a value"));
         for definition in &mut self.definitions {
             if let Definition::Op { operands, .. } = definition {
                 operands.iter_mut().for_each(|o| *o = renamed[*o]);
