@@ -10,6 +10,7 @@ mod block;
 #[allow(unsafe_code)]
 pub mod buffer;
 pub mod dtype;
+pub mod epochs;
 pub mod error;
 pub mod file;
 pub mod forward;

@@ -191,21 +191,32 @@ impl Step {
         }
         let mut first = None;
         let made = lbfgs::step(options, memory, &mut x, &mut |x, gradient| {
-            write_flat(x, &self.weights)?;
-            poll()?;
-            self.plan.load()?;
-            self.plan.run(batch, pieces, poll)?;
-            let outcome = self.outcome(batch.tables.len())?;
+            let (outcome, found) = self.at(x, batch, pieces, poll)?;
             let loss = outcome.loss;
             first.get_or_insert(outcome);
-            let gradients: Vec<Array> = self.plan.gradients().iter().flatten().cloned().collect();
-            gradient.copy_from_slice(&flat(&gradients)?);
+            gradient.copy_from_slice(&found);
             Ok(loss)
         });
         // Where it has got to; where it began after an error.
         write_flat(&x, &self.weights)?;
         made?;
         first.ok_or_else(|| Error::Graph("plan: no evaluation".into()))
+    }
+
+    /// Runs the batch with the parameters at `x`; returns the gradient there too.
+    fn at(
+        &mut self,
+        x: &[f64],
+        batch: Batch,
+        pieces: usize,
+        poll: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<(Outcome, Vec<f64>)> {
+        write_flat(x, &self.weights)?;
+        poll()?;
+        self.plan.load()?;
+        self.plan.run(batch, pieces, poll)?;
+        let gradients: Vec<Array> = self.plan.gradients().iter().flatten().cloned().collect();
+        Ok((self.outcome(batch.tables.len())?, flat(&gradients)?))
     }
 
     fn outcome(&self, tables: usize) -> Result<Outcome> {
@@ -324,6 +335,8 @@ fn clip(gradients: &[Tensor], limit: f64) -> Result<Vec<Tensor>> {
 pub struct Epoch {
     /// Sum of batch losses, each times its weight.
     pub loss: f64,
+    /// Sum of batch losses, each times its rows.
+    pub loss_of_rows: f64,
     /// Sum of the weights: rows, or sample weights.
     pub weight: f64,
     /// Rows whose largest score was their label's.
@@ -348,6 +361,8 @@ pub struct Engine {
     pub key: u64,
     /// Steps made so far: the random streams' number.
     pub steps_made: u64,
+    /// Whether a loss that is not finite stops nothing, and a batch whose sample weights are all 0 is an error.
+    pub is_steadfast: bool,
 }
 
 /// A step that takes longer than this can be interrupted about as often.
@@ -361,7 +376,15 @@ const MAX_STEPS: usize = 16;
 impl Engine {
     /// Without steps.
     pub fn new(rules: Vec<Rule>, key: u64) -> Engine {
-        Engine { steps: Vec::new(), rules, rates: Vec::new(), minimizer: None, key, steps_made: 0 }
+        Engine {
+            steps: Vec::new(),
+            rules,
+            rates: Vec::new(),
+            minimizer: None,
+            key,
+            steps_made: 0,
+            is_steadfast: false,
+        }
     }
 
     /// Adds the step for a batch size; of many sizes the oldest is forgotten.
@@ -402,11 +425,34 @@ impl Engine {
         let epoch = self.run(order, batch, tables, scores, poll);
         self.rates.clear();
         // Whatever ended the run: the user's arrays hold the parameters after the last whole step.
-        self.steps.iter_mut().try_for_each(|step| step.plan.store())?;
+        self.store()?;
         epoch
     }
 
-    fn run(
+    /// Writes the parameters to the user's arrays.
+    pub(crate) fn store(&mut self) -> Result<()> {
+        self.steps.iter_mut().try_for_each(|step| step.plan.store())
+    }
+
+    /// The loss of all rows at `x`, the parameters one after the other, and its gradient there. The step for as
+    /// many rows must have been added with its parameters `whole`.
+    ///
+    /// # Errors
+    /// Those of the ops, of the tables, and of `poll`.
+    pub fn loss_and_gradient(
+        &mut self,
+        x: &[f64],
+        rows: &[u32],
+        tables: &[&dyn Rows],
+        poll: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<(f64, Vec<f64>)> {
+        let step = self.steps.iter_mut().find(|step| step.batch == rows.len());
+        let step = step.ok_or_else(|| Error::Graph(format!("plan: no step for {} rows", rows.len())))?;
+        step.at(x, Batch { rows, tables }, 1, poll).map(|(outcome, gradient)| (outcome.loss, gradient))
+    }
+
+    /// An epoch that leaves the parameters packed.
+    pub(crate) fn run(
         &mut self,
         order: &[u32],
         batch: usize,
@@ -446,7 +492,14 @@ impl Engine {
             if let Some(scores) = scores {
                 copy_rows(&step.plan.outputs()[0], scores, epoch.rows)?;
             }
-            if !outcome.loss.is_finite() {
+            if self.is_steadfast && outcome.weight == 0.0 {
+                return Err(Error::Config {
+                    argument: "sample_weight",
+                    expected: "a weight above 0 in each batch".into(),
+                    got: format!("a batch of {} rows without weight", rows.len()),
+                });
+            }
+            if !outcome.loss.is_finite() && !self.is_steadfast {
                 epoch.diverged = Some((number, outcome.loss));
                 return Ok(epoch);
             }
@@ -466,6 +519,7 @@ impl Engine {
             }
             self.steps_made += 1;
             epoch.loss += outcome.loss * outcome.weight;
+            epoch.loss_of_rows += outcome.loss * rows.len() as f64;
             epoch.weight += outcome.weight;
             epoch.correct += outcome.correct;
             epoch.rows += rows.len();

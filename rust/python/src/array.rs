@@ -445,6 +445,31 @@ impl Table {
             && unsafe { gather::are_labels(self.source, self.start(), stride, rows, classes, ignored) }
     }
 
+    /// Converts elements of a row, from column `first` on, as many as `out` has.
+    ///
+    /// # Panics
+    /// When there are fewer.
+    pub fn read_row<T: gather::Target>(&self, row: usize, first: usize, out: &mut [T]) {
+        assert!(row < self.rows() && first + out.len() <= self.columns, "a part of a row");
+        let start = self.start().wrapping_offset(row as isize * self.row_stride);
+        let start = start.wrapping_offset(first as isize * self.column_stride);
+        let length = out.len();
+        // SAFETY: evenly strided elements of the buffer's format, in range as asserted.
+        unsafe { gather::gather(self.source, start, 0, self.column_stride, &[0], length, out, length) }
+    }
+
+    /// Converts the first elements of rows, from row `first` on, as many as `out` has.
+    ///
+    /// # Panics
+    /// When there are fewer.
+    pub fn read_column<T: gather::Target>(&self, first: usize, out: &mut [T]) {
+        assert!(first + out.len() <= self.rows() && self.columns > 0, "a part of a column");
+        let start = self.start().wrapping_offset(first as isize * self.row_stride);
+        let length = out.len();
+        // SAFETY: as above.
+        unsafe { gather::gather(self.source, start, 0, self.row_stride, &[0], length, out, length) }
+    }
+
     fn start(&self) -> *const u8 {
         self.buffer.buf_ptr().cast::<u8>().cast_const()
     }

@@ -1,0 +1,222 @@
+"""`MLPClassifier`."""
+
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.metrics import accuracy_score
+from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils import column_or_1d
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ferrograd._typing import Array
+from ferrograd.sklearn.estimator import BaseMultilayerPerceptron, has_partial_fit
+from ferrograd.sklearn.parameters import documented
+
+__all__ = ["MLPClassifier"]
+
+
+@documented
+class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
+    """Multi-layer perceptron that minimizes the logarithmic loss; scikit-learn's class, trained natively.
+
+    For the same `random_state` it has scikit-learn's initial weights and mini-batches and, in float64, its
+    losses up to rounding. The loss is computed from the scores z: ``-log softmax(z)[y]`` for more than two
+    classes, else ``-log sigmoid`` of z or -z summed over the outputs; gradient ``p - y``. scikit-learn clips
+    probabilities at the dtype's epsilon first, so a loss differs where a row's probability is below that.
+
+    Parameters
+    ----------
+    {shared}
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels.
+    {fitted}
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ferrograd.sklearn import MLPClassifier
+    >>> X = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+    >>> model = MLPClassifier((8,), solver="lbfgs", random_state=1).fit(X, ["no", "yes", "yes", "no"])
+    >>> model.predict(X).tolist()
+    ['no', 'yes', 'yes', 'no']
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = BaseMultilayerPerceptron._parameter_constraints
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (100,),
+        activation: str = "relu",
+        *,
+        solver: str = "adam",
+        alpha: float = 0.0001,
+        batch_size: Any = "auto",
+        learning_rate: str = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: Any = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: Any = 10,
+        max_fun: int = 15000,
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.solver = solver
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.power_t = power_t
+        self.max_iter = max_iter
+        self.shuffle = shuffle
+        self.random_state = random_state
+        self.tol = tol
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.momentum = momentum
+        self.nesterovs_momentum = nesterovs_momentum
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.n_iter_no_change = n_iter_no_change
+        self.max_fun = max_fun
+
+    @available_if(has_partial_fit)
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
+        """Go on training for one epoch over the given data.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Inputs.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Class labels, or a label indicator matrix.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Factors of the samples' losses.
+        classes : array of shape (n_classes,), default=None
+            All classes that calls may bring; needed in the first call.
+
+        Returns
+        -------
+        self : object
+            The estimator. An error leaves it as it was.
+        """
+        before = dict(self.__dict__)
+        try:
+            if _check_partial_fit_first_call(self, classes):
+                self._label_binarizer = LabelBinarizer()
+                self._label_binarizer.fit(y if type_of_target(y).startswith("multilabel") else classes)
+            return self._fit(X, y, sample_weight, incremental=True)
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
+    def _check_data(self, X: Any, y: Any, *, incremental: bool, reset: bool) -> tuple[Any, Array]:
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            accept_sparse=["csr", "csc"],
+            multi_output=True,
+            dtype=(np.float64, np.float32),
+            reset=reset,
+        )
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        if not hasattr(self, "classes_") or not (self.warm_start or incremental):
+            self._label_binarizer = LabelBinarizer().fit(y)
+            self.classes_ = self._label_binarizer.classes_
+        else:
+            classes = unique_labels(y)
+            if self.warm_start and set(classes) != set(self.classes_):
+                raise ValueError(
+                    "warm_start can only be used where `y` has the same classes as in the previous call to "
+                    f"fit. Previously got {self.classes_}, `y` has {classes}"
+                )
+            if len(np.setdiff1d(classes, self.classes_, assume_unique=True)):
+                raise ValueError(
+                    f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes_}. "
+                    f"'y' has {classes}."
+                )
+        coded = self._label_binarizer.transform(y)
+        return X, coded.astype(bool).reshape(len(coded), -1)
+
+    def _loss_name(self) -> str:
+        return "softmax" if self.out_activation_ == "softmax" else "logistic"
+
+    def _out_activation(self) -> str:
+        return "softmax" if self._label_binarizer.y_type_ == "multiclass" else "logistic"
+
+    def _targets(self, coded: Array) -> Array:
+        return coded.argmax(1) if self.out_activation_ == "softmax" else coded
+
+    def _stratify(self, coded: Array) -> Array | None:
+        return coded if coded.shape[1] == 1 else None
+
+    def _decode(self, output: Array) -> Array:
+        decoded: Array = self._label_binarizer.inverse_transform(
+            output.ravel() if self.n_outputs_ == 1 else output
+        )
+        return decoded
+
+    def _metric(self, y: Array, predicted: Array, sample_weight: Array | None) -> float:
+        return float(accuracy_score(y, predicted, sample_weight=sample_weight))
+
+    def predict_proba(self, X: Any) -> Array:
+        """Return the probabilities of the classes.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Inputs.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            In the order of `classes_`; for a label indicator matrix the probability of each label.
+        """
+        output = self._output(X)
+        return np.hstack([1 - output, output]) if self.n_outputs_ == 1 else output
+
+    def predict_log_proba(self, X: Any) -> Array:
+        """Return the logarithms of the probabilities, finite also where a probability rounds to 0.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Inputs.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            In the order of `classes_`.
+        """
+        check_is_fitted(self)
+        return self._output(X, f"log {self.out_activation_}" + (" pair" if self.n_outputs_ == 1 else ""))
+
+    def __sklearn_tags__(self) -> Any:
+        """Return scikit-learn's tags."""
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags

@@ -1,0 +1,279 @@
+"""What the classifier and the regressor share: parameters, checks and the flow of a fit."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from itertools import pairwise
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, _fit_context
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from ferrograd._typing import Array
+from ferrograd.sklearn.network import Predictions, Task
+from ferrograd.sklearn.solvers import Data, fit_lbfgs, fit_stochastic
+
+try:
+    from sklearn.callback import CallbackSupportMixin
+except ImportError:  # before scikit-learn 1.9
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]
+        """Nothing: there are no callbacks."""
+
+
+__all__ = ["STOCHASTIC", "BaseMultilayerPerceptron", "has_partial_fit"]
+
+STOCHASTIC = ("sgd", "adam")
+
+
+def has_partial_fit(estimator: "BaseMultilayerPerceptron") -> bool:
+    """Whether the solver can go on from call to call; `AttributeError` says that it cannot."""
+    if estimator.solver not in STOCHASTIC:
+        raise AttributeError(
+            f"partial_fit is only available for stochastic optimizers. {estimator.solver} is not stochastic."
+        )
+    return True
+
+
+class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
+    """Base of `MLPClassifier` and `MLPRegressor`."""
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "activation": [StrOptions({"identity", "logistic", "tanh", "relu"})],
+        "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "power_t": [Interval(Real, 0, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "shuffle": ["boolean"],
+        "random_state": ["random_state"],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "verbose": ["verbose"],
+        "warm_start": ["boolean"],
+        "momentum": [Interval(Real, 0, 1, closed="both")],
+        "nesterovs_momentum": ["boolean"],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+        "beta_1": [Interval(Real, 0, 1, closed="left")],
+        "beta_2": [Interval(Real, 0, 1, closed="left")],
+        "epsilon": [Interval(Real, 0, None, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
+        "max_fun": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    # What a subclass defines
+
+    @abstractmethod
+    def _check_data(self, X: Any, y: Any, *, incremental: bool, reset: bool) -> tuple[Any, Array]:
+        """Return checked inputs, and targets of shape (n_samples, n_outputs) as scikit-learn codes them."""
+
+    @abstractmethod
+    def _loss_name(self) -> str:
+        """Return the loss that the output activation goes with."""
+
+    @abstractmethod
+    def _out_activation(self) -> str:
+        """Return the name of the output activation."""
+
+    @abstractmethod
+    def _decode(self, output: Array) -> Array:
+        """Turn the network's output into predictions."""
+
+    @abstractmethod
+    def _metric(self, y: Array, predicted: Array, sample_weight: Array | None) -> float:
+        """Return the score that early stopping watches."""
+
+    def _targets(self, coded: Array) -> Array:
+        """Return coded targets as the loss takes them."""
+        return coded
+
+    def _stratify(self, coded: Array) -> Array | None:
+        """Return what a split keeps in proportion."""
+        return None
+
+    # Fitting
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Fit the model to data.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Inputs. Rows of a sparse matrix are filled in batch by batch.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Class labels, a label indicator matrix, or numbers.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Factors of the samples' losses; a batch's loss is divided by their sum.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator. An error leaves it as it was.
+        """
+        return self._fit(X, y, sample_weight, incremental=False)
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, *, incremental: bool) -> Self:
+        context = None
+        if hasattr(self, "_skl_callbacks"):
+            context = self._init_callback_context(max_subtasks=1 if incremental else self.max_iter)
+        before = dict(self.__dict__)
+        try:
+            self._fit_data(X, y, sample_weight, incremental=incremental, context=context)
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+        return self
+
+    def _fit_data(self, X: Any, y: Any, sample_weight: Any, *, incremental: bool, context: Any) -> None:
+        hidden = np.atleast_1d(self.hidden_layer_sizes).tolist() if np.size(self.hidden_layer_sizes) else []
+        if any(width <= 0 for width in hidden):
+            raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
+        is_first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
+        X, coded = self._check_data(X, y, incremental=incremental, reset=is_first)
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X)
+        self._random_state = check_random_state(self.random_state)
+        self._predictions = self.__dict__.get("_predictions") or Predictions()
+        if is_first:
+            self._initialize([X.shape[1], *hidden, coded.shape[1]], X.dtype)
+        elif coded.shape[1] != self.coefs_[-1].shape[1]:
+            outputs = self.coefs_[-1].shape[1]
+            raise ValueError(f"y: expected {outputs} outputs, as in the last fit, got {coded.shape[1]}")
+        self.n_outputs_ = coded.shape[1]
+        task = Task(
+            self.activation,
+            self._loss_name(),
+            float(self.alpha),
+            sample_weight is not None,
+            bool(getattr(self, "correct_multioutput", False)),
+        )
+        if self.solver == "lbfgs":
+            fit_lbfgs(self, task, Data(X, self._targets(coded), sample_weight))
+        else:
+            self._fit_epochs(task, X, coded, sample_weight, incremental=incremental, context=context)
+        if not all(np.isfinite(array).all() for array in [*self.coefs_, *self.intercepts_]):
+            raise ValueError(
+                "Solver produced non-finite parameter weights. The input data may contain large values and "
+                "need to be preprocessed."
+            )
+
+    def _initialize(self, widths: list[int], dtype: Any) -> None:
+        self.n_iter_ = 0
+        self.t_ = 0
+        self.n_layers_ = len(widths)
+        self.out_activation_ = self._out_activation()
+        self.coefs_: list[Array] = []
+        self.intercepts_: list[Array] = []
+        for inputs, outputs in pairwise(widths):
+            bound = np.sqrt((2.0 if self.activation == "logistic" else 6.0) / (inputs + outputs))
+            weight = self._random_state.uniform(-bound, bound, (inputs, outputs))
+            bias = self._random_state.uniform(-bound, bound, outputs)
+            self.coefs_.append(weight.astype(dtype, copy=False))
+            self.intercepts_.append(bias.astype(dtype, copy=False))
+        self._best_coefs, self._best_intercepts = self.coefs_, self.intercepts_
+        if self.solver in STOCHASTIC:
+            self.loss_curve_: list[float] = []
+            self._no_improvement_count = 0
+            self.validation_scores_: list[float] | None = [] if self.early_stopping else None
+            self.best_validation_score_ = -np.inf if self.early_stopping else None
+            self.best_loss_ = None if self.early_stopping else np.inf
+
+    def _fit_epochs(
+        self, task: Task, X: Any, coded: Array, weight: Array | None, *, incremental: bool, context: Any
+    ) -> None:
+        validate = None
+        if self.early_stopping:
+            if incremental:
+                raise ValueError("partial_fit does not support early_stopping=True")
+            tables = [X, coded] if weight is None else [X, coded, weight]
+            parts = train_test_split(
+                *tables,
+                random_state=self._random_state,
+                test_size=self.validation_fraction,
+                stratify=self._stratify(coded),
+            )
+            X, coded, weight = parts[0], parts[2], None if weight is None else parts[4]
+            X_val, y_val, weight_val = parts[1], self._decode(parts[3]), None if weight is None else parts[5]
+            if X_val.shape[0] < 2:
+                raise ValueError(
+                    "The validation set is too small. Increase 'validation_fraction' or the size of your "
+                    "dataset."
+                )
+
+            def validate() -> float:
+                # A diverged network has no score.
+                with np.errstate(all="ignore"):
+                    predicted = self._decode(self._output(X_val, is_checked=True))
+                if np.issubdtype(predicted.dtype, np.floating) and not np.isfinite(predicted).all():
+                    return float("nan")
+                return self._metric(y_val, predicted, weight_val)
+
+        fit_stochastic(
+            self,
+            task,
+            Data(X, self._targets(coded), weight),
+            incremental=incremental,
+            validate=validate,
+            after_epoch=None,
+        )
+
+    # Prediction
+
+    def _output(self, X: Any, out: str | None = None, *, is_checked: bool = False) -> Array:
+        """Return what the network gives for rows: by default that of the output activation."""
+        if not is_checked:
+            is_plain = (
+                type(X) is np.ndarray
+                and X.ndim == 2
+                and X.dtype.char in "fd"
+                and "coefs_" in self.__dict__
+                and "feature_names_in_" not in self.__dict__
+                and 0 < X.shape[0]
+                and X.shape[1] == self.n_features_in_
+            )
+            if is_plain and (found := self._run(X, out, is_checked=False)) is not None:
+                return found
+            check_is_fitted(self)
+            X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
+        found = self._run(X, out, is_checked=True)
+        assert found is not None
+        return found
+
+    def _run(self, X: Any, out: str | None, *, is_checked: bool) -> Array | None:
+        predictions = self.__dict__.get("_predictions") or Predictions()
+        parameters = [*self.coefs_, *self.intercepts_]
+        out = out or self.out_activation_
+        return predictions(X, parameters, self.activation, out, is_checked=is_checked)
+
+    def predict(self, X: Any) -> Array:
+        """Predict with the fitted network.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Inputs.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            Classes, or numbers. A row's prediction does not depend on the other rows.
+        """
+        return self._decode(self._output(X))
+
+    def __sklearn_tags__(self) -> Any:
+        """Return scikit-learn's tags."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+
+AfterEpoch = Callable[[], bool]

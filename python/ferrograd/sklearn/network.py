@@ -1,0 +1,240 @@
+"""The network of an estimator as tensors, with the plans that train it and predict."""
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ferrograd import _core
+from ferrograd._core import Tensor
+from ferrograd._typing import Array
+from ferrograd.nn import functional as F
+
+__all__ = ["Fit", "Predictions", "Task", "tables"]
+
+# Rows that are predicted at a time.
+_PREDICT_ROWS = 1024
+
+_HIDDEN: dict[str, Callable[[Tensor], Tensor]] = {
+    "identity": lambda x: x,
+    "logistic": lambda x: x.sigmoid(),
+    "tanh": lambda x: x.tanh(),
+    "relu": lambda x: x.relu(),
+}
+
+_OUT: dict[str, Callable[[Tensor], Tensor]] = {
+    "identity": lambda x: x,
+    "logistic": lambda x: x.sigmoid(),
+    "softmax": lambda x: x.softmax(1),
+    "exp": lambda x: x.exp(),
+    # Logarithms of probabilities, from the scores: a probability that rounds to 0 has one.
+    "log logistic": lambda x: -F.softplus(-x),
+    "log logistic pair": lambda x: -F.softplus(_core.cat([x, -x], 1)),
+    "log softmax": lambda x: x.log_softmax(1),
+}
+
+
+class Task(NamedTuple):
+    """What is trained: everything that a compiled step depends on besides rows and widths."""
+
+    activation: str
+    loss: str  # "squared_error", "poisson", "softmax", "logistic"
+    alpha: float
+    is_weighted: bool
+    correct_multioutput: bool
+
+
+def tables(X: Any) -> Any:
+    """Return rows as the native side reads them: an array, or the parts of sparse rows."""
+    if isinstance(X, np.ndarray):
+        return X
+    rows = X.tocsr()
+    return rows.data, rows.indices, rows.indptr, rows.shape[1]
+
+
+class _Network:
+    """Weights of shape (inputs, outputs), and biases."""
+
+    def __init__(self, parameters: Sequence[Array], dtype: _core.DType) -> None:
+        self.parameters = [
+            _core.tensor(np.asarray(array), dtype=dtype, requires_grad=True) for array in parameters
+        ]
+        self.depth = len(self.parameters) // 2
+
+    def __call__(self, x: Tensor, activation: str) -> Tensor:
+        for number in range(self.depth):
+            if number:
+                x = _HIDDEN[activation](x)
+            x = x @ self.parameters[number] + self.parameters[self.depth + number]
+        return x
+
+
+def _dtype(dtype: Any) -> _core.DType:
+    return _core.float32 if dtype == np.float32 else _core.float64
+
+
+def _row_losses(loss: str, scores: Tensor, target: Tensor) -> Tensor:
+    if loss == "softmax":
+        return _core.cross_entropy(scores, target)
+    if loss == "squared_error":
+        return F.half_squared_error(scores, target, "none")
+    if loss == "logistic":
+        losses = _core.bce_with_logits(scores, target)
+    else:
+        # Half the deviance: what does not depend on the scores is part of scikit-learn's loss.
+        constant = target * (target + (target == 0).to(target.dtype)).log() - target
+        losses = F.poisson_nll_loss(scores, target, full=False, reduction="none") + constant
+    return losses.sum(1)
+
+
+class Fit:
+    """The compiled training of one network: parameters first weights, then biases, then the states of each."""
+
+    def __init__(
+        self,
+        task: Task,
+        parameters: Sequence[Array],
+        states: int,
+        sizes: Sequence[int],
+        *,
+        whole: bool = False,
+    ) -> None:
+        dtype = _dtype(parameters[0].dtype)
+        self.key = _key(task, parameters, states, sizes, whole=whole)
+        self.network = _Network(parameters, dtype)
+        self.states = [[_core.zeros_like(p) for p in self.network.parameters] for _ in range(states)]
+        self.engine = _core.Engine(0)
+        trained = [(p, 0, [state[n] for state in self.states]) for n, p in enumerate(self.network.parameters)]
+        width, outputs = parameters[0].shape[0], parameters[-1].shape[0]
+        for rows in sizes:
+            is_label = task.loss == "softmax"
+            target = _core.zeros(
+                (rows,) if is_label else (rows, outputs), dtype=_core.int64 if is_label else dtype
+            )
+            inputs = [_core.zeros((rows, width), dtype=dtype), target]
+            if task.is_weighted:
+                inputs.append(_core.ones((rows,), dtype=dtype))
+            self.engine.compile(self._step(task, rows), inputs, trained, None, whole=whole)
+
+    def _step(self, task: Task, rows: int) -> Callable[..., tuple[Tensor, Tensor]]:
+        def step(x: Tensor, target: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
+            scores = self.network(x, task.activation)
+            losses = _row_losses(task.loss, scores, target)
+            if weight is None:
+                loss = losses.sum() * (1 / rows)
+            else:
+                loss = (losses * weight).sum() / weight.sum()
+            outputs = scores.shape[1]
+            if task.loss == "squared_error" and outputs > 1:
+                # scikit-learn reports the mean over the outputs, and goes down the gradient of their sum.
+                share = loss * (1 / outputs)
+                loss = share if task.correct_multioutput else loss + (share - loss).detach()
+            if task.alpha:
+                weights = self.network.parameters[: self.network.depth]
+                for matrix in weights:
+                    penalty = matrix.square().sum() * (task.alpha / 2 / (rows if weight is None else 1))
+                    loss = loss + (penalty if weight is None else penalty / weight.sum())
+            return scores, loss
+
+        return step
+
+    @classmethod
+    def cached(
+        cls,
+        predictions: "Predictions",
+        task: Task,
+        parameters: Sequence[Array],
+        states: int,
+        sizes: Sequence[int],
+        *,
+        keep: bool,
+    ) -> "Fit":
+        """Return the training that was kept if it is of this kind, else a new one; `keep` keeps it."""
+        fit = predictions.fit
+        if fit is None or fit.key != _key(task, parameters, states, sizes, whole=False):
+            fit = cls(task, parameters, states, sizes)
+        predictions.fit = fit if keep else None
+        return fit
+
+    def set(self, parameters: Sequence[Array], states: Sequence[Sequence[Array]]) -> None:
+        """Take over values."""
+        _core.follow(self.network.parameters, list(parameters))
+        for mine, given in zip(self.states, states, strict=True):
+            _core.follow(mine, list(given))
+
+    def put(self, flat: Array) -> None:
+        """Take over the parameters, one after the other."""
+        ends = np.cumsum([p.numel() for p in self.network.parameters])[:-1]
+        parts = zip(self.network.parameters, np.split(flat, ends), strict=True)
+        _core.follow(self.network.parameters, [part.reshape(p.shape) for p, part in parts])
+
+    def give(self, estimator: Any) -> None:
+        """Set an estimator's weights and biases."""
+        found = [p.detach().numpy() for p in self.network.parameters]
+        estimator.coefs_, estimator.intercepts_ = found[: self.network.depth], found[self.network.depth :]
+
+    def state_arrays(self) -> list[list[Array]]:
+        """Return copies of what the optimizer remembers."""
+        return [[tensor.numpy() for tensor in tensors] for tensors in self.states]
+
+
+def _key(task: Task, parameters: Sequence[Array], states: int, sizes: Sequence[int], *, whole: bool) -> Any:
+    return task, [array.shape for array in parameters], parameters[0].dtype, states, tuple(sizes), whole
+
+
+class _Plan:
+    def __init__(self, parameters: Sequence[Array], dtype: _core.DType) -> None:
+        self.network = _Network(parameters, dtype)
+        self.engine = _core.Engine(0)
+        self.dtype = dtype
+        self.shape: tuple[int, ...] = ()
+
+    def compile(self, rows: int, width: int, activation: str, out: str) -> None:
+        """Add the step for so many rows."""
+
+        def step(x: Tensor) -> tuple[Tensor, None]:
+            scores = _OUT[out](self.network(x, activation))
+            self.shape = scores.shape[1:]
+            return scores, None
+
+        self.engine.compile(step, [_core.zeros((rows, width), dtype=self.dtype)], [])
+
+
+class Predictions:
+    """Compiled predictions of an estimator by what they return; a copy of the estimator makes its own."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._plans: dict[Any, _Plan] = {}
+        self.fit: Fit | None = None
+
+    def __reduce__(self) -> Any:
+        """Leave the plans behind."""
+        return Predictions, ()
+
+    def __call__(
+        self, X: Any, parameters: list[Array], activation: str, out: str, *, is_checked: bool
+    ) -> Array | None:
+        """Return the network's results; None where rows that were not checked are not plain and finite."""
+        data = tables(X)
+        numbers = X.dtype if X.dtype.kind == "f" else np.float64
+        dtype = np.float32 if np.result_type(numbers, parameters[0].dtype) == np.float32 else np.float64
+        shapes = tuple(array.shape for array in parameters)
+        key = (shapes, activation, out, dtype)
+        rows: int = X.shape[0]
+        batch = min(_PREDICT_ROWS, 1 << (rows - 1).bit_length())
+        last = 1 << (rows % batch - 1).bit_length() if rows % batch else 0
+        with self._lock:
+            plan = self._plans.get(key)
+            if plan is None:
+                plan = _Plan(parameters, _dtype(dtype))
+                # Shapes change when somebody assigns other parameters: the old plans are then of no use.
+                self._plans = {k: p for k, p in self._plans.items() if k[0] == shapes}
+                self._plans[key] = plan
+            _core.follow(plan.network.parameters, parameters)
+            for size in (batch, last):
+                if size and not plan.engine.has(size):
+                    plan.compile(size, shapes[0][0], activation, out)
+            width = None if is_checked else shapes[0][0]
+            return _core.predict(plan.engine, data, (batch, last), plan.shape, plan.dtype, width)

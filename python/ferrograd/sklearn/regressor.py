@@ -1,0 +1,171 @@
+"""`MLPRegressor`."""
+
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from sklearn.base import RegressorMixin, _fit_context
+from sklearn.metrics import r2_score
+from sklearn.utils import column_or_1d
+from sklearn.utils._param_validation import InvalidParameterError, StrOptions
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import validate_data
+
+from ferrograd._typing import Array
+from ferrograd.sklearn.estimator import BaseMultilayerPerceptron, has_partial_fit
+from ferrograd.sklearn.parameters import documented
+
+__all__ = ["MLPRegressor"]
+
+
+@documented
+class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
+    """Multi-layer perceptron for numbers; scikit-learn's class, trained natively.
+
+    For the same `random_state` it has scikit-learn's initial weights and mini-batches and, in float64, its
+    losses up to rounding. With z the output and y the target, 'squared_error' is ``(z - y) ** 2 / 2``, gradient
+    ``z - y``; 'poisson' is half the deviance of the prediction ``exp(z)``,
+    ``y * log(y) - y * z - y + exp(z)``, gradient ``exp(z) - y``.
+
+    With several outputs scikit-learn reports the mean of the squared errors over the outputs but goes down the
+    gradient of their sum. So does this class, unless `correct_multioutput` is set.
+
+    Parameters
+    ----------
+    loss : {'squared_error', 'poisson'}, default='squared_error'
+        What is minimized.
+    {shared}
+    correct_multioutput : bool, default=False
+        Whether the gradient of the squared error is that of the loss that is reported: divided by the number of
+        outputs.
+
+    Attributes
+    ----------
+    {fitted}
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ferrograd.sklearn import MLPRegressor
+    >>> X = np.linspace(-1, 1, 50)[:, None]
+    >>> model = MLPRegressor(hidden_layer_sizes=(20,), solver="lbfgs", random_state=0).fit(X, X[:, 0] ** 2)
+    >>> bool(model.score(X, X[:, 0] ** 2) > 0.99)
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **BaseMultilayerPerceptron._parameter_constraints,
+        "loss": [StrOptions({"squared_error", "poisson"})],
+        "correct_multioutput": ["boolean"],
+    }
+
+    def __init__(
+        self,
+        loss: str = "squared_error",
+        hidden_layer_sizes: Any = (100,),
+        activation: str = "relu",
+        *,
+        solver: str = "adam",
+        alpha: float = 0.0001,
+        batch_size: Any = "auto",
+        learning_rate: str = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: Any = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: Any = 10,
+        max_fun: int = 15000,
+        correct_multioutput: bool = False,
+    ) -> None:
+        self.loss = loss
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.solver = solver
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.power_t = power_t
+        self.max_iter = max_iter
+        self.shuffle = shuffle
+        self.random_state = random_state
+        self.tol = tol
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.momentum = momentum
+        self.nesterovs_momentum = nesterovs_momentum
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.n_iter_no_change = n_iter_no_change
+        self.max_fun = max_fun
+        self.correct_multioutput = correct_multioutput
+
+    def _validate_params(self) -> None:
+        try:
+            super()._validate_params()
+        except InvalidParameterError as error:
+            if isinstance(self.loss, str):
+                raise
+            hint = "The first argument is the loss; write hidden_layer_sizes=... for the widths."
+            raise InvalidParameterError(f"{error} {hint}") from None
+
+    @available_if(has_partial_fit)
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Go on training for one epoch over the given data.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Inputs.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Numbers.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Factors of the samples' losses.
+
+        Returns
+        -------
+        self : object
+            The estimator. An error leaves it as it was.
+        """
+        return self._fit(X, y, sample_weight, incremental=True)
+
+    def _check_data(self, X: Any, y: Any, *, incremental: bool, reset: bool) -> tuple[Any, Array]:
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            accept_sparse=["csr", "csc"],
+            multi_output=True,
+            y_numeric=True,
+            dtype=(np.float64, np.float32),
+            reset=reset,
+        )
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        return X, y.reshape(len(y), -1)
+
+    def _loss_name(self) -> str:
+        return self.loss
+
+    def _out_activation(self) -> str:
+        return "exp" if self.loss == "poisson" else "identity"
+
+    def _decode(self, output: Array) -> Array:
+        return output.ravel() if output.shape[1] == 1 else output
+
+    def _metric(self, y: Array, predicted: Array, sample_weight: Array | None) -> float:
+        return float(r2_score(y, predicted, sample_weight=sample_weight))
