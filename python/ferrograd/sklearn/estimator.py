@@ -1,7 +1,6 @@
 """What the classifier and the regressor share: parameters, checks and the flow of a fit."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -14,16 +13,9 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from ferrograd._typing import Array
+from ferrograd.sklearn.callbacks import CallbackSupportMixin, Tasks
 from ferrograd.sklearn.network import Predictions, Task
 from ferrograd.sklearn.solvers import Data, fit_lbfgs, fit_stochastic
-
-try:
-    from sklearn.callback import CallbackSupportMixin
-except ImportError:  # before scikit-learn 1.9
-
-    class CallbackSupportMixin:  # type: ignore[no-redef]
-        """Nothing: there are no callbacks."""
-
 
 __all__ = ["STOCHASTIC", "BaseMultilayerPerceptron", "has_partial_fit"]
 
@@ -121,19 +113,23 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
         return self._fit(X, y, sample_weight, incremental=False)
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, *, incremental: bool) -> Self:
-        context = None
+        tasks = None
         if hasattr(self, "_skl_callbacks"):
-            context = self._init_callback_context(max_subtasks=1 if incremental else self.max_iter)
+            # An iteration of lbfgs is seen at its end, when the next one may have begun or not.
+            epochs = 1 if incremental else self.max_iter + (self.solver == "lbfgs")
+            tasks = Tasks(self, X, y, sample_weight, epochs=epochs)
         before = dict(self.__dict__)
         try:
-            self._fit_data(X, y, sample_weight, incremental=incremental, context=context)
+            self._fit_data(X, y, sample_weight, incremental=incremental, tasks=tasks)
         except BaseException:
             self.__dict__.clear()
             self.__dict__.update(before)
             raise
         return self
 
-    def _fit_data(self, X: Any, y: Any, sample_weight: Any, *, incremental: bool, context: Any) -> None:
+    def _fit_data(
+        self, X: Any, y: Any, sample_weight: Any, *, incremental: bool, tasks: Tasks | None
+    ) -> None:
         hidden = np.atleast_1d(self.hidden_layer_sizes).tolist() if np.size(self.hidden_layer_sizes) else []
         if any(width <= 0 for width in hidden):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
@@ -157,9 +153,11 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
             bool(getattr(self, "correct_multioutput", False)),
         )
         if self.solver == "lbfgs":
-            fit_lbfgs(self, task, Data(X, self._targets(coded), sample_weight))
+            fit_lbfgs(self, task, Data(X, self._targets(coded), sample_weight), tasks)
         else:
-            self._fit_epochs(task, X, coded, sample_weight, incremental=incremental, context=context)
+            self._fit_epochs(task, X, coded, sample_weight, incremental=incremental, tasks=tasks)
+        if tasks is not None:
+            tasks.close()
         if not all(np.isfinite(array).all() for array in [*self.coefs_, *self.intercepts_]):
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large values and "
@@ -188,7 +186,14 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
             self.best_loss_ = None if self.early_stopping else np.inf
 
     def _fit_epochs(
-        self, task: Task, X: Any, coded: Array, weight: Array | None, *, incremental: bool, context: Any
+        self,
+        task: Task,
+        X: Any,
+        coded: Array,
+        weight: Array | None,
+        *,
+        incremental: bool,
+        tasks: Tasks | None,
     ) -> None:
         validate = None
         if self.early_stopping:
@@ -223,7 +228,7 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
             Data(X, self._targets(coded), weight),
             incremental=incremental,
             validate=validate,
-            after_epoch=None,
+            tasks=tasks,
         )
 
     # Prediction
@@ -237,7 +242,7 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
                 and X.dtype.char in "fd"
                 and "coefs_" in self.__dict__
                 and "feature_names_in_" not in self.__dict__
-                and 0 < X.shape[0]
+                and X.shape[0] > 0
                 and X.shape[1] == self.n_features_in_
             )
             if is_plain and (found := self._run(X, out, is_checked=False)) is not None:
@@ -274,6 +279,3 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
-
-
-AfterEpoch = Callable[[], bool]

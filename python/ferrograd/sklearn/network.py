@@ -28,8 +28,9 @@ _OUT: dict[str, Callable[[Tensor], Tensor]] = {
     "logistic": lambda x: x.sigmoid(),
     "softmax": lambda x: x.softmax(1),
     "exp": lambda x: x.exp(),
-    # Logarithms of probabilities, from the scores: a probability that rounds to 0 has one.
-    "log logistic": lambda x: -F.softplus(-x),
+    # Logarithms of probabilities, from the scores: a probability that rounds to 0 has one too. Those that
+    # round to 1 are equal, as the probabilities are.
+    "log logistic": lambda x: _core.where(x < -30, -F.softplus(-x), x.sigmoid().log()),
     "log logistic pair": lambda x: -F.softplus(_core.cat([x, -x], 1)),
     "log softmax": lambda x: x.log_softmax(1),
 }
@@ -89,7 +90,7 @@ def _row_losses(loss: str, scores: Tensor, target: Tensor) -> Tensor:
 
 
 class Fit:
-    """The compiled training of one network: parameters first weights, then biases, then the states of each."""
+    """The compiled training of a network. Of its parameters the weights come first, then the biases."""
 
     def __init__(
         self,
@@ -121,20 +122,16 @@ class Fit:
         def step(x: Tensor, target: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
             scores = self.network(x, task.activation)
             losses = _row_losses(task.loss, scores, target)
-            if weight is None:
-                loss = losses.sum() * (1 / rows)
-            else:
-                loss = (losses * weight).sum() / weight.sum()
+            total = rows if weight is None else weight.sum()
+            loss = (losses if weight is None else losses * weight).sum() / total
             outputs = scores.shape[1]
             if task.loss == "squared_error" and outputs > 1:
                 # scikit-learn reports the mean over the outputs, and goes down the gradient of their sum.
                 share = loss * (1 / outputs)
                 loss = share if task.correct_multioutput else loss + (share - loss).detach()
             if task.alpha:
-                weights = self.network.parameters[: self.network.depth]
-                for matrix in weights:
-                    penalty = matrix.square().sum() * (task.alpha / 2 / (rows if weight is None else 1))
-                    loss = loss + (penalty if weight is None else penalty / weight.sum())
+                for matrix in self.network.parameters[: self.network.depth]:
+                    loss = loss + matrix.square().sum() * (task.alpha / 2) / total
             return scores, loss
 
         return step

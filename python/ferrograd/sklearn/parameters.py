@@ -10,13 +10,13 @@ _SHARED = """
     solver : {'lbfgs', 'sgd', 'adam'}, default='adam'
         'lbfgs' is SciPy's L-BFGS-B over all rows at once; the others are native and go by mini-batches.
     alpha : float, default=0.0001
-        Adds ``alpha / 2 * sum(W ** 2) / n`` to a batch's loss, over all weights but no biases; n is the number
-        of its rows, or the sum of their weights. The gradient is ``alpha * W / n``.
+        Adds ``alpha / 2 * sum(W ** 2) / n`` to a batch's loss, over all weights but no biases; n is the
+        number of its rows, or the sum of their weights. The gradient is ``alpha * W / n``.
     batch_size : int or 'auto', default='auto'
         Rows in a mini-batch; 'auto' is ``min(200, n_samples)``. The last batch of an epoch may be short.
     learning_rate : {'constant', 'invscaling', 'adaptive'}, default='constant'
-        For 'sgd'. 'invscaling' sets the rate to ``learning_rate_init / (t_ + 1) ** power_t`` after each epoch;
-        'adaptive' divides it by 5 where training would have stopped, until it is at most 1e-6.
+        For 'sgd'. 'invscaling' sets the rate to ``learning_rate_init / (t_ + 1) ** power_t`` after each
+        epoch; 'adaptive' divides it by 5 where training would have stopped, until it is at most 1e-6.
     learning_rate_init : float, default=0.001
         The first rate.
     power_t : float, default=0.5

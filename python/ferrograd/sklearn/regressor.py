@@ -22,12 +22,12 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
     """Multi-layer perceptron for numbers; scikit-learn's class, trained natively.
 
     For the same `random_state` it has scikit-learn's initial weights and mini-batches and, in float64, its
-    losses up to rounding. With z the output and y the target, 'squared_error' is ``(z - y) ** 2 / 2``, gradient
-    ``z - y``; 'poisson' is half the deviance of the prediction ``exp(z)``,
+    losses up to rounding. With z the output and y the target, 'squared_error' is ``(z - y) ** 2 / 2``,
+    gradient ``z - y``; 'poisson' is half the deviance of the prediction ``exp(z)``,
     ``y * log(y) - y * z - y + exp(z)``, gradient ``exp(z) - y``.
 
-    With several outputs scikit-learn reports the mean of the squared errors over the outputs but goes down the
-    gradient of their sum. So does this class, unless `correct_multioutput` is set.
+    With several outputs scikit-learn reports the mean of the squared errors over the outputs but goes down
+    the gradient of their sum. So does this class, unless `correct_multioutput` is set.
 
     Parameters
     ----------
@@ -35,8 +35,8 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
         What is minimized.
     {shared}
     correct_multioutput : bool, default=False
-        Whether the gradient of the squared error is that of the loss that is reported: divided by the number of
-        outputs.
+        Whether the gradient of the squared error is that of the loss that is reported: divided by the number
+        of outputs.
 
     Attributes
     ----------

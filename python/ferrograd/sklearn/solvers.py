@@ -14,6 +14,7 @@ from sklearn.utils.optimize import _check_optimize_result
 from ferrograd import _core
 from ferrograd._core import ConfigError
 from ferrograd._typing import Array
+from ferrograd.sklearn.callbacks import Tasks
 from ferrograd.sklearn.network import Fit, Task, tables
 from ferrograd.sklearn.randomness import continued, is_native
 
@@ -122,11 +123,9 @@ class Adam:
     @classmethod
     def of(cls, estimator: Any, parameters: Sequence[Array]) -> "Adam":
         """Return the state before the first step."""
-        options = (
-            float(getattr(estimator, name)) for name in ("learning_rate_init", "beta_1", "beta_2", "epsilon")
-        )
-        zeros = [[np.zeros_like(array) for array in parameters] for _ in range(2)]
-        return cls(*options, 0, *zeros)
+        ms, vs = ([np.zeros_like(array) for array in parameters] for _ in range(2))
+        rate, eps = float(estimator.learning_rate_init), float(estimator.epsilon)
+        return cls(rate, float(estimator.beta_1), float(estimator.beta_2), eps, 0, ms, vs)
 
     @property
     def states(self) -> list[list[Array]]:
@@ -186,14 +185,14 @@ def fit_stochastic(
     *,
     incremental: bool,
     validate: Callable[[], float] | None,
-    after_epoch: Callable[[], bool] | None,
+    tasks: Tasks | None,
 ) -> None:
     """Run the epochs, natively as long as nobody looks on.
 
     Parameters
     ----------
     estimator : BaseMultilayerPerceptron
-        Its fitted attributes are updated after each epoch, or where Python has no part in the epochs after all.
+        Its fitted attributes are updated after each epoch, or at the end where nobody looks on.
     task : Task
         The loss.
     data : Data
@@ -202,8 +201,8 @@ def fit_stochastic(
         Whether to stop after one epoch and go on with the optimizer's state.
     validate : callable, optional
         Returns the validation score of the present parameters, which then decides when to stop.
-    after_epoch : callable, optional
-        Called after each epoch; true stops.
+    tasks : Tasks, optional
+        Told of each epoch; may stop.
     """
     parameters = [*estimator.coefs_, *estimator.intercepts_]
     if not incremental or not hasattr(estimator, "_optimizer"):
@@ -216,7 +215,7 @@ def fit_stochastic(
     fit.set(parameters, optimizer.states)
     patience = None
     if validate is None:
-        # In the first epoch of a partial fit after another estimator's attributes were set.
+        # None where the last fit stopped early.
         best = math.inf if estimator.best_loss_ is None else estimator.best_loss_
         patience = (best, estimator._no_improvement_count, estimator.tol, float(estimator.n_iter_no_change))
     falling = optimizer.falling(estimator.t_)
@@ -224,7 +223,7 @@ def fit_stochastic(
     fit.engine.set_rules([optimizer.rule()])
     random_state = estimator._random_state
     draws_natively = estimator.shuffle and is_native(random_state)
-    is_watched = bool(validate or after_epoch or estimator.verbose or incremental)
+    is_watched = bool(validate or tasks or estimator.verbose or incremental)
     is_single = is_watched or (estimator.shuffle and not draws_natively)
     read = data.tables()
 
@@ -250,7 +249,7 @@ def fit_stochastic(
             estimator.t_ += len(losses) * data.rows
             if losses:
                 estimator.loss_ = losses[-1]
-            if validate is None:
+            if epochs.patience is not None:
                 best, estimator._no_improvement_count = epochs.patience
                 if losses:
                     estimator.best_loss_ = best
@@ -261,11 +260,14 @@ def fit_stochastic(
     estimator.n_iter_ = 0
     try:
         while estimator.n_iter_ < estimator.max_iter:
+            if tasks is not None:
+                tasks.begin()
             is_over = run(1 if is_single else estimator.max_iter - estimator.n_iter_)
             if estimator.verbose:
                 print(f"Iteration {estimator.n_iter_}, loss = {estimator.loss_:.8f}")
             if validate is not None:
                 is_over = _watch_score(estimator, validate())
+            is_stopped = tasks is not None and tasks.end()
             if is_over:
                 what = "Training loss" if validate is None else "Validation score"
                 message = (
@@ -278,9 +280,7 @@ def fit_stochastic(
                 if validate is None:
                     epochs.patience = (estimator.best_loss_, 0)
                 fit.engine.set_rules([optimizer.rule()])
-            if incremental:
-                break
-            if after_epoch is not None and after_epoch():
+            if incremental or is_stopped:
                 break
             if estimator.n_iter_ == estimator.max_iter:
                 warnings.warn(
@@ -310,16 +310,28 @@ def _watch_score(estimator: Any, score: float) -> bool:
     return bool(estimator._no_improvement_count > estimator.n_iter_no_change)
 
 
-def fit_lbfgs(estimator: Any, task: Task, data: Data) -> None:
+def fit_lbfgs(estimator: Any, task: Task, data: Data, tasks: Tasks | None) -> None:
     """Minimize with SciPy's L-BFGS-B; loss and gradient over all rows are native."""
     parameters = [*estimator.coefs_, *estimator.intercepts_]
     fit = Fit(task, parameters, 0, [data.rows], whole=True)
     read = data.tables()
+
+    def after_iteration(x: Array) -> None:
+        assert tasks is not None
+        fit.put(x)
+        fit.give(estimator)
+        if tasks.end():
+            raise StopIteration
+        tasks.begin()
+
+    if tasks is not None:
+        tasks.begin()
     result = scipy.optimize.minimize(
         lambda x: _core.loss_and_gradient(fit.engine, x, read),
         np.hstack([array.ravel() for array in parameters]),
         method="L-BFGS-B",
         jac=True,
+        callback=None if tasks is None else after_iteration,
         options={"maxfun": estimator.max_fun, "maxiter": estimator.max_iter, "gtol": estimator.tol},
     )
     estimator.n_iter_ = _check_optimize_result("lbfgs", result, estimator.max_iter)
