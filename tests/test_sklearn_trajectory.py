@@ -50,6 +50,16 @@ def test_options_act_as_scikit_learns(solver: str, options: dict[str, Any], form
     np.testing.assert_allclose(*np.array(ends, float), rtol=1e-9)
 
 
+@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
+def test_sure_and_wrong_predictions_are_reported_as_scikit_learn_reports_them(task: str) -> None:
+    X, y = data(task)
+    options = {"max_iter": 5, "random_state": 1, "learning_rate_init": 0.5}
+    first, second = (kind(**options).fit(200 * X, y).loss_curve_ for kind in (TheirClassifier, MLPClassifier))
+    assert first[0] > 5
+    # Where it subtracts a probability near 1 from 1, scikit-learn loses digits.
+    np.testing.assert_allclose(second, first, rtol=1e-9 if task == "multiclass" else 1e-4)
+
+
 def test_float32_has_the_same_batches_and_the_loss_up_to_rounding() -> None:
     X, y = data("multiclass")
     models = [

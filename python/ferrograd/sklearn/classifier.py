@@ -23,9 +23,10 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
     """Multi-layer perceptron that minimizes the logarithmic loss; scikit-learn's class, trained natively.
 
     For the same `random_state` it has scikit-learn's initial weights and mini-batches and, in float64, its
-    losses up to rounding. The loss is computed from the scores z: ``-log softmax(z)[y]`` for more than two
-    classes, else ``-log sigmoid`` of z or -z summed over the outputs; gradient ``p - y``. scikit-learn clips
-    probabilities at the dtype's epsilon first, so a loss differs where a row's probability is below that.
+    losses up to rounding. The loss of scores z is ``-log softmax(z)[y]`` for more than two classes, else
+    ``-log sigmoid`` of z or -z summed over the outputs; gradient ``p - y``. What is reported is, as there,
+    the loss of probabilities p clipped to between the dtype's epsilon and 1 minus it. A loss differs only
+    where scikit-learn loses digits: where it takes a probability near 1 from 1.
 
     Parameters
     ----------
@@ -175,10 +176,14 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         return coded if coded.shape[1] == 1 else None
 
     def _decode(self, output: Array) -> Array:
-        decoded: Array = self._label_binarizer.inverse_transform(
-            output.ravel() if self.n_outputs_ == 1 else output
-        )
-        return decoded
+        if self._label_binarizer.y_type_ == "multiclass":
+            found: Array = self.classes_[output.argmax(1)]
+        elif self.n_outputs_ == 1:
+            # Where there is but one class it is the first.
+            found = self.classes_[((output[:, 0] > 0.5) & (len(self.classes_) > 1)).astype(np.intp)]
+        else:
+            found = self._label_binarizer.inverse_transform(output)
+        return found
 
     def _metric(self, y: Array, predicted: Array, sample_weight: Array | None) -> float:
         return float(accuracy_score(y, predicted, sample_weight=sample_weight))

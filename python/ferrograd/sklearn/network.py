@@ -1,5 +1,6 @@
 """The network of an estimator as tensors, with the plans that train it and predict."""
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -75,18 +76,22 @@ def _dtype(dtype: Any) -> _core.DType:
     return _core.float32 if dtype == np.float32 else _core.float64
 
 
-def _row_losses(loss: str, scores: Tensor, target: Tensor) -> Tensor:
-    if loss == "softmax":
-        return _core.cross_entropy(scores, target)
+def _losses(loss: str, scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the loss of each row, whose gradient counts, and what is reported of it."""
     if loss == "squared_error":
-        return F.half_squared_error(scores, target, "none")
-    if loss == "logistic":
-        losses = _core.bce_with_logits(scores, target)
-    else:
+        losses = F.half_squared_error(scores, target, "none")
+        return losses, losses
+    if loss == "poisson":
         # Half the deviance: what does not depend on the scores is part of scikit-learn's loss.
         constant = target * (target + (target == 0).to(target.dtype)).log() - target
-        losses = F.poisson_nll_loss(scores, target, full=False, reduction="none") + constant
-    return losses.sum(1)
+        losses = (F.poisson_nll_loss(scores, target, full=False, reduction="none") + constant).sum(1)
+        return losses, losses
+    is_softmax = loss == "softmax"
+    losses = _core.cross_entropy(scores, target) if is_softmax else _core.bce_with_logits(scores, target)
+    # scikit-learn reports the loss of probabilities between eps and 1 - eps.
+    eps = float(np.finfo(np.float32 if scores.dtype == _core.float32 else np.float64).eps)
+    clipped = losses.detach().clamp(-math.log1p(-eps), -math.log(eps))
+    return (losses, clipped) if is_softmax else (losses.sum(1), clipped.sum(1))
 
 
 class Fit:
@@ -121,13 +126,18 @@ class Fit:
     def _step(self, task: Task, rows: int) -> Callable[..., tuple[Tensor, Tensor]]:
         def step(x: Tensor, target: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
             scores = self.network(x, task.activation)
-            losses = _row_losses(task.loss, scores, target)
+            losses, reported = _losses(task.loss, scores, target)
             total = rows if weight is None else weight.sum()
-            loss = (losses if weight is None else losses * weight).sum() / total
-            outputs = scores.shape[1]
-            if task.loss == "squared_error" and outputs > 1:
+
+            def mean(losses: Tensor) -> Tensor:
+                return (losses if weight is None else losses * weight).sum() / total
+
+            loss, outputs = mean(losses), scores.shape[1]
+            if reported is not losses:
+                loss = loss + (mean(reported) - loss).detach()
+            elif task.loss == "squared_error" and outputs > 1:
                 # scikit-learn reports the mean over the outputs, and goes down the gradient of their sum.
-                share = loss * (1 / outputs)
+                share = loss / outputs
                 loss = share if task.correct_multioutput else loss + (share - loss).detach()
             if task.alpha:
                 for matrix in self.network.parameters[: self.network.depth]:
