@@ -1,7 +1,7 @@
 """How long `ferrograd.sklearn` takes beside scikit-learn: the same data, hyper-parameters and threads.
 
 Results are compared first. Times are the best of several turns in one process, the two libraries in
-alternation. Run it with OMP_NUM_THREADS=2 on an idle machine, the extension built with `--release`; MNIST is made
+alternation. Run it with OMP_NUM_THREADS=2 on an idle machine, the extension built for release; MNIST is made
 of random pixels, which take as long.
 """
 

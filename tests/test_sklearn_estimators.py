@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from typing import Any
 
@@ -39,10 +40,15 @@ def fitted(**options: Any) -> MLPClassifier:
 def test_parameters_are_scikit_learns_and_ours_come_after(kind: Any) -> None:
     if not hasattr(theirs.MLPRegressor(), "loss"):
         pytest.skip("another release's parameters")
-    own = {"MLPRegressor": {"correct_multioutput": False}}
+    names = ("dtype", "coefs_init", "intercepts_init", "clip_norm", "max_time", "n_threads")
+    shared = dict.fromkeys(names)
+    own = {
+        "MLPRegressor": {"correct_multioutput": False, **shared},
+        "MLPClassifier": {"class_weight": None, **shared},
+    }
     expected = getattr(theirs, kind.__name__)().get_params(deep=False)
     # The classifier's loss is an attribute there and no parameter.
-    assert kind().get_params() == {**expected, **own.get(kind.__name__, {})}
+    assert kind().get_params() == {**expected, **own[kind.__name__]}
     assert kind._parameter_constraints.keys() == kind().get_params().keys()
 
 
@@ -378,3 +384,103 @@ def test_callbacks_are_told_of_each_epoch() -> None:
         assert model.n_iter_ == 3
         expected = MLPClassifier(max_iter=3, solver=solver, random_state=0).fit(X, y)
         np.testing.assert_array_equal(model.coefs_[0], expected.coefs_[0])
+
+
+# What scikit-learn's do not have
+
+
+@pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
+@pytest.mark.parametrize("weight", [None, np.linspace(0.5, 2, 150)])
+def test_class_weights_are_sample_weights(solver: str, weight: Any) -> None:
+    options = {"solver": solver, "max_iter": 4, "random_state": 0}
+    targets = np.minimum(y, 1)
+    first = MLPClassifier(**options, class_weight={1: 3.0}).fit(X, targets, sample_weight=weight)
+    factors = np.where(targets == 1, 3.0, 1.0) * (1 if weight is None else weight)
+    second = MLPClassifier(**options).fit(X, targets, sample_weight=factors)
+    np.testing.assert_array_equal(first.coefs_[0], second.coefs_[0])
+    balanced = MLPClassifier(**options, class_weight="balanced").fit(X, targets, sample_weight=weight)
+    counted = np.where(targets == 1, 150 / 200, 150 / 100) * (1 if weight is None else weight)
+    third = MLPClassifier(**options).fit(X, targets, sample_weight=counted)
+    np.testing.assert_array_equal(balanced.coefs_[0], third.coefs_[0])
+
+
+def test_class_weights_count_in_training_and_not_in_the_score_that_stops_it() -> None:
+    options = {"max_iter": 4, "random_state": 0, "early_stopping": True}
+    targets = np.minimum(y, 1)
+    by_class = MLPClassifier(**options, class_weight={1: 3.0}).fit(X, targets)
+    by_row = MLPClassifier(**options).fit(X, targets, sample_weight=np.where(targets == 1, 3.0, 1.0))
+    assert by_class.loss_curve_ == by_row.loss_curve_
+    assert by_class.validation_scores_ != by_row.validation_scores_
+    rows = 15 * np.array(by_class.validation_scores_)
+    np.testing.assert_allclose(rows, rows.round(), atol=1e-9)
+
+
+def test_balanced_weights_need_all_rows() -> None:
+    with pytest.raises(ValueError, match="class_weight: expected a dict for partial_fit"):
+        MLPClassifier(class_weight="balanced").partial_fit(X, y, classes=[0, 1, 2])
+    with pytest.raises(InvalidParameterError, match="'class_weight' parameter of MLPClassifier"):
+        MLPClassifier(class_weight="equal").fit(X, y)
+
+
+@pytest.mark.parametrize("dtype", ["float32", np.float32, "float64"])
+def test_the_dtype_may_be_another_than_that_of_the_rows(dtype: Any) -> None:
+    model = MLPRegressor(max_iter=3, random_state=0, dtype=dtype).fit(X, y)
+    other = MLPRegressor(max_iter=3, random_state=0).fit(X.astype(dtype), y)
+    np.testing.assert_array_equal(model.coefs_[0], other.coefs_[0])
+    assert model.coefs_[0].dtype == model.predict(X).dtype == np.dtype(dtype)
+
+
+@BOTH
+def test_initial_parameters_may_be_given(kind: Any) -> None:
+    first = kind(max_iter=3, random_state=0).fit(X, y)
+    second = kind(
+        max_iter=1,
+        shuffle=False,
+        learning_rate_init=1e-300,
+        coefs_init=[array.tolist() for array in first.coefs_],
+        intercepts_init=first.intercepts_,
+    ).fit(X, y)
+    np.testing.assert_array_equal(second.coefs_[1], first.coefs_[1])
+    np.testing.assert_array_equal(second.predict(X), first.predict(X))
+    second.coefs_[0][:] = 0
+    assert np.abs(first.coefs_[0]).min() > 0
+    message = r"coefs_init\[1\]: expected finite values of shape \(100, \d\), got shape \(100, 7\)"
+    with pytest.raises(ValueError, match=message):
+        kind(coefs_init=[np.ones((4, 100)), np.ones((100, 7))]).fit(X, y)
+    with pytest.raises(ValueError, match="intercepts_init: expected 2 arrays, one a layer, got 1"):
+        kind(intercepts_init=[[0.0]]).fit(X, y)
+    with pytest.raises(ValueError, match=r"intercepts_init\[0\]: .* got NaN or infinity"):
+        kind(intercepts_init=[np.full(100, np.nan), np.zeros(3)]).fit(X, y)
+
+
+def test_a_gradient_is_clipped_to_a_norm() -> None:
+    options = {"solver": "sgd", "momentum": 0.0, "max_iter": 1, "batch_size": 150, "random_state": 0}
+    start = MLPRegressor(**options, learning_rate_init=1e-300).fit(X, y)
+    model = MLPRegressor(**options, learning_rate_init=0.5, clip_norm=1e-3).fit(X, y)
+    steps = [
+        after - before
+        for name in ("coefs_", "intercepts_")
+        for after, before in zip(getattr(model, name), getattr(start, name), strict=True)
+    ]
+    assert np.sqrt(sum((step**2).sum() for step in steps)) == pytest.approx(0.5e-3, rel=1e-2)
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_training_ends_with_its_time(solver: str) -> None:
+    options = {"max_iter": 10**7, "max_fun": 10**9, "tol": 0.0, "n_iter_no_change": np.inf, "alpha": 0.0}
+    digits, labels = load_digits(return_X_y=True)
+    noise = np.random.default_rng(0).permutation(labels)
+    start = time.perf_counter()
+    model = MLPClassifier((200,), solver=solver, max_time=0.3, **options).fit(digits, noise)
+    assert 0.3 < time.perf_counter() - start < 20
+    assert 0 < model.n_iter_ < 10**7
+    assert model.predict(digits).shape == noise.shape
+
+
+def test_threads_are_those_of_the_call() -> None:
+    before = fg.get_num_threads()
+    model = MLPClassifier(max_iter=2, random_state=0, n_threads=1).fit(X, y)
+    np.testing.assert_array_equal(model.predict_proba(X), fitted(max_iter=2).predict_proba(X))
+    assert fg.get_num_threads() == before
+    with pytest.raises(InvalidParameterError, match="'n_threads'"):
+        MLPClassifier(n_threads=0).fit(X, y)

@@ -642,7 +642,10 @@ class Epochs:
         batch: int,
         patience: tuple[float, int, float, float] | None = None,
         falling: tuple[float, float, int] | None = None,
+        seconds: float | None = None,
     ) -> Self: ...
+    @property
+    def is_late(self) -> bool: ...
     @property
     def losses(self) -> list[float]: ...
     @property

@@ -6,7 +6,8 @@ import numpy as np
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import LabelBinarizer
-from sklearn.utils import column_or_1d
+from sklearn.utils import column_or_1d, compute_sample_weight
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -31,6 +32,10 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
     Parameters
     ----------
     {shared}
+    class_weight : dict, 'balanced' or None, default=None
+        Factor of the loss of each class's rows, by class; one that is not named has 1. 'balanced' is
+        ``n_samples / (n_classes * n_rows_of_the_class)``, not for `partial_fit`.
+    {own}
 
     Attributes
     ----------
@@ -48,7 +53,10 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
     ['no', 'yes', 'yes', 'no']
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = BaseMultilayerPerceptron._parameter_constraints
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **BaseMultilayerPerceptron._parameter_constraints,
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+    }
 
     def __init__(
         self,
@@ -76,30 +84,15 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         epsilon: float = 1e-8,
         n_iter_no_change: Any = 10,
         max_fun: int = 15000,
+        class_weight: Any = None,
+        dtype: Any = None,
+        coefs_init: Any = None,
+        intercepts_init: Any = None,
+        clip_norm: float | None = None,
+        max_time: float | None = None,
+        n_threads: int | None = None,
     ) -> None:
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.solver = solver
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.power_t = power_t
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.verbose = verbose
-        self.warm_start = warm_start
-        self.momentum = momentum
-        self.nesterovs_momentum = nesterovs_momentum
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.n_iter_no_change = n_iter_no_change
-        self.max_fun = max_fun
+        self._assign(locals())
 
     @available_if(has_partial_fit)
     @_fit_context(prefer_skip_nested_validation=True)
@@ -133,7 +126,7 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
             self.__dict__.update(before)
             raise
 
-    def _check_data(self, X: Any, y: Any, *, incremental: bool, reset: bool) -> tuple[Any, Array]:
+    def _check_data(self, X: Any, y: Any, *, incremental: bool, reset: bool) -> tuple[Any, Array, int]:
         X, y = validate_data(
             self,
             X,
@@ -145,23 +138,36 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         )
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
-        if not hasattr(self, "classes_") or not (self.warm_start or incremental):
+        is_first = not hasattr(self, "classes_") or not (self.warm_start or incremental)
+        if is_first:
             self._label_binarizer = LabelBinarizer().fit(y)
             self.classes_ = self._label_binarizer.classes_
         else:
-            classes = unique_labels(y)
-            if self.warm_start and set(classes) != set(self.classes_):
-                raise ValueError(
-                    "warm_start can only be used where `y` has the same classes as in the previous call to "
-                    f"fit. Previously got {self.classes_}, `y` has {classes}"
-                )
-            if len(np.setdiff1d(classes, self.classes_, assume_unique=True)):
-                raise ValueError(
-                    f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes_}. "
-                    f"'y' has {classes}."
-                )
-        coded = self._label_binarizer.transform(y)
-        return X, coded.astype(bool).reshape(len(coded), -1)
+            self._check_classes(unique_labels(y))
+        kind = self._label_binarizer.y_type_
+        # A later call may bring targets of another kind, which the binarizer refuses.
+        coded = None if is_first and kind in ("binary", "multiclass") else self._label_binarizer.transform(y)
+        if kind == "multiclass":
+            codes = np.searchsorted(self.classes_, y) if coded is None else coded.argmax(1)
+            return X, codes, len(self.classes_)
+        if coded is None:
+            # Where there is but one class none is the second.
+            coded = y == self.classes_[1] if len(self.classes_) > 1 else np.zeros(len(y), bool)
+        coded = coded.astype(bool).reshape(len(coded), -1)
+        return X, coded, coded.shape[1]
+
+    def _check_classes(self, classes: Array) -> None:
+        """Refuse classes that do not go with those of earlier calls."""
+        if self.warm_start and set(classes) != set(self.classes_):
+            raise ValueError(
+                "warm_start can only be used where `y` has the same classes as in the previous call to "
+                f"fit. Previously got {self.classes_}, `y` has {classes}"
+            )
+        if len(np.setdiff1d(classes, self.classes_, assume_unique=True)):
+            raise ValueError(
+                f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes_}. "
+                f"'y' has {classes}."
+            )
 
     def _loss_name(self) -> str:
         return "softmax" if self.out_activation_ == "softmax" else "logistic"
@@ -169,11 +175,21 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
     def _out_activation(self) -> str:
         return "softmax" if self._label_binarizer.y_type_ == "multiclass" else "logistic"
 
-    def _targets(self, coded: Array) -> Array:
-        return coded.argmax(1) if self.out_activation_ == "softmax" else coded
+    def _stratify(self, target: Array) -> Array | None:
+        return target if self.n_outputs_ == 1 else None
 
-    def _stratify(self, coded: Array) -> Array | None:
-        return coded if coded.shape[1] == 1 else None
+    def _given(self, target: Array) -> Array:
+        return self.classes_[target] if target.ndim == 1 else self._decode(target)
+
+    def _row_factors(self, target: Array, *, incremental: bool) -> Array | None:
+        if self.class_weight is None:
+            return None
+        if incremental and self.class_weight == "balanced":
+            raise ValueError(
+                "class_weight: expected a dict for partial_fit, which does not see all rows, got 'balanced'"
+            )
+        factors: Array = compute_sample_weight(self.class_weight, self._given(target))
+        return factors
 
     def _decode(self, output: Array) -> Array:
         if self._label_binarizer.y_type_ == "multiclass":

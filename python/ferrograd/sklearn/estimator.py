@@ -16,6 +16,7 @@ from ferrograd._typing import Array
 from ferrograd.sklearn.callbacks import CallbackSupportMixin, Tasks
 from ferrograd.sklearn.network import Predictions, Task
 from ferrograd.sklearn.solvers import Data, fit_lbfgs, fit_stochastic
+from ferrograd.threads import threads
 
 __all__ = ["STOCHASTIC", "BaseMultilayerPerceptron", "has_partial_fit"]
 
@@ -29,6 +30,23 @@ def has_partial_fit(estimator: "BaseMultilayerPerceptron") -> bool:
             f"partial_fit is only available for stochastic optimizers. {estimator.solver} is not stochastic."
         )
     return True
+
+
+def _given(name: str, given: Any, number: int, depth: int, shape: tuple[int, ...]) -> Array:
+    """Return the initial parameter of a layer, checked."""
+    if len(given) != depth:
+        raise ValueError(f"{name}: expected {depth} arrays, one a layer, got {len(given)}")
+    values = np.asarray(given[number], float)
+    if values.shape != shape or not np.isfinite(values).all():
+        got = f"shape {values.shape}" if values.shape != shape else "NaN or infinity"
+        raise ValueError(f"{name}[{number}]: expected finite values of shape {shape}, got {got}")
+    return values
+
+
+def _data(X: Any, target: Array, weight: Array | None, factors: Array | None) -> Data:
+    if factors is not None:
+        weight = factors if weight is None else weight * factors
+    return Data(X, target, weight)
 
 
 class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
@@ -58,13 +76,24 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
         "epsilon": [Interval(Real, 0, None, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
         "max_fun": [Interval(Integral, 1, None, closed="left")],
+        "dtype": [StrOptions({"float32", "float64"}), Options(type, {np.float32, np.float64}), None],
+        "coefs_init": [list, tuple, None],
+        "intercepts_init": [list, tuple, None],
+        "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
+        "max_time": [Interval(Real, 0, None, closed="neither"), None],
+        "n_threads": [Interval(Integral, 1, None, closed="left"), None],
     }
+
+    def _assign(self, arguments: dict[str, Any]) -> None:
+        """Set each parameter to the constructor's argument."""
+        for name in self._get_param_names():
+            setattr(self, name, arguments[name])
 
     # What a subclass defines
 
     @abstractmethod
-    def _check_data(self, X: Any, y: Any, *, incremental: bool, reset: bool) -> tuple[Any, Array]:
-        """Return checked inputs, and targets of shape (n_samples, n_outputs) as scikit-learn codes them."""
+    def _check_data(self, X: Any, y: Any, *, incremental: bool, reset: bool) -> tuple[Any, Array, int]:
+        """Return checked inputs, targets as the loss takes them, and the number of the network's outputs."""
 
     @abstractmethod
     def _loss_name(self) -> str:
@@ -82,11 +111,15 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
     def _metric(self, y: Array, predicted: Array, sample_weight: Array | None) -> float:
         """Return the score that early stopping watches."""
 
-    def _targets(self, coded: Array) -> Array:
-        """Return coded targets as the loss takes them."""
-        return coded
+    def _given(self, target: Array) -> Array:
+        """Return targets in the form of predictions."""
+        return self._decode(target)
 
-    def _stratify(self, coded: Array) -> Array | None:
+    def _row_factors(self, target: Array, *, incremental: bool) -> Array | None:
+        """Return factors of the rows' losses in training."""
+        return None
+
+    def _stratify(self, target: Array) -> Array | None:
         """Return what a split keeps in proportion."""
         return None
 
@@ -120,7 +153,8 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
             tasks = Tasks(self, X, y, sample_weight, epochs=epochs)
         before = dict(self.__dict__)
         try:
-            self._fit_data(X, y, sample_weight, incremental=incremental, tasks=tasks)
+            with threads(self.n_threads):
+                self._fit_data(X, y, sample_weight, incremental=incremental, tasks=tasks)
         except BaseException:
             self.__dict__.clear()
             self.__dict__.update(before)
@@ -134,28 +168,29 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
         if any(width <= 0 for width in hidden):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
         is_first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
-        X, coded = self._check_data(X, y, incremental=incremental, reset=is_first)
+        X, target, outputs = self._check_data(X, y, incremental=incremental, reset=is_first)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X)
         self._random_state = check_random_state(self.random_state)
         self._predictions = self.__dict__.get("_predictions") or Predictions()
         if is_first:
-            self._initialize([X.shape[1], *hidden, coded.shape[1]], X.dtype)
-        elif coded.shape[1] != self.coefs_[-1].shape[1]:
-            outputs = self.coefs_[-1].shape[1]
-            raise ValueError(f"y: expected {outputs} outputs, as in the last fit, got {coded.shape[1]}")
-        self.n_outputs_ = coded.shape[1]
+            self._initialize([X.shape[1], *hidden, outputs], np.dtype(self.dtype or X.dtype))
+        elif outputs != self.coefs_[-1].shape[1]:
+            known = self.coefs_[-1].shape[1]
+            raise ValueError(f"y: expected {known} outputs, as in the last fit, got {outputs}")
+        self.n_outputs_ = outputs
         task = Task(
             self.activation,
             self._loss_name(),
             float(self.alpha),
-            sample_weight is not None,
             bool(getattr(self, "correct_multioutput", False)),
+            None if self.clip_norm is None else float(self.clip_norm),
         )
+        weights = sample_weight, self._row_factors(target, incremental=incremental)
         if self.solver == "lbfgs":
-            fit_lbfgs(self, task, Data(X, self._targets(coded), sample_weight), tasks)
+            fit_lbfgs(self, task, _data(X, target, *weights), tasks)
         else:
-            self._fit_epochs(task, X, coded, sample_weight, incremental=incremental, tasks=tasks)
+            self._fit_epochs(task, X, target, weights, incremental=incremental, tasks=tasks)
         if tasks is not None:
             tasks.close()
         if not all(np.isfinite(array).all() for array in [*self.coefs_, *self.intercepts_]):
@@ -171,12 +206,18 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
         self.out_activation_ = self._out_activation()
         self.coefs_: list[Array] = []
         self.intercepts_: list[Array] = []
-        for inputs, outputs in pairwise(widths):
+        for number, (inputs, outputs) in enumerate(pairwise(widths)):
             bound = np.sqrt((2.0 if self.activation == "logistic" else 6.0) / (inputs + outputs))
-            weight = self._random_state.uniform(-bound, bound, (inputs, outputs))
-            bias = self._random_state.uniform(-bound, bound, outputs)
-            self.coefs_.append(weight.astype(dtype, copy=False))
-            self.intercepts_.append(bias.astype(dtype, copy=False))
+            for name, found, shape in (
+                ("coefs_init", self.coefs_, (inputs, outputs)),
+                ("intercepts_init", self.intercepts_, (outputs,)),
+            ):
+                given = getattr(self, name)
+                if given is None:
+                    values = self._random_state.uniform(-bound, bound, shape)
+                else:
+                    values = _given(name, given, number, len(widths) - 1, shape)
+                found.append(values.astype(dtype, copy=given is not None))
         self._best_coefs, self._best_intercepts = self.coefs_, self.intercepts_
         if self.solver in STOCHASTIC:
             self.loss_curve_: list[float] = []
@@ -189,8 +230,8 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
         self,
         task: Task,
         X: Any,
-        coded: Array,
-        weight: Array | None,
+        target: Array,
+        weights: tuple[Array | None, Array | None],
         *,
         incremental: bool,
         tasks: Tasks | None,
@@ -199,15 +240,17 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
         if self.early_stopping:
             if incremental:
                 raise ValueError("partial_fit does not support early_stopping=True")
-            tables = [X, coded] if weight is None else [X, coded, weight]
             parts = train_test_split(
-                *tables,
+                *(table for table in (X, target, *weights) if table is not None),
                 random_state=self._random_state,
                 test_size=self.validation_fraction,
-                stratify=self._stratify(coded),
+                stratify=self._stratify(target),
             )
-            X, coded, weight = parts[0], parts[2], None if weight is None else parts[4]
-            X_val, y_val, weight_val = parts[1], self._decode(parts[3]), None if weight is None else parts[5]
+            train, held = iter(parts[::2]), iter(parts[1::2])
+            X, target, X_val, y_val = next(train), next(train), next(held), self._given(next(held))
+            weight_val = None if weights[0] is None else next(held)
+            first, second = (None if table is None else next(train) for table in weights)
+            weights = first, second
             if X_val.shape[0] < 2:
                 raise ValueError(
                     "The validation set is too small. Increase 'validation_fraction' or the size of your "
@@ -225,7 +268,7 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
         fit_stochastic(
             self,
             task,
-            Data(X, self._targets(coded), weight),
+            _data(X, target, *weights),
             incremental=incremental,
             validate=validate,
             tasks=tasks,
@@ -257,7 +300,8 @@ class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
         predictions = self.__dict__.get("_predictions") or Predictions()
         parameters = [*self.coefs_, *self.intercepts_]
         out = out or self.out_activation_
-        return predictions(X, parameters, self.activation, out, is_checked=is_checked)
+        with threads(self.n_threads):
+            return predictions(X, parameters, self.activation, out, self.dtype, is_checked=is_checked)
 
     def predict(self, X: Any) -> Array:
         """Predict with the fitted network.

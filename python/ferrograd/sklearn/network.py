@@ -43,8 +43,9 @@ class Task(NamedTuple):
     activation: str
     loss: str  # "squared_error", "poisson", "softmax", "logistic"
     alpha: float
-    is_weighted: bool
     correct_multioutput: bool
+    clip_norm: float | None
+    is_weighted: bool = False
 
 
 def tables(X: Any) -> Any:
@@ -121,7 +122,7 @@ class Fit:
             inputs = [_core.zeros((rows, width), dtype=dtype), target]
             if task.is_weighted:
                 inputs.append(_core.ones((rows,), dtype=dtype))
-            self.engine.compile(self._step(task, rows), inputs, trained, None, whole=whole)
+            self.engine.compile(self._step(task, rows), inputs, trained, task.clip_norm, whole=whole)
 
     def _step(self, task: Task, rows: int) -> Callable[..., tuple[Tensor, Tensor]]:
         def step(x: Tensor, target: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -221,12 +222,20 @@ class Predictions:
         return Predictions, ()
 
     def __call__(
-        self, X: Any, parameters: list[Array], activation: str, out: str, *, is_checked: bool
+        self,
+        X: Any,
+        parameters: list[Array],
+        activation: str,
+        out: str,
+        dtype: Any = None,
+        *,
+        is_checked: bool,
     ) -> Array | None:
         """Return the network's results; None where rows that were not checked are not plain and finite."""
         data = tables(X)
-        numbers = X.dtype if X.dtype.kind == "f" else np.float64
-        dtype = np.float32 if np.result_type(numbers, parameters[0].dtype) == np.float32 else np.float64
+        # As numpy's products would have it.
+        kind = np.dtype(dtype or np.result_type(X.dtype, parameters[0].dtype))
+        dtype = np.float32 if kind == np.float32 else np.float64
         shapes = tuple(array.shape for array in parameters)
         key = (shapes, activation, out, dtype)
         rows: int = X.shape[0]

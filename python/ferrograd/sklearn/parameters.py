@@ -52,6 +52,20 @@ _SHARED = """
         Evaluations at most, for 'lbfgs'.
 """
 
+_OWN = """
+    dtype : {'float32', 'float64'} or None, default=None
+        Of weights and arithmetic, whatever that of X; None takes that of X. X is converted batch by batch.
+    coefs_init, intercepts_init : list of array-like, default=None
+        Initial weights of shape (n_inputs, n_outputs) and biases of shape (n_outputs,) of each layer, in
+        place of drawn ones.
+    clip_norm : float or None, default=None
+        For 'sgd' and 'adam': the largest Euclidean norm of the whole gradient; a longer one is scaled down.
+    max_time : float or None, default=None
+        Seconds after which training stops, at the end of the epoch (of the iteration for 'lbfgs').
+    n_threads : int or None, default=None
+        Threads at most, by default those of `ferrograd.set_num_threads`; no result changes.
+"""
+
 _FITTED = """
     loss_, best_loss_ : float
         The last loss of an epoch and the lowest; the latter is None with `early_stopping`.
@@ -81,4 +95,5 @@ def documented(cls: type) -> type:
     """Put the shared parameters and attributes into a class's docstring."""
     if cls.__doc__ is not None:
         cls.__doc__ = cls.__doc__.replace("\n    {shared}\n", _SHARED).replace("\n    {fitted}\n", _FITTED)
+        cls.__doc__ = cls.__doc__.replace("\n    {own}\n", _OWN)
     return cls

@@ -37,6 +37,7 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
     correct_multioutput : bool, default=False
         Whether the gradient of the squared error is that of the loss that is reported: divided by the number
         of outputs.
+    {own}
 
     Attributes
     ----------
@@ -86,32 +87,14 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
         n_iter_no_change: Any = 10,
         max_fun: int = 15000,
         correct_multioutput: bool = False,
+        dtype: Any = None,
+        coefs_init: Any = None,
+        intercepts_init: Any = None,
+        clip_norm: float | None = None,
+        max_time: float | None = None,
+        n_threads: int | None = None,
     ) -> None:
-        self.loss = loss
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.solver = solver
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.power_t = power_t
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.verbose = verbose
-        self.warm_start = warm_start
-        self.momentum = momentum
-        self.nesterovs_momentum = nesterovs_momentum
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.n_iter_no_change = n_iter_no_change
-        self.max_fun = max_fun
-        self.correct_multioutput = correct_multioutput
+        self._assign(locals())
 
     def _validate_params(self) -> None:
         try:
@@ -143,7 +126,7 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
         """
         return self._fit(X, y, sample_weight, incremental=True)
 
-    def _check_data(self, X: Any, y: Any, *, incremental: bool, reset: bool) -> tuple[Any, Array]:
+    def _check_data(self, X: Any, y: Any, *, incremental: bool, reset: bool) -> tuple[Any, Array, int]:
         X, y = validate_data(
             self,
             X,
@@ -156,10 +139,11 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
         )
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
-        return X, y.reshape(len(y), -1)
+        y = y.reshape(len(y), -1)
+        return X, y, y.shape[1]
 
     def _loss_name(self) -> str:
-        return self.loss
+        return str(self.loss)
 
     def _out_activation(self) -> str:
         return "exp" if self.loss == "poisson" else "identity"

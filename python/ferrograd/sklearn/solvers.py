@@ -1,6 +1,7 @@
 """The solvers: native epochs of gradient descent and Adam, and SciPy's L-BFGS-B with the native gradient."""
 
 import math
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -204,6 +205,7 @@ def fit_stochastic(
     tasks : Tasks, optional
         Told of each epoch; may stop.
     """
+    task = task._replace(is_weighted=data.weight is not None)
     parameters = [*estimator.coefs_, *estimator.intercepts_]
     if not incremental or not hasattr(estimator, "_optimizer"):
         kind: Any = Sgd if estimator.solver == "sgd" else Adam
@@ -219,7 +221,7 @@ def fit_stochastic(
         best = math.inf if estimator.best_loss_ is None else estimator.best_loss_
         patience = (best, estimator._no_improvement_count, estimator.tol, float(estimator.n_iter_no_change))
     falling = optimizer.falling(estimator.t_)
-    epochs = _core.Epochs(data.rows, batch, patience, falling)
+    epochs = _core.Epochs(data.rows, batch, patience, falling, estimator.max_time)
     fit.engine.set_rules([optimizer.rule()])
     random_state = estimator._random_state
     draws_natively = estimator.shuffle and is_native(random_state)
@@ -280,7 +282,7 @@ def fit_stochastic(
                 if validate is None:
                     epochs.patience = (estimator.best_loss_, 0)
                 fit.engine.set_rules([optimizer.rule()])
-            if incremental or is_stopped:
+            if incremental or is_stopped or epochs.is_late:
                 break
             if estimator.n_iter_ == estimator.max_iter:
                 warnings.warn(
@@ -312,17 +314,22 @@ def _watch_score(estimator: Any, score: float) -> bool:
 
 def fit_lbfgs(estimator: Any, task: Task, data: Data, tasks: Tasks | None) -> None:
     """Minimize with SciPy's L-BFGS-B; loss and gradient over all rows are native."""
+    task = task._replace(is_weighted=data.weight is not None, clip_norm=None)
     parameters = [*estimator.coefs_, *estimator.intercepts_]
     fit = Fit(task, parameters, 0, [data.rows], whole=True)
     read = data.tables()
 
+    end = math.inf if estimator.max_time is None else time.monotonic() + estimator.max_time
+
     def after_iteration(x: Array) -> None:
-        assert tasks is not None
-        fit.put(x)
-        fit.give(estimator)
-        if tasks.end():
+        if tasks is not None:
+            fit.put(x)
+            fit.give(estimator)
+            if tasks.end():
+                raise StopIteration
+            tasks.begin()
+        if time.monotonic() > end:
             raise StopIteration
-        tasks.begin()
 
     if tasks is not None:
         tasks.begin()
@@ -331,7 +338,7 @@ def fit_lbfgs(estimator: Any, task: Task, data: Data, tasks: Tasks | None) -> No
         np.hstack([array.ravel() for array in parameters]),
         method="L-BFGS-B",
         jac=True,
-        callback=None if tasks is None else after_iteration,
+        callback=after_iteration,
         options={"maxfun": estimator.max_fun, "maxiter": estimator.max_iter, "gtol": estimator.tol},
     )
     estimator.n_iter_ = _check_optimize_result("lbfgs", result, estimator.max_iter)

@@ -1,6 +1,8 @@
 //! Epochs as scikit-learn runs them: the order of the rows goes on from epoch to epoch, the loss is watched, and the
 //! rate may fall. All of it natively, so that an epoch over few rows costs no Python.
 
+use std::time::Instant;
+
 use ferrograd_kernels::mt19937::Mt19937;
 use ferrograd_kernels::update::Update;
 
@@ -59,6 +61,8 @@ pub struct Epochs {
     pub patience: Option<Patience>,
     /// How the rate falls, where it does.
     pub falling: Option<Falling>,
+    /// When to begin no further epoch.
+    pub deadline: Option<Instant>,
 }
 
 impl Epochs {
@@ -71,7 +75,13 @@ impl Epochs {
             losses: Vec::new(),
             patience: None,
             falling: None,
+            deadline: None,
         }
+    }
+
+    /// Whether the deadline has passed.
+    pub fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
 
     /// Rows that are run over.
@@ -129,9 +139,9 @@ impl Epochs {
                 if let Some(patience) = &mut self.patience {
                     patience.watch(loss);
                     is_over = patience.is_over();
-                    if is_over {
-                        break;
-                    }
+                }
+                if is_over || self.is_late() {
+                    break;
                 }
             }
             Ok(())

@@ -445,12 +445,20 @@ impl Table {
             && unsafe { gather::are_labels(self.source, self.start(), stride, rows, classes, ignored) }
     }
 
-    /// Converts elements of a row, from column `first` on, as many as `out` has.
+    /// Rows and columns, or one row of all elements where the rows lie side by side.
+    pub fn runs(&self) -> (usize, usize) {
+        let (rows, columns) = (self.rows(), self.columns);
+        let is_dense = self.row_stride == columns as isize * self.column_stride;
+        if is_dense { (1, rows * columns) } else { (rows, columns) }
+    }
+
+    /// Converts elements of a row of [`Table::runs`], from column `first` on, as many as `out` has.
     ///
     /// # Panics
     /// When there are fewer.
-    pub fn read_row<T: gather::Target>(&self, row: usize, first: usize, out: &mut [T]) {
-        assert!(row < self.rows() && first + out.len() <= self.columns, "a part of a row");
+    pub fn read_run<T: gather::Target>(&self, row: usize, first: usize, out: &mut [T]) {
+        let (rows, columns) = self.runs();
+        assert!(row < rows && first + out.len() <= columns, "a part of a run");
         let start = self.start().wrapping_offset(row as isize * self.row_stride);
         let start = start.wrapping_offset(first as isize * self.column_stride);
         let length = out.len();

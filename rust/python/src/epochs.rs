@@ -2,6 +2,7 @@
 //! gradient for an optimizer that lives outside.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use ferrograd_core::buffer::Array;
 use ferrograd_core::dtype::DType;
@@ -69,20 +70,30 @@ pub struct PyEpochs(Mutex<Epochs>);
 impl PyEpochs {
     /// A run over `rows` rows, `batch` at a time. `patience = (lowest loss so far, bad epochs so far, tolerance,
     /// bad epochs in a row that are borne)` ends it; with `falling = (first rate, power, rows seen so far)` the
-    /// rate falls after each epoch.
+    /// rate falls after each epoch. After `seconds` from now no epoch begins.
     #[new]
-    #[pyo3(signature = (rows, batch, patience = None, falling = None))]
+    #[pyo3(signature = (rows, batch, patience = None, falling = None, seconds = None))]
     fn new(
         rows: u32,
         batch: usize,
         patience: Option<(f64, u64, f64, f64)>,
         falling: Option<(f64, f64, u64)>,
+        seconds: Option<f64>,
     ) -> PyEpochs {
         let mut epochs = Epochs::new(rows, batch);
         epochs.patience =
             patience.map(|(best, bad, tolerance, limit)| Patience { best, bad, tolerance, limit });
         epochs.falling = falling.map(|(rate, power, seen)| Falling { rate, power, seen });
+        // More than the clock can tell is without end.
+        let time = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        epochs.deadline = time.and_then(|time| Instant::now().checked_add(time));
         PyEpochs(Mutex::new(epochs))
+    }
+
+    /// Whether the time is over.
+    #[getter]
+    fn is_late(&self) -> bool {
+        lock(&self.0).is_late()
     }
 
     /// Mean loss of each epoch.

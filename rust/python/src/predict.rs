@@ -14,7 +14,7 @@ use crate::tensor::PyTensor;
 use crate::trainer::{PyEngine, watched};
 
 /// Elements that are compared at a time.
-const RUN: usize = 64;
+const RUN: usize = 256;
 
 /// Gives contiguous tensors the values of arrays of their shapes. One that has them is not written to, so that a
 /// plan that has packed it need not do so again.
@@ -34,13 +34,13 @@ pub fn follow(tensors: Vec<Bound<'_, PyTensor>>, arrays: Vec<Bound<'_, PyAny>>) 
 }
 
 fn follow_one(tensor: &Array, table: &Table) -> ferrograd_core::error::Result<()> {
-    let (rows, columns) = (table.rows(), table.columns());
+    let (rows, columns) = table.runs();
     for_float!("follow", tensor.dtype(), T => {
         let mut values: [T; RUN] = [0.0; RUN];
         let mut is_same = |row: usize, known: &[T]| {
             known.chunks(RUN).enumerate().all(|(i, known)| {
                 let values = &mut values[..known.len()];
-                table.read_row(row, i * RUN, values);
+                table.read_run(row, i * RUN, values);
                 values == known
             })
         };
@@ -50,7 +50,7 @@ fn follow_one(tensor: &Array, table: &Table) -> ferrograd_core::error::Result<()
         };
         if !same {
             let mut target = tensor.write::<T>();
-            (0..rows).for_each(|row| table.read_row(row, 0, &mut target[row * columns..(row + 1) * columns]));
+            (0..rows).for_each(|row| table.read_run(row, 0, &mut target[row * columns..(row + 1) * columns]));
             tensor.storage().bump_version();
         }
         Ok(())
