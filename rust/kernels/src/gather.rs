@@ -141,6 +141,19 @@ pub(crate) fn prefetch(start: *const u8, bytes: usize) {
     let _ = (start, bytes);
 }
 
+/// Asks for the line of an address, which may be any, for the L2 cache: it will be used later than what L1 holds.
+#[inline(always)]
+pub(crate) fn prefetch_far(line: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: as in [`prefetch`].
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(line.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = line;
+}
+
 /// An element type of a batch: `f32` and `f64` for inputs, `i64` for labels.
 pub trait Target: Copy {
     /// [`gather_rows`] for a source type known at run time.

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::pack::{SPILL, Source, pack};
-use super::tile::{self, MAX_TILE, Operands};
+use super::tile::{self, Ahead, MAX_TILE, Operands};
 use super::{FinishTile, FinishedTile};
 use crate::isa::{Isa, dispatch};
 use crate::lanes::Real;
@@ -157,8 +157,9 @@ impl<T: Real> Rectangle<'_, '_, T> {
                                 };
                                 a_panel = a_panel.wrapping_add(r * kc);
                                 let c = p.c.add(row * p.c_row + column);
+                                let (c_row, ahead) = (p.c_row, Ahead::NOTHING);
                                 let operands =
-                                    Operands { k: kc, a, a_row, a_k, b, b_k, c, c_row: p.c_row, resume };
+                                    Operands { k: kc, a, a_row, a_k, b, b_k, c, c_row, resume, ahead };
                                 run_tile::<I, T>(r, width, lanes, operands);
                                 if let Some(finish) = finish {
                                     let c_row = p.c_row;
@@ -201,7 +202,7 @@ pub(super) fn reserve<T>(scratch: &mut Vec<Line>, len: usize) -> *mut T {
 /// # Safety
 /// The operands must hold a tile of `rows x width`, and B's panel the full `lanes`.
 #[inline(always)]
-unsafe fn run_tile<I: Isa, T: Real>(rows: usize, width: usize, lanes: usize, o: Operands<T>) {
+unsafe fn run_tile<I: Isa, T: Real>(rows: usize, width: usize, lanes: usize, o: Operands<'_, T>) {
     let padded = lanes * T::LANES;
     let mut buffer = [const { MaybeUninit::<T>::uninit() }; MAX_TILE];
     let buffer = buffer.as_mut_ptr().cast::<T>();

@@ -9,6 +9,7 @@ use std::any::TypeId;
 use std::arch::x86_64::*;
 use std::hint::black_box;
 
+use crate::gather::prefetch_far;
 use crate::isa::{Isa, Job, Level};
 use crate::lanes::{Lanes, Real};
 
@@ -20,7 +21,7 @@ const MAX_WIDTH: usize = 64;
 
 /// The operands of one tile. `a` broadcasts from any strides, `b` is read in lane arrays.
 #[derive(Clone, Copy)]
-pub(super) struct Operands<T> {
+pub(super) struct Operands<'a, T> {
     pub k: usize,
     pub a: *const T,
     pub a_row: usize,
@@ -31,14 +32,34 @@ pub(super) struct Operands<T> {
     pub c_row: usize,
     /// Continue the sums that are in C instead of starting from zero.
     pub resume: bool,
+    pub ahead: Ahead<'a>,
 }
 
-impl<T> Operands<T> {
+/// Memory that will be needed after this tile, asked for line by line between the steps of k. All at once would fill
+/// the buffers through which the present operands come: products with a weight of 16 MiB ran at 76 % of the peak so,
+/// at 61 to 70 % without, and run at 90 % with this.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead<'a> {
+    /// Addresses of arrays; any will do.
+    pub arrays: &'a [usize],
+    /// Which bytes of each.
+    pub start: usize,
+    pub bytes: usize,
+}
+
+impl Ahead<'_> {
+    pub const NOTHING: Ahead<'static> = Ahead { arrays: &[], start: 0, bytes: 0 };
+}
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
+impl<'a, T> Operands<'a, T> {
     /// The same operands under the name that `T` has after `is::<T, U>()`.
     #[inline(always)]
-    fn cast<U>(self) -> Operands<U> {
-        let Operands { k, a, a_row, a_k, b, b_k, c, c_row, resume } = self;
-        Operands { k, a: a.cast(), a_row, a_k, b: b.cast(), b_k, c: c.cast(), c_row, resume }
+    fn cast<U>(self) -> Operands<'a, U> {
+        let Operands { k, a, a_row, a_k, b, b_k, c, c_row, resume, ahead } = self;
+        Operands { k, a: a.cast(), a_row, a_k, b: b.cast(), b_k, c: c.cast(), c_row, resume, ahead }
     }
 }
 
@@ -155,7 +176,9 @@ macro_rules! each_row {
 /// `a` must be readable at `i * a_row + p * a_k`, `b` at `p * b_k + j` and `c` writable at
 /// `i * c_row + j` for all `i < R`, `j < N * T::LANES`, `p < k`; the CPU must have V's instructions.
 #[inline(always)]
-unsafe fn tile<T: Real, V: Vector<T>, const R: usize, const N: usize, const BESIDE: bool>(o: Operands<T>) {
+unsafe fn tile<T: Real, V: Vector<T>, const R: usize, const N: usize, const BESIDE: bool>(
+    o: Operands<'_, T>,
+) {
     // SAFETY: all that follows is promised by the caller. After the last step `a` and `b` point past
     // the operands, hence `wrapping`, and are not read.
     unsafe {
@@ -180,7 +203,18 @@ unsafe fn tile<T: Real, V: Vector<T>, const R: usize, const N: usize, const BESI
         // Several steps an iteration: moving the pointers and counting take ports of the multipliers.
         // More than these compile for minutes.
         let steps = if BESIDE { 4 } else { V::STEPS };
+        let mut ahead = o.ahead.start;
+        let lines = match o.ahead.bytes {
+            0 => 0,
+            bytes => bytes.div_ceil(LINE).div_ceil((o.k / steps).max(1)),
+        };
         for _ in 0..o.k / steps {
+            for _ in 0..lines {
+                for array in o.ahead.arrays {
+                    prefetch_far(array.wrapping_add(ahead) as *const u8);
+                }
+                ahead += LINE;
+            }
             step::<T, V, R, N, BESIDE>(&mut acc, &mut a, &mut b, &o);
             if steps > 1 {
                 step::<T, V, R, N, BESIDE>(&mut acc, &mut a, &mut b, &o);
@@ -212,7 +246,7 @@ unsafe fn step<T: Real, V: Vector<T>, const R: usize, const N: usize, const BESI
     acc: &mut [[V; N]; R],
     a: &mut [*const T; 4],
     b: &mut *const T,
-    o: &Operands<T>,
+    o: &Operands<'_, T>,
 ) {
     // SAFETY: promised by the caller.
     unsafe {
@@ -260,7 +294,7 @@ fn has_registers<I: Isa>() -> bool {
 /// # Safety
 /// As [`tile`] with `R = rows` and `N = lanes`; called where the code for `I` is compiled.
 #[inline(always)]
-pub(super) unsafe fn run<I: Isa, T: Real>(rows: usize, lanes: usize, o: Operands<T>) {
+pub(super) unsafe fn run<I: Isa, T: Real>(rows: usize, lanes: usize, o: Operands<'_, T>) {
     let is_beside = o.a_row == 1 && reads_beside::<I>(rows, lanes);
     // SAFETY: this runs on I.
     unsafe {
@@ -277,12 +311,12 @@ pub(super) unsafe fn run<I: Isa, T: Real>(rows: usize, lanes: usize, o: Operands
 
 /// A call of the tile of `N` lane arrays, whatever its rows. With all tiles in one function the crate
 /// compiled for minutes.
-struct Tiles<T, const N: usize, const BESIDE: bool> {
+struct Tiles<'a, T, const N: usize, const BESIDE: bool> {
     rows: usize,
-    o: Operands<T>,
+    o: Operands<'a, T>,
 }
 
-impl<T: Real, const N: usize, const BESIDE: bool> Job for Tiles<T, N, BESIDE> {
+impl<T: Real, const N: usize, const BESIDE: bool> Job for Tiles<'_, T, N, BESIDE> {
     type Output = ();
 
     #[inline(always)]
@@ -316,7 +350,7 @@ pub(super) fn is<T: 'static, U: 'static>() -> bool {
 #[inline(always)]
 unsafe fn select<I: Isa, T: Real, V: Vector<T>, const N: usize, const BESIDE: bool>(
     rows: usize,
-    o: Operands<T>,
+    o: Operands<'_, T>,
 ) {
     // The comparisons with I's constants fold away, and with them the tiles that I cannot hold.
     macro_rules! variants {

@@ -3,11 +3,10 @@
 use std::ops::Range;
 
 use super::{K_BLOCK, PackBlock, Panels, pack_tiles, run_tiles};
-use crate::gather::prefetch;
 use crate::gemm::MatRef;
 use crate::gemm::blocking::{Line, RowTiles, SCRATCH, balanced, reserve};
 use crate::gemm::pack::{SPILL, Source};
-use crate::gemm::tile::Operands;
+use crate::gemm::tile::{Ahead, Operands};
 use crate::isa::{Isa, Job, Level, dispatch};
 use crate::lanes::Real;
 
@@ -60,6 +59,9 @@ const PACK_A_COLUMNS: usize = 256;
 
 /// Samples from which packing D pays for itself.
 const PACK_D_SAMPLES: usize = 64;
+
+/// Bytes of a weight up to which it is in L1 anyway.
+const NEAR_BYTES: usize = 32 << 10;
 
 /// Bytes of unfinished sums; few in tests, so that small matrices take several turns.
 const C_BYTES: usize = if cfg!(test) { 1 << 14 } else { 1 << 20 };
@@ -153,6 +155,7 @@ impl<T: Real> Job for Gradient<'_, '_, T> {
         let (d_pack, a_pack) =
             unsafe { (c_all.add(c_len * c_count), c_all.add(c_len * c_count + d_len * group)) };
         let packs_all = batch >= PACK_D_SAMPLES && all_rows.len() > GRADIENT_ROWS;
+        let is_near = layout.len() * size_of::<T>() > NEAR_BYTES;
         let d_panels = DPanels { d, layout, packs_all, packed: d_pack, len: d_len };
         for first_panel in all_panels.clone().step_by(group) {
             let panels = first_panel..all_panels.end.min(first_panel + group);
@@ -189,19 +192,20 @@ impl<T: Real> Job for Gradient<'_, '_, T> {
                                     // SAFETY: the column is in A.
                                     (unsafe { a_block.add(start * a.col_stride) }, a.col_stride, a.row_stride)
                                 };
-                                if block + 1 == k_blocks {
+                                let ahead = if is_near && block + 1 == k_blocks {
                                     let tile = rows.start + start..rows.start + start + r;
                                     let tile = layout.segment(panel, tile);
-                                    for address in near {
-                                        let start = address.wrapping_add(tile.start * size_of::<T>());
-                                        prefetch(start as *const u8, tile.len() * size_of::<T>());
-                                    }
-                                }
+                                    let size = size_of::<T>();
+                                    Ahead { arrays: near, start: tile.start * size, bytes: tile.len() * size }
+                                } else {
+                                    Ahead::NOTHING
+                                };
                                 // SAFETY: the tile is in this block of C.
                                 let c = unsafe { c.add(start * stride) };
                                 let resume = block > 0;
+                                let c_row = stride;
                                 let operands =
-                                    Operands { k: kc, a, a_row, a_k, b, b_k, c, c_row: stride, resume };
+                                    Operands { k: kc, a, a_row, a_k, b, b_k, c, c_row, resume, ahead };
                                 // SAFETY: the packed operands or A and D hold the tile's; `b_k` is the panel's
                                 // stride or D's, whose rows hold the whole panel.
                                 unsafe { run_tiles::<I, T>(r, stride / T::LANES, operands) };

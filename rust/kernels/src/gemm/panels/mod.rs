@@ -269,7 +269,7 @@ unsafe fn pack_tiles<I: Isa, T: Real>(tiles: RowTiles, k: usize, source: Source<
 /// # Safety
 /// As [`tile::run`].
 #[inline(always)]
-unsafe fn run_tiles<I: Isa, T: Real>(rows: usize, lanes: usize, o: Operands<T>) {
+unsafe fn run_tiles<I: Isa, T: Real>(rows: usize, lanes: usize, o: Operands<'_, T>) {
     if lanes <= tile::most_lanes::<I>(rows) {
         // SAFETY: passed on from the caller.
         unsafe { tile::run::<I, T>(rows, lanes, o) };
