@@ -61,7 +61,7 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
     def __init__(
         self,
         hidden_layer_sizes: Any = (100,),
-        activation: str = "relu",
+        activation: Any = "relu",
         *,
         solver: str = "adam",
         alpha: float = 0.0001,
@@ -85,6 +85,10 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         n_iter_no_change: Any = 10,
         max_fun: int = 15000,
         class_weight: Any = None,
+        dropout: Any = 0.0,
+        input_dropout: float = 0.0,
+        weight_decay: float = 0.0,
+        early_stopping_metric: Any = None,
         dtype: Any = None,
         coefs_init: Any = None,
         intercepts_init: Any = None,
@@ -127,6 +131,24 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
             raise
 
     def _check_data(self, X: Any, y: Any, *, incremental: bool, reset: bool) -> tuple[Any, Array, int]:
+        X, y = self._check_pair(X, y, reset=reset)
+        is_first = not hasattr(self, "classes_") or not (self.warm_start or incremental)
+        if is_first:
+            self._label_binarizer = LabelBinarizer().fit(y)
+            self.classes_ = self._label_binarizer.classes_
+        else:
+            self._check_classes(unique_labels(y))
+        target = self._code(y, is_known=is_first)
+        return X, target, len(self.classes_) if target.ndim == 1 else target.shape[1]
+
+    def _check_held(self, X: Any, y: Any) -> tuple[Any, Array]:
+        X, y = self._check_pair(X, y, reset=False)
+        classes = unique_labels(y)
+        if len(np.setdiff1d(classes, self.classes_)):
+            raise ValueError(f"y_val: expected classes among {self.classes_}, got {classes}")
+        return X, self._code(y, is_known=False)
+
+    def _check_pair(self, X: Any, y: Any, *, reset: bool) -> tuple[Any, Array]:
         X, y = validate_data(
             self,
             X,
@@ -136,25 +158,20 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
             dtype=(np.float64, np.float32),
             reset=reset,
         )
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
-        is_first = not hasattr(self, "classes_") or not (self.warm_start or incremental)
-        if is_first:
-            self._label_binarizer = LabelBinarizer().fit(y)
-            self.classes_ = self._label_binarizer.classes_
-        else:
-            self._check_classes(unique_labels(y))
+        return X, column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
+
+    def _code(self, y: Array, *, is_known: bool) -> Array:
+        """Return labels as the loss takes them; those that are not known may be of a kind that is refused."""
         kind = self._label_binarizer.y_type_
-        # A later call may bring targets of another kind, which the binarizer refuses.
-        coded = None if is_first and kind in ("binary", "multiclass") else self._label_binarizer.transform(y)
+        coded = None if is_known and kind in ("binary", "multiclass") else self._label_binarizer.transform(y)
         if kind == "multiclass":
-            codes = np.searchsorted(self.classes_, y) if coded is None else coded.argmax(1)
-            return X, codes, len(self.classes_)
+            codes: Array = np.searchsorted(self.classes_, y) if coded is None else coded.argmax(1)
+            return codes
         if coded is None:
             # Where there is but one class none is the second.
             coded = y == self.classes_[1] if len(self.classes_) > 1 else np.zeros(len(y), bool)
-        coded = coded.astype(bool).reshape(len(coded), -1)
-        return X, coded, coded.shape[1]
+        matrix: Array = coded.astype(bool).reshape(len(coded), -1)
+        return matrix
 
     def _check_classes(self, classes: Array) -> None:
         """Refuse classes that do not go with those of earlier calls."""

@@ -11,40 +11,25 @@ from ferrograd import _core
 from ferrograd._core import Tensor
 from ferrograd._typing import Array
 from ferrograd.nn import functional as F
+from ferrograd.sklearn.activations import OUT, Activation
 
 __all__ = ["Fit", "Predictions", "Task", "tables"]
 
 # Rows that are predicted at a time.
 _PREDICT_ROWS = 1024
 
-_HIDDEN: dict[str, Callable[[Tensor], Tensor]] = {
-    "identity": lambda x: x,
-    "logistic": lambda x: x.sigmoid(),
-    "tanh": lambda x: x.tanh(),
-    "relu": lambda x: x.relu(),
-}
-
-_OUT: dict[str, Callable[[Tensor], Tensor]] = {
-    "identity": lambda x: x,
-    "logistic": lambda x: x.sigmoid(),
-    "softmax": lambda x: x.softmax(1),
-    "exp": lambda x: x.exp(),
-    # Logarithms of probabilities, from the scores: a probability that rounds to 0 has one too. Those that
-    # round to 1 are equal, as the probabilities are.
-    "log logistic": lambda x: _core.where(x < -30, -F.softplus(-x), x.sigmoid().log()),
-    "log logistic pair": lambda x: -F.softplus(_core.cat([x, -x], 1)),
-    "log softmax": lambda x: x.log_softmax(1),
-}
-
 
 class Task(NamedTuple):
     """What is trained: everything that a compiled step depends on besides rows and widths."""
 
-    activation: str
-    loss: str  # "squared_error", "poisson", "softmax", "logistic"
+    activations: tuple[Activation, ...]
+    loss: str  # a regressor's, or "softmax" or "logistic"
     alpha: float
     correct_multioutput: bool
     clip_norm: float | None
+    dropout: tuple[float, ...] = ()  # of the input, then of each hidden layer
+    huber_delta: float = 1.0
+    quantiles: float | tuple[float, ...] = 0.5
     is_weighted: bool = False
 
 
@@ -65,10 +50,14 @@ class _Network:
         ]
         self.depth = len(self.parameters) // 2
 
-    def __call__(self, x: Tensor, activation: str) -> Tensor:
+    def __call__(
+        self, x: Tensor, activations: tuple[Activation, ...], dropout: tuple[float, ...] = ()
+    ) -> Tensor:
         for number in range(self.depth):
             if number:
-                x = _HIDDEN[activation](x)
+                x = activations[number - 1](x)
+            if dropout:
+                x = F.dropout(x, dropout[number])
             x = x @ self.parameters[number] + self.parameters[self.depth + number]
         return x
 
@@ -77,8 +66,20 @@ def _dtype(dtype: Any) -> _core.DType:
     return _core.float32 if dtype == np.float32 else _core.float64
 
 
-def _losses(loss: str, scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+# Of an element; a row's loss is the mean over the outputs.
+_ELEMENTS: dict[str, Callable[[Task, Tensor, Tensor], Tensor]] = {
+    "absolute_error": lambda task, x, t: F.l1_loss(x, t, "none"),
+    "huber": lambda task, x, t: F.huber_loss(x, t, "none", task.huber_delta),
+    "quantile": lambda task, x, t: F.quantile_loss(x, t, task.quantiles, "none"),
+}
+
+
+def _losses(task: Task, scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Return the loss of each row, whose gradient counts, and what is reported of it."""
+    loss = task.loss
+    if loss in _ELEMENTS:
+        losses = _ELEMENTS[loss](task, scores, target).mean(1)
+        return losses, losses
     if loss == "squared_error":
         losses = F.half_squared_error(scores, target, "none")
         return losses, losses
@@ -106,28 +107,42 @@ class Fit:
         sizes: Sequence[int],
         *,
         whole: bool = False,
+        seed: int = 0,
     ) -> None:
         dtype = _dtype(parameters[0].dtype)
         self.key = _key(task, parameters, states, sizes, whole=whole)
         self.network = _Network(parameters, dtype)
         self.states = [[_core.zeros_like(p) for p in self.network.parameters] for _ in range(states)]
-        self.engine = _core.Engine(0)
-        trained = [(p, 0, [state[n] for state in self.states]) for n, p in enumerate(self.network.parameters)]
-        width, outputs = parameters[0].shape[0], parameters[-1].shape[0]
+        self.engine = _core.Engine(seed)
+        # A rule for weights, one for biases.
+        trained = [
+            (p, n // self.network.depth, [state[n] for state in self.states])
+            for n, p in enumerate(self.network.parameters)
+        ]
         for rows in sizes:
-            is_label = task.loss == "softmax"
-            target = _core.zeros(
-                (rows,) if is_label else (rows, outputs), dtype=_core.int64 if is_label else dtype
-            )
-            inputs = [_core.zeros((rows, width), dtype=dtype), target]
-            if task.is_weighted:
-                inputs.append(_core.ones((rows,), dtype=dtype))
+            inputs = self._placeholders(task, rows)
             self.engine.compile(self._step(task, rows), inputs, trained, task.clip_norm, whole=whole)
+
+    def _placeholders(self, task: Task, rows: int) -> list[Tensor]:
+        first, last = self.network.parameters[0], self.network.parameters[-1]
+        dtype, is_label = first.dtype, task.loss == "softmax"
+        shape = (rows,) if is_label else (rows, 1 if isinstance(task.quantiles, tuple) else last.shape[0])
+        found = [_core.zeros((rows, first.shape[0]), dtype=dtype)]
+        found.append(_core.zeros(shape, dtype=_core.int64 if is_label else dtype))
+        return [*found, _core.ones((rows,), dtype=dtype)] if task.is_weighted else found
+
+    def losses_of(self, task: Task, tables: list[Any], rows: int) -> Callable[[], float]:
+        """Return what computes the mean loss of other rows at the present parameters, without the penalty."""
+        task = task._replace(alpha=0.0, dropout=(), is_weighted=len(tables) > 2)
+        engine, batch = _core.Engine(0), min(_PREDICT_ROWS, rows)
+        for size in {batch, rows % batch or batch}:
+            engine.compile(self._step(task, size), self._placeholders(task, size), [])
+        return lambda: _core.mean_loss(engine, tables, batch)
 
     def _step(self, task: Task, rows: int) -> Callable[..., tuple[Tensor, Tensor]]:
         def step(x: Tensor, target: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
-            scores = self.network(x, task.activation)
-            losses, reported = _losses(task.loss, scores, target)
+            scores = self.network(x, task.activations, task.dropout)
+            losses, reported = _losses(task, scores, target)
             total = rows if weight is None else weight.sum()
 
             def mean(losses: Tensor) -> Tensor:
@@ -157,11 +172,12 @@ class Fit:
         sizes: Sequence[int],
         *,
         keep: bool,
+        seed: Callable[[], int],
     ) -> "Fit":
         """Return the training that was kept if it is of this kind, else a new one; `keep` keeps it."""
         fit = predictions.fit
         if fit is None or fit.key != _key(task, parameters, states, sizes, whole=False):
-            fit = cls(task, parameters, states, sizes)
+            fit = cls(task, parameters, states, sizes, seed=seed() if task.dropout else 0)
         predictions.fit = fit if keep else None
         return fit
 
@@ -198,11 +214,11 @@ class _Plan:
         self.dtype = dtype
         self.shape: tuple[int, ...] = ()
 
-    def compile(self, rows: int, width: int, activation: str, out: str) -> None:
+    def compile(self, rows: int, width: int, activations: tuple[Activation, ...], out: str) -> None:
         """Add the step for so many rows."""
 
         def step(x: Tensor) -> tuple[Tensor, None]:
-            scores = _OUT[out](self.network(x, activation))
+            scores = OUT[out](self.network(x, activations))
             self.shape = scores.shape[1:]
             return scores, None
 
@@ -225,7 +241,7 @@ class Predictions:
         self,
         X: Any,
         parameters: list[Array],
-        activation: str,
+        activations: tuple[Activation, ...],
         out: str,
         dtype: Any = None,
         *,
@@ -237,7 +253,7 @@ class Predictions:
         kind = np.dtype(dtype or np.result_type(X.dtype, parameters[0].dtype))
         dtype = np.float32 if kind == np.float32 else np.float64
         shapes = tuple(array.shape for array in parameters)
-        key = (shapes, activation, out, dtype)
+        key = (shapes, activations, out, dtype)
         rows: int = X.shape[0]
         batch = min(_PREDICT_ROWS, 1 << (rows - 1).bit_length())
         last = 1 << (rows % batch - 1).bit_length() if rows % batch else 0
@@ -251,6 +267,6 @@ class Predictions:
             _core.follow(plan.network.parameters, parameters)
             for size in (batch, last):
                 if size and not plan.engine.has(size):
-                    plan.compile(size, shapes[0][0], activation, out)
+                    plan.compile(size, shapes[0][0], activations, out)
             width = None if is_checked else shapes[0][0]
             return _core.predict(plan.engine, data, (batch, last), plan.shape, plan.dtype, width)

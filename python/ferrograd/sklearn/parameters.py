@@ -5,8 +5,10 @@ __all__ = ["documented"]
 _SHARED = """
     hidden_layer_sizes : array-like of shape (n_layers - 2,) or int, default=(100,)
         Widths of the hidden layers.
-    activation : {'identity', 'logistic', 'tanh', 'relu'}, default='relu'
-        Of the hidden layers.
+    activation : str, (str, dict) or list of them, default='relu'
+        Of the hidden layers: 'identity', 'logistic', 'tanh' or 'relu', and beyond scikit-learn's
+        'leaky_relu', 'elu', 'selu', 'gelu', 'silu', 'softplus'; with a dict of the parameters that the
+        function of that name in `ferrograd.nn.functional` takes; or a list with one for each hidden layer.
     solver : {'lbfgs', 'sgd', 'adam'}, default='adam'
         'lbfgs' is SciPy's L-BFGS-B over all rows at once; the others are native and go by mini-batches.
     alpha : float, default=0.0001
@@ -53,6 +55,17 @@ _SHARED = """
 """
 
 _OWN = """
+    dropout : float or list of float, default=0.0
+        For 'sgd' and 'adam': share of each hidden layer's outputs that is set to 0 in training, the others
+        grow by ``1 / (1 - dropout)``; one for all layers, or one each. `random_state` draws a seed for it.
+    input_dropout : float, default=0.0
+        The same of the inputs.
+    weight_decay : float, default=0.0
+        For 'sgd' and 'adam': ``W -= rate * weight_decay * W`` before each step, apart from the gradient; over
+        weights but no biases.
+    early_stopping_metric : 'loss', str, callable or None, default=None
+        What `early_stopping` goes by: the validation loss, negative; a scorer or its name; None is the
+        accuracy or R squared.
     dtype : {'float32', 'float64'} or None, default=None
         Of weights and arithmetic, whatever that of X; None takes that of X. X is converted batch by batch.
     coefs_init, intercepts_init : list of array-like, default=None
@@ -76,6 +89,8 @@ _FITTED = """
         Scores of the rows set aside; None without `early_stopping`.
     t_ : int
         Rows that training has seen.
+    validation_loss_curve_ : list of float
+        Loss of the validation data after each epoch, where `fit` was given some or 'loss' is the metric.
     coefs_ : list of ndarray of shape (n_inputs, n_outputs)
         Weights of each layer; they may be changed.
     intercepts_ : list of ndarray of shape (n_outputs,)

@@ -1,12 +1,13 @@
 """`MLPRegressor`."""
 
+from numbers import Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import RegressorMixin, _fit_context
 from sklearn.metrics import r2_score
 from sklearn.utils import column_or_1d
-from sklearn.utils._param_validation import InvalidParameterError, StrOptions
+from sklearn.utils._param_validation import Interval, InvalidParameterError, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
 
@@ -31,12 +32,19 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
 
     Parameters
     ----------
-    loss : {'squared_error', 'poisson'}, default='squared_error'
-        What is minimized.
+    loss : {'squared_error', 'poisson', 'absolute_error', 'huber', 'quantile'}, default='squared_error'
+        What is minimized. The last three are not scikit-learn's; with d the output less the target they are
+        ``abs(d)``, ``d ** 2 / 2`` or beyond `huber_delta` ``huber_delta * (abs(d) - huber_delta / 2)``, and
+        ``q * abs(d)`` below the target, ``(1 - q) * abs(d)`` above it; means over several outputs.
     {shared}
     correct_multioutput : bool, default=False
         Whether the gradient of the squared error is that of the loss that is reported: divided by the number
         of outputs.
+    huber_delta : float, default=1.0
+        Where 'huber' turns from a parabola into a line.
+    quantile : float or list of float, default=0.5
+        For 'quantile': q, above 0 and below 1. With a list `predict` gives a column for each, y has one, and
+        `early_stopping` goes by the loss.
     {own}
 
     Attributes
@@ -55,7 +63,9 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseMultilayerPerceptron._parameter_constraints,
-        "loss": [StrOptions({"squared_error", "poisson"})],
+        "loss": [StrOptions({"squared_error", "poisson", "absolute_error", "huber", "quantile"})],
+        "huber_delta": [Interval(Real, 0, None, closed="neither")],
+        "quantile": [Interval(Real, 0, 1, closed="neither"), list, tuple],
         "correct_multioutput": ["boolean"],
     }
 
@@ -63,7 +73,7 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
         self,
         loss: str = "squared_error",
         hidden_layer_sizes: Any = (100,),
-        activation: str = "relu",
+        activation: Any = "relu",
         *,
         solver: str = "adam",
         alpha: float = 0.0001,
@@ -87,6 +97,12 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
         n_iter_no_change: Any = 10,
         max_fun: int = 15000,
         correct_multioutput: bool = False,
+        huber_delta: float = 1.0,
+        quantile: Any = 0.5,
+        dropout: Any = 0.0,
+        input_dropout: float = 0.0,
+        weight_decay: float = 0.0,
+        early_stopping_metric: Any = None,
         dtype: Any = None,
         coefs_init: Any = None,
         intercepts_init: Any = None,
@@ -140,7 +156,33 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         y = y.reshape(len(y), -1)
-        return X, y, y.shape[1]
+        if self._has_list() and y.shape[1] != 1:
+            raise ValueError(f"y: expected one output for several quantiles, got {y.shape[1]}")
+        return X, y, len(self._quantiles()) if self._has_list() else y.shape[1]
+
+    def _check_held(self, X: Any, y: Any) -> tuple[Any, Array]:
+        X, target, _ = self._check_data(X, y, incremental=True, reset=False)
+        return X, target
+
+    def _loss_options(self) -> dict[str, Any]:
+        if self.loss != "quantile":
+            return {"huber_delta": float(self.huber_delta)}
+        return {"quantiles": self._quantiles() if self._has_list() else float(self.quantile)}
+
+    def _has_list(self) -> bool:
+        return self.loss == "quantile" and isinstance(self.quantile, list | tuple)
+
+    def _quantiles(self) -> tuple[float, ...]:
+        found = self.quantile
+        if not found or not all(isinstance(q, Real) and 0 < float(q) < 1 for q in found):
+            raise InvalidParameterError(
+                "The 'quantile' parameter of MLPRegressor must be a number above 0 and below 1 or a list of "
+                f"them. Got {found!r} instead."
+            )
+        return tuple(map(float, found))
+
+    def _stopping_metric(self) -> Any:
+        return "loss" if self._has_list() else self.early_stopping_metric
 
     def _loss_name(self) -> str:
         return str(self.loss)

@@ -49,6 +49,7 @@ class Sgd:
     momentum: float
     nesterov: bool
     power_t: float
+    weight_decay: float
     learning_rate: float
     velocities: list[Array]
 
@@ -62,6 +63,7 @@ class Sgd:
             float(estimator.momentum),
             bool(estimator.nesterovs_momentum),
             float(estimator.power_t),
+            float(estimator.weight_decay),
             rate,
             [np.zeros_like(array) for array in parameters],
         )
@@ -71,18 +73,18 @@ class Sgd:
         """Arrays that go with the parameters."""
         return [self.velocities] if self.momentum else []
 
-    def rule(self) -> dict[str, Any]:
-        """Return the next step in the native form."""
-        return {
+    def rules(self) -> list[dict[str, Any]]:
+        """Return the next step of weights and that of biases in the native form."""
+        shared = {
             "kind": "sgd",
             "lr": self.learning_rate,
             "momentum": self.momentum,
             "dampening": 0.0,
-            "weight_decay": 0.0,
             "nesterov": self.nesterov,
             "first_step": False,
             "velocity": True,
         }
+        return [{**shared, "weight_decay": decay} for decay in (self.weight_decay, 0.0)]
 
     def falling(self, seen: int) -> tuple[float, float, int] | None:
         """Return how the rate falls after each epoch."""
@@ -117,6 +119,7 @@ class Adam:
     beta_1: float
     beta_2: float
     epsilon: float
+    weight_decay: float
     t: int
     ms: list[Array]
     vs: list[Array]
@@ -125,8 +128,9 @@ class Adam:
     def of(cls, estimator: Any, parameters: Sequence[Array]) -> "Adam":
         """Return the state before the first step."""
         ms, vs = ([np.zeros_like(array) for array in parameters] for _ in range(2))
-        rate, eps = float(estimator.learning_rate_init), float(estimator.epsilon)
-        return cls(rate, float(estimator.beta_1), float(estimator.beta_2), eps, 0, ms, vs)
+        names = "learning_rate_init", "beta_1", "beta_2", "epsilon", "weight_decay"
+        rate, beta_1, beta_2, eps, decay = (float(getattr(estimator, name)) for name in names)
+        return cls(rate, beta_1, beta_2, eps, decay, 0, ms, vs)
 
     @property
     def states(self) -> list[list[Array]]:
@@ -140,19 +144,19 @@ class Adam:
             return self.learning_rate_init
         return self.learning_rate_init * math.sqrt(1 - self.beta_2**self.t) / (1 - self.beta_1**self.t)
 
-    def rule(self) -> dict[str, Any]:
-        """Return the next step in the native form."""
-        return {
+    def rules(self) -> list[dict[str, Any]]:
+        """Return the next step of weights and that of biases in the native form."""
+        shared = {
             "kind": "adam",
             "lr": self.learning_rate_init,
             "beta1": self.beta_1,
             "beta2": self.beta_2,
             "eps": self.epsilon,
-            "weight_decay": 0.0,
-            "decoupled": False,
+            "decoupled": True,
             "eps_hat": True,
             "step": self.t + 1,
         }
+        return [{**shared, "weight_decay": decay} for decay in (self.weight_decay, 0.0)]
 
     def falling(self, seen: int) -> None:
         """Return None: the rate has no schedule."""
@@ -185,6 +189,7 @@ def fit_stochastic(
     data: Data,
     *,
     incremental: bool,
+    held: Data | None,
     validate: Callable[[], float] | None,
     tasks: Tasks | None,
 ) -> None:
@@ -200,6 +205,8 @@ def fit_stochastic(
         The training rows.
     incremental : bool
         Whether to stop after one epoch and go on with the optimizer's state.
+    held : Data, optional
+        Rows whose loss is noted after each epoch.
     validate : callable, optional
         Returns the validation score of the present parameters, which then decides when to stop.
     tasks : Tasks, optional
@@ -213,7 +220,16 @@ def fit_stochastic(
     optimizer: Sgd | Adam = estimator._optimizer
     batch = _batch_size(estimator, data.rows)
     sizes = sorted({batch, data.rows % batch or batch}, reverse=True)
-    fit = Fit.cached(estimator._predictions, task, parameters, len(optimizer.states), sizes, keep=incremental)
+    random_state = estimator._random_state
+    fit = Fit.cached(
+        estimator._predictions,
+        task,
+        parameters,
+        len(optimizer.states),
+        sizes,
+        keep=incremental,
+        seed=lambda: int(random_state.randint(2**31 - 1)),
+    )
     fit.set(parameters, optimizer.states)
     patience = None
     if validate is None:
@@ -222,12 +238,12 @@ def fit_stochastic(
         patience = (best, estimator._no_improvement_count, estimator.tol, float(estimator.n_iter_no_change))
     falling = optimizer.falling(estimator.t_)
     epochs = _core.Epochs(data.rows, batch, patience, falling, estimator.max_time)
-    fit.engine.set_rules([optimizer.rule()])
-    random_state = estimator._random_state
+    fit.engine.set_rules(optimizer.rules())
     draws_natively = estimator.shuffle and is_native(random_state)
-    is_watched = bool(validate or tasks or estimator.verbose or incremental)
+    is_watched = bool(held or validate or tasks or estimator.verbose or incremental)
     is_single = is_watched or (estimator.shuffle and not draws_natively)
     read = data.tables()
+    loss_of_held = None if held is None else fit.losses_of(task, held.tables(), held.rows)
 
     def run(count: int) -> bool:
         before, done = fit.engine.steps_made, len(epochs.losses)
@@ -267,6 +283,8 @@ def fit_stochastic(
             is_over = run(1 if is_single else estimator.max_iter - estimator.n_iter_)
             if estimator.verbose:
                 print(f"Iteration {estimator.n_iter_}, loss = {estimator.loss_:.8f}")
+            if loss_of_held is not None:
+                estimator.validation_loss_curve_.append(loss_of_held())
             if validate is not None:
                 is_over = _watch_score(estimator, validate())
             is_stopped = tasks is not None and tasks.end()
@@ -281,7 +299,7 @@ def fit_stochastic(
                 estimator._no_improvement_count = 0
                 if validate is None:
                     epochs.patience = (estimator.best_loss_, 0)
-                fit.engine.set_rules([optimizer.rule()])
+                fit.engine.set_rules(optimizer.rules())
             if incremental or is_stopped or epochs.is_late:
                 break
             if estimator.n_iter_ == estimator.max_iter:
@@ -314,7 +332,7 @@ def _watch_score(estimator: Any, score: float) -> bool:
 
 def fit_lbfgs(estimator: Any, task: Task, data: Data, tasks: Tasks | None) -> None:
     """Minimize with SciPy's L-BFGS-B; loss and gradient over all rows are native."""
-    task = task._replace(is_weighted=data.weight is not None, clip_norm=None)
+    task = task._replace(is_weighted=data.weight is not None, clip_norm=None, dropout=())
     parameters = [*estimator.coefs_, *estimator.intercepts_]
     fit = Fit(task, parameters, 0, [data.rows], whole=True)
     read = data.tables()

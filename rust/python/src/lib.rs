@@ -65,7 +65,7 @@ mod _core {
     #[pymodule_export]
     use crate::optim::{lbfgs_step, optimizer_update};
     #[pymodule_export]
-    use crate::predict::{follow, predict};
+    use crate::predict::{follow, mean_loss, predict};
     #[pymodule_export]
     use crate::random::{PyGenerator, dropout_mask, manual_seed, noise, rand, randint, randn};
     #[pymodule_export]

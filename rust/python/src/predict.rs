@@ -98,3 +98,24 @@ pub fn predict<'py>(
         array::to_numpy(py, &found).map(Some)
     })
 }
+
+/// The mean loss of an engine's steps over all rows, by their weights where a third table has them. The steps must
+/// have been compiled for `batch` rows and for those that are left.
+#[pyfunction]
+pub fn mean_loss(
+    py: Python<'_>,
+    engine: &PyEngine,
+    tables: Vec<Bound<'_, PyAny>>,
+    batch: usize,
+) -> Result<f64> {
+    enter(|| {
+        let tables: Vec<Data> = tables.iter().map(Data::new).collect::<Result<_>>()?;
+        let rows = tables.iter().map(Data::rows).min().unwrap_or(0);
+        let tables: Vec<&dyn Rows> = tables.iter().map(|table| table as &dyn Rows).collect();
+        let order: Vec<u32> = (0..rows as u32).collect();
+        engine.with_engine(|engine| {
+            let epoch = watched(py, |poll| engine.epoch(&order, batch, &tables, None, poll))?;
+            Ok(epoch.diverged.map_or(epoch.loss / epoch.weight, |(_, loss)| loss))
+        })
+    })
+}

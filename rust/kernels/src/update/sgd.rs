@@ -22,7 +22,7 @@ pub struct Sgd {
     /// Whether this step starts the momentum buffer: it is then set to the gradient.
     pub first_step: bool,
     /// Whether the buffer is a velocity, in which each gradient keeps the rate of its own step (Sutskever and
-    /// others, 2013; scikit-learn). Without dampening; it starts at 0.
+    /// others, 2013; scikit-learn). Without dampening; it starts at 0. Weight decay then shrinks the weights.
     pub velocity: bool,
 }
 
@@ -49,7 +49,8 @@ impl Update for Sgd {
 }
 
 /// `weight -= lr * direction`: two roundings, so that `weights += -lr * grad` written by hand gives the same bits.
-/// With `velocity`: `v = momentum v - lr g`, then `weight += v` or, with `nesterov`, `weight += momentum v - lr g`.
+/// With `velocity`: `v = momentum v - lr g`, then `weight += v` or, with `nesterov`, `weight += momentum v - lr g`,
+/// after `weight -= lr weight_decay weight`.
 pub fn sgd<T: Math>(h: &Sgd, weight: &mut [T], grad: &[T], momentum_buffer: Option<&mut [T]>) {
     assert_eq!(weight.len(), grad.len(), "one gradient per weight");
     let (lr, decay) = (T::from_f64(h.lr), T::from_f64(h.weight_decay));
@@ -59,7 +60,8 @@ pub fn sgd<T: Math>(h: &Sgd, weight: &mut [T], grad: &[T], momentum_buffer: Opti
             let (momentum, fresh) = (T::from_f64(h.momentum), T::from_f64(1.0 - h.dampening));
             let (nesterov, first) = (h.nesterov, h.first_step);
             if h.velocity {
-                let step = Velocity::<T> { lr, decay, momentum, nesterov };
+                let shrink = T::from_f64(1.0 - h.lr * h.weight_decay);
+                let step = Velocity::<T> { lr, shrink, momentum, nesterov };
                 dispatch(Sweep { step, arrays: [weight, buffer], grad });
             } else if h.weight_decay == 0.0 {
                 let step = Momentum::<T, false> { lr, decay, momentum, fresh, nesterov, first };
@@ -112,7 +114,7 @@ impl<T: Math, const DECAYS: bool> Step<T, 2> for Momentum<T, DECAYS> {
 #[derive(Clone, Copy)]
 struct Velocity<T> {
     lr: T,
-    decay: T,
+    shrink: T,
     momentum: T,
     nesterov: bool,
 }
@@ -120,8 +122,8 @@ struct Velocity<T> {
 impl<T: Math> Step<T, 2> for Velocity<T> {
     #[inline(always)]
     fn step(self, [w, velocity]: [T; 2], grad: T) -> [T; 2] {
-        let g = decayed::<T, true>(self.decay, w, grad);
-        let v = flush(self.momentum * velocity - self.lr * g);
-        [w + if self.nesterov { self.momentum * v - self.lr * g } else { v }, v]
+        let v = flush(self.momentum * velocity - self.lr * grad);
+        let ahead = if self.nesterov { self.momentum * v - self.lr * grad } else { v };
+        [w * self.shrink + ahead, v]
     }
 }

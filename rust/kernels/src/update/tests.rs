@@ -42,13 +42,13 @@ fn momentum_follows_pytorch() {
 
 #[test]
 fn a_velocity_keeps_the_rate_of_each_gradient() {
-    let h = Sgd { momentum: 0.9, velocity: true, ..PLAIN };
+    let h = Sgd { momentum: 0.9, weight_decay: 0.1, velocity: true, ..PLAIN };
     for (nesterov, ahead) in [(false, 0.0), (true, 1.0)] {
         let (mut weight, mut velocity, mut want) = ([1.0f64], [0.0], (1.0, 0.0));
         for (lr, g) in [(0.1, 0.5), (0.02, -0.3)] {
             sgd(&Sgd { lr, nesterov, ..h }, &mut weight, &[g], Some(&mut velocity));
             let v = 0.9 * want.1 - lr * g;
-            want = (want.0 + v + ahead * (0.9 * v - lr * g - v), v);
+            want = (want.0 * (1.0 - lr * 0.1) + v + ahead * (0.9 * v - lr * g - v), v);
             assert!((weight[0] - want.0).abs() < 1e-15 && (velocity[0] - want.1).abs() < 1e-15);
         }
     }
