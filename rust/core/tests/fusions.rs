@@ -385,6 +385,41 @@ fn a_penalty_on_a_weight_joins_its_gradient() {
 }
 
 #[test]
+fn a_penalty_by_columns_leaves_weights_packed() {
+    // Of the first weight: 7 x 7, so that its transpose differs by strides alone.
+    let columns = |w: &Tensor, is_turned: bool| -> Result<Tensor> {
+        let matrix = if is_turned { w.t()? } else { w.clone() };
+        matrix.square()?.sum(&[0], false)?.sum(&[], false)?.mul_scalar(0.01)
+    };
+    for form in [Form::OutIn, Form::InOut] {
+        for optimizer in [sgd(0.0, false, 0.0), sgd(0.9, true, 0.02), adam(true, false, 0.1)] {
+            for (is_of_data, is_fit) in [(false, true), (true, true), (false, false)] {
+                let job = square_layers(optimizer, move |x, w| {
+                    let h = product(x, &w[0], form)?.relu()?.linear(&w[1], None)?.relu()?;
+                    // By the wrong columns where it does not fit: the rows of what is packed.
+                    let penalty = columns(&w[0], (form == Form::OutIn) == is_fit)?;
+                    let scale = if is_of_data {
+                        x.square()?.sum(&[], false)?
+                    } else {
+                        Tensor::scalar(x.dtype(), 3.0)?
+                    };
+                    let last = columns(&w[2], true)?.mul_scalar(0.5)?;
+                    Ok((h.linear(&w[2], None)?, Some(penalty.div(&scale)?.add(&last)?)))
+                });
+                let what = format!("{form:?} {} {is_of_data} {is_fit}", optimizer.name);
+                let session = job.start(How::fused(1));
+                let names = session.step().instruction_names();
+                assert_eq!(session.stored(), [!is_fit, false, false], "{what}: {names:?}");
+                let fused = session.count("matmul+penalty+update");
+                assert_eq!(fused, 1 + usize::from(is_fit), "{what}: {names:?}");
+                drop(session);
+                job.assert_fusion_keeps_bits(&what);
+            }
+        }
+    }
+}
+
+#[test]
 fn a_weight_that_is_an_output_shows_its_value_before_the_update() {
     let job = square_layers(sgd(0.0, false, 0.0), |x, w| {
         let scores = x.linear(&w[0], None)?.relu()?.linear(&w[1], None)?.relu()?.linear(&w[2], None)?;

@@ -69,7 +69,15 @@ struct Layer {
     /// Where the weight is square: takes it again, as it is or transposed.
     again: Option<bool>,
     /// An L2 penalty on the weight.
-    penalty: bool,
+    penalty: Option<Penalty>,
+}
+
+/// How the squares of a weight are summed.
+#[derive(Clone, Copy, Debug)]
+enum Penalty {
+    Whole,
+    /// By columns of the factor of a product first, as packed weights are.
+    Columns,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -130,7 +138,9 @@ fn draw(seed: u64) -> Network {
                 residual: d.percent(30),
                 concat: d.percent(15),
                 again: d.one_of(&[None, None, Some(false), Some(true)]),
-                penalty: d.percent(8),
+                penalty: d
+                    .percent(20)
+                    .then(|| d.one_of(&[Penalty::Whole, Penalty::Columns, Penalty::Columns])),
             }
         })
         .collect();
@@ -216,9 +226,18 @@ impl Network {
             if layer.concat {
                 h = Tensor::cat(&[h, x], 1)?;
             }
-            if layer.penalty {
-                penalties.push(weight.square()?.sum(&[], false)?.mul_scalar(1e-3)?);
-            }
+            penalties.extend(match layer.penalty {
+                Some(Penalty::Whole) => Some(weight.square()?.sum(&[], false)?.mul_scalar(1e-3)?),
+                Some(Penalty::Columns) => {
+                    let matrix = if layer.is_in_out { weight.clone() } else { weight.t()? };
+                    let sum = matrix.square()?.sum(&[0], false)?.sum(&[], false)?.mul_scalar(1e-3)?;
+                    Some(match inputs.get(2) {
+                        Some(weights) => sum.div(&weights.sum(&[], false)?)?,
+                        None => sum,
+                    })
+                }
+                None => None,
+            });
             x = h;
         }
         let each = match self.target {
@@ -335,7 +354,7 @@ fn plans_of_few_rows_and_wide_layers_are_split_by_panels() {
             residual: false,
             concat: false,
             again: None,
-            penalty: false,
+            penalty: None,
         };
         let back = Layer { outputs: inputs, is_in_out: true, after: After::Activation(Unary::Tanh), ..layer };
         let network = Network {

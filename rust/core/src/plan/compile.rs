@@ -8,6 +8,7 @@ use ferrograd_kernels::pool;
 
 use super::fuse;
 use super::memory::{self, Placement, Views};
+use super::penalty::{self, Pull};
 use super::run::{Action, Instruction, Phase, Plan, Task};
 use super::schedule::Schedule;
 use super::trace::{Definition, Leaf, Program, ValueId};
@@ -39,7 +40,17 @@ struct Product {
     transposed: bool,
 }
 
+/// The gradient `a^T d` of a packed weight, and what a penalty adds to it.
+#[derive(Clone, Copy)]
+struct Gradient {
+    weight: usize,
+    a: ValueId,
+    d: ValueId,
+    pull: Option<Pull>,
+}
+
 /// The weights of a program and the products that read them.
+#[derive(Default)]
 struct Products {
     weights: Vec<Weight>,
     /// By value.
@@ -48,6 +59,8 @@ struct Products {
     leaves: Vec<ValueId>,
     /// Whether a weight's `k x n` is the leaf's transpose.
     flipped: Vec<bool>,
+    /// Values that are the sums of a weight's squared columns, read off its panels.
+    square_sums: Vec<(ValueId, usize)>,
 }
 
 /// Cost of a step, in multiply-adds, below which the calling thread works alone: about 60 us. Meetings cost 1 us;
@@ -90,7 +103,9 @@ pub(super) fn compile(mut program: Program, trained: Vec<Trained>, fused: bool) 
     }
     // Without the absorbed gradients fewer values are outputs.
     let shown = program.outputs.len() - trained.len();
-    let mut kept: Vec<ValueId> = gradients.iter().flatten().flat_map(|&(_, a, d)| [a, d]).collect();
+    let scale = |g: &Gradient| g.pull.map(|pull| pull.scale);
+    let mut kept: Vec<ValueId> =
+        gradients.iter().flatten().flat_map(|g| [g.a, g.d].into_iter().chain(scale(g))).collect();
     let left =
         trained.iter().zip(&gradients).filter(|(_, g)| g.is_none()).map(|(t, _)| program.outputs[t.output]);
     let left: Vec<ValueId> = left.collect();
@@ -119,7 +134,7 @@ pub(super) fn compile(mut program: Program, trained: Vec<Trained>, fused: bool) 
     let placement = memory::place(&program, views, &schedule, &kept)?;
 
     let cost = products.cost(&program)
-        + gradients.iter().flatten().map(|g| products.size(g.0) * rows.unwrap_or(1)).sum::<usize>();
+        + gradients.iter().flatten().map(|g| products.size(g.weight) * rows.unwrap_or(1)).sum::<usize>();
     let threads = if cost < PARALLEL_COST { 1 } else { pool::num_threads() };
     let mut builder = Builder { program, schedule, placement, padded, products, names: Vec::new() };
     let mut shares: Vec<Vec<(usize, Task)>> = (0..threads).map(|_| Vec::new()).collect();
@@ -127,7 +142,7 @@ pub(super) fn compile(mut program: Program, trained: Vec<Trained>, fused: bool) 
     for (trained, gradient) in trained.into_iter().zip(&gradients) {
         let value = all[trained.output];
         match *gradient {
-            Some((weight, a, d)) => builder.add_blocks((weight, a, d), trained.rule, cost, &mut shares),
+            Some(gradient) => builder.add_blocks(gradient, trained.rule, cost, &mut shares),
             None => {
                 let update = Update {
                     weight: trained.weight,
@@ -181,8 +196,7 @@ pub(super) fn compile(mut program: Program, trained: Vec<Trained>, fused: bool) 
 /// The products of by-row phases whose right operand is a leaf.
 fn find_products(program: &Program, views: &Views, schedule: &Schedule) -> Result<Products> {
     let count = program.metas.len();
-    let mut products =
-        Products { weights: Vec::new(), of: vec![None; count], leaves: Vec::new(), flipped: Vec::new() };
+    let mut products = Products { of: vec![None; count], ..Products::default() };
     let mut known: HashMap<ValueId, usize> = HashMap::new();
     for value in (0..count).filter(|&value| schedule.is_by_rows(value)) {
         let Definition::Op { op: Op::MatMul | Op::Dense(_), operands } = &program.definitions[value] else {
@@ -241,24 +255,14 @@ impl Products {
     }
 
     /// Takes the gradient of a weight out of the program, where it is one product of whole matrices that nothing
-    /// else reads, and where products alone read the weight: `(weight, a, d)` for the gradient `a^T d` of the
-    /// weight as a `k x n` matrix.
+    /// else reads, perhaps with a penalty's, and where products and penalties alone read the weight.
     fn absorb_gradient(
         &mut self,
         program: &mut Program,
         views: &Views,
         schedule: &Schedule,
         trained: &Trained,
-    ) -> Result<Option<(usize, ValueId, ValueId)>> {
-        let output = program.outputs[trained.output];
-        let (gradient, is_transposed) = match transposed(program, output) {
-            Some(operand) => (operand, true),
-            None => (output, false),
-        };
-        let Definition::Op { op: Op::MatMul, operands } = &program.definitions[gradient] else {
-            return Ok(None);
-        };
-        let &[left, right] = &operands[..] else { return Ok(None) };
+    ) -> Result<Option<Gradient>> {
         let is_ours = |leaf: &ValueId| match &program.definitions[*leaf] {
             Definition::Leaf(Leaf::External(array)) => {
                 array.shares_storage(&trained.weight) && array.shape() == trained.weight.shape()
@@ -267,6 +271,19 @@ impl Products {
         };
         let Some(number) = self.leaves.iter().position(is_ours) else { return Ok(None) };
         let leaf = self.leaves[number];
+        let whole = program.outputs[trained.output];
+        let (output, pull, mut absorbed) = match penalty::penalised(program, views, leaf, whole) {
+            Some((output, pull, inner)) => (output, Some(pull), inner),
+            None => (whole, None, Vec::new()),
+        };
+        let (gradient, is_transposed) = match transposed(program, output) {
+            Some(operand) => (operand, true),
+            None => (output, false),
+        };
+        let Definition::Op { op: Op::MatMul, operands } = &program.definitions[gradient] else {
+            return Ok(None);
+        };
+        let &[left, right] = &operands[..] else { return Ok(None) };
         // The left factor is the transpose of a matrix of the program, by rows of the batch.
         let Some(lower) = transposed(program, left) else { return Ok(None) };
         let upper = right;
@@ -280,8 +297,13 @@ impl Products {
                 .filter(|&&o| views.owner[o] == leaf && views.owner[value] == value)
                 .count()
         };
+        let square_sums = penalty::square_sums(program, views, leaf, &self.weights[number].original);
+        let is_penalty = |value: ValueId| {
+            pull.is_some_and(|pull| pull.reader == value) || square_sums.iter().any(|&(_, s)| s == value)
+        };
+        let is_fit_reader = |value: ValueId| self.of[value].is_some() || is_penalty(value);
         let only_products = (0..program.metas.len())
-            .all(|value| reads(value) == 0 || reads(value) == 1 && self.of[value].is_some());
+            .all(|value| reads(value) == 0 || reads(value) == 1 && is_fit_reader(value));
         let sharing = (0..program.metas.len()).filter(|&value| match &program.definitions[value] {
             Definition::Leaf(Leaf::External(array)) => array.shares_storage(&trained.weight),
             _ => false,
@@ -299,12 +321,22 @@ impl Products {
         if !fits {
             return Ok(None);
         }
-        program.definitions[gradient] = Definition::Written;
-        program.definitions[output] = Definition::Written;
+        absorbed.extend([gradient, output]);
+        for (sums, squares) in square_sums {
+            // The panels are read in place of the squares.
+            let matrix = program.operands(squares)[0];
+            if let Definition::Op { operands, .. } = &mut program.definitions[sums] {
+                operands[0] = matrix;
+            }
+            self.square_sums.push((sums, number));
+            absorbed.push(squares);
+        }
+        absorbed.into_iter().for_each(|value| program.definitions[value] = Definition::Written);
         let flipped = self.flipped[number];
         let matrix = |array: &Array| if flipped { transpose(array) } else { array.clone() };
         self.weights[number].update(trained.state.iter().map(matrix).collect())?;
-        Ok(Some(if flipped != is_transposed { (number, upper, lower) } else { (number, lower, upper) }))
+        let (a, d) = if flipped != is_transposed { (upper, lower) } else { (lower, upper) };
+        Ok(Some(Gradient { weight: number, a, d, pull }))
     }
 }
 
@@ -316,7 +348,7 @@ fn transposed(program: &Program, value: ValueId) -> Option<ValueId> {
     }
 }
 
-fn transpose(array: &Array) -> Array {
+pub(super) fn transpose(array: &Array) -> Array {
     let (shape, strides) = (array.shape(), array.strides());
     let flip = |dims: &Dims| Dims::from_slice(&[dims[1], dims[0]]);
     array.view(flip(shape), flip(strides), array.offset())
@@ -336,15 +368,16 @@ impl Builder {
     /// gets the panels that it also takes in a product that is split by panels.
     fn add_blocks(
         &mut self,
-        (weight, a, d): (usize, ValueId, ValueId),
+        Gradient { weight, a, d, pull }: Gradient,
         rule: usize,
         total: usize,
         shares: &mut [Vec<(usize, Task)>],
     ) {
-        self.names.push("matmul+update".into());
+        self.names.push(if pull.is_some() { "matmul+penalty+update" } else { "matmul+update" }.into());
         let threads = shares.len();
         let layout = self.products.weights[weight].packed.layout;
         let (a, d) = (self.placement.array(a).clone(), self.placement.array(d).clone());
+        let pull = pull.map(|pull| (pull.factor, self.placement.array(pull.scale).clone()));
         let blocks = layout.k().div_ceil(GRADIENT_ROWS);
         let cost = layout.k() * layout.n() * a.shape()[0];
         let by_panels = threads.min(layout.count());
@@ -356,7 +389,7 @@ impl Builder {
             for j in 0..by_rows {
                 let source = (weight, &self.products.weights[weight]);
                 let panels = cut(layout.count(), by_panels, i);
-                let block = BlockUpdate::new(source, rule, (&a, &d), panels, row(j)..row(j + 1));
+                let block = BlockUpdate::new(source, rule, (&a, &d), &pull, panels, row(j)..row(j + 1));
                 let thread =
                     if by_panels < threads { (i * by_rows + j) * threads / (by_panels * by_rows) } else { i };
                 shares[thread].push((block.cost(), Task::Block(block)));
@@ -442,6 +475,10 @@ impl Builder {
             })
             .collect();
         let mut output = result(value);
+        if let Some(&(_, weight)) = self.products.square_sums.iter().find(|(sums, _)| *sums == value) {
+            let action = Action::SquareSums { weight, threads };
+            return Instruction { action, operands: Vec::new(), output };
+        }
         let action = match (&self.program.definitions[value], self.products.of[value]) {
             (Definition::Op { op, .. }, Some(Product { weight, transposed })) => {
                 operands.remove(1);

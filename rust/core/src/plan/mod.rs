@@ -2,12 +2,13 @@
 //!
 //! `trace` turns recorded nodes into a program, `fuse` rewrites patterns, `schedule` orders instructions in
 //! phases with `rows` as its knowledge of ops, `memory` lays values out in one arena, `weights` keeps parameters
-//! packed, `compile` puts all of it together, `run` executes, `update` ends a training step. Numbers never depend
+//! packed, `penalty` reads their sums of squares there, `compile` puts all of it together, `run` executes, `update` ends a training step. Numbers never depend
 //! on any of it: a fused, cut or reused value has the bits of the same op run alone.
 
 mod compile;
 mod fuse;
 mod memory;
+mod penalty;
 mod rows;
 mod run;
 mod schedule;

@@ -12,6 +12,7 @@ use super::update::{BlockUpdate, Update};
 use super::weights::Weight;
 use crate::buffer::Array;
 use crate::error::{Error, Result};
+use crate::for_float;
 use crate::op::{Dense, Loss, Op, run_packed};
 
 /// A compiled program.
@@ -52,6 +53,11 @@ pub(super) enum Action {
         dense: Dense,
         weight: usize,
         transposed: bool,
+        threads: usize,
+    },
+    /// Sums of a packed weight's squared columns, on so many threads.
+    SquareSums {
+        weight: usize,
         threads: usize,
     },
     /// These rows of the batch of an input.
@@ -245,6 +251,14 @@ impl Instruction {
                     _ => &weight.packed,
                 };
                 run_packed(dense, operands, &packed.layout, &packed.whole, &self.output, *threads)
+            }
+            Action::SquareSums { weight, threads } => {
+                let packed = &weights[*weight].packed;
+                for_float!("square_sums", self.output.dtype(), T => {
+                    let (x, mut out) = (packed.whole.read::<T>(), self.output.write::<T>());
+                    packed.layout.square_sums(&x, &mut out, *threads > 1);
+                    Ok(())
+                })
             }
             Action::Gather(input, rows) => match batch.tables.get(*input) {
                 Some(table) => table.gather(&batch.rows[rows.clone()], &self.output),

@@ -6,7 +6,7 @@ use std::ops::Range;
 use ferrograd_kernels::gemm::MatRef;
 use ferrograd_kernels::gemm::panels::{GRADIENT_ROWS, gradient_panels};
 use ferrograd_kernels::math::Math;
-use ferrograd_kernels::update::{Rule, Update as _};
+use ferrograd_kernels::update::{Rule, Update as _, penalise};
 
 use super::weights::Weight;
 use crate::buffer::{Array, Write, parallel_chunks};
@@ -84,6 +84,8 @@ pub(super) struct BlockUpdate {
     rule: usize,
     a: Array,
     d: Array,
+    /// What a penalty adds: the weight times the factor, times the element.
+    pull: Option<(f64, Array)>,
     panels: Range<usize>,
     rows: Range<usize>,
     /// By block of rows, then panel.
@@ -95,6 +97,7 @@ impl BlockUpdate {
         (number, weight): (usize, &Weight),
         rule: usize,
         (a, d): (&Array, &Array),
+        pull: &Option<(f64, Array)>,
         panels: Range<usize>,
         rows: Range<usize>,
     ) -> BlockUpdate {
@@ -119,7 +122,8 @@ impl BlockUpdate {
                 });
             }
         }
-        BlockUpdate { weight: number, rule, a: a.clone(), d: d.clone(), panels, rows, segments }
+        let (a, d, pull) = (a.clone(), d.clone(), pull.clone());
+        BlockUpdate { weight: number, rule, a, d, pull, panels, rows, segments }
     }
 
     /// Work in proportion to that of other blocks of the same weight.
@@ -144,11 +148,18 @@ impl BlockUpdate {
         near[1..].iter_mut().zip(states).for_each(|(slot, address)| *slot = address);
         let near = &near[..1 + weight.states.len().min(3)];
         let (panels, rows) = (self.panels.clone(), self.rows.clone());
+        let pull = self
+            .pull
+            .as_ref()
+            .map(|(factor, scale)| (<T as Element>::from_f64(*factor), scale.read::<T>()[0]));
         gradient_panels(batch, a, d, layout, panels, rows, near, &mut |panel, rows, gradient| {
             let block = (rows.start - self.rows.start) / GRADIENT_ROWS;
             let segment = &self.segments[block * self.panels.len() + panel - self.panels.start];
             let mut weight = segment.weight.write::<T>();
             let mut guards = write_all::<T>(&segment.states);
+            if let Some((factor, scale)) = pull {
+                penalise(&weight, gradient, factor, scale);
+            }
             rule.apply(&mut weight, gradient, guards.each_mut().map(Option::as_deref_mut));
             let stride = layout.stride(panel);
             for (rows, part) in &segment.transposed {

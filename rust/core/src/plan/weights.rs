@@ -36,7 +36,7 @@ impl Packed {
 /// A matrix that is the right operand of products.
 pub(super) struct Weight {
     /// The user's array as a `k x n` matrix.
-    original: Array,
+    pub(super) original: Array,
     pub(super) packed: Packed,
     /// The transposed matrix, for products with it.
     pub(super) transposed: Option<Packed>,

@@ -25,10 +25,18 @@ pub enum Reduction {
 pub(crate) trait Combine<T>: Copy {
     fn identity(self) -> T;
     fn combine(self, a: T, b: T) -> T;
+    /// What is combined of an element of a column.
+    #[inline(always)]
+    fn element(self, x: T) -> T {
+        x
+    }
 }
 
 #[derive(Clone, Copy)]
 pub(crate) struct Sum;
+/// The sum of squares.
+#[derive(Clone, Copy)]
+pub(crate) struct SquareSum;
 #[derive(Clone, Copy)]
 pub(crate) struct Max;
 #[derive(Clone, Copy)]
@@ -42,6 +50,21 @@ impl<T: Math> Combine<T> for Sum {
     #[inline(always)]
     fn combine(self, a: T, b: T) -> T {
         a + b
+    }
+}
+
+impl<T: Math> Combine<T> for SquareSum {
+    #[inline(always)]
+    fn identity(self) -> T {
+        T::ZERO
+    }
+    #[inline(always)]
+    fn combine(self, a: T, b: T) -> T {
+        a + b
+    }
+    #[inline(always)]
+    fn element(self, x: T) -> T {
+        x * x
     }
 }
 
@@ -200,7 +223,7 @@ fn fold_column_block<T: Math, C: Combine<T>, const V: usize>(
     for r in rows {
         for v in 0..V {
             let x = load_padded(&x[r * stride + v * T::LANES..], T::ZERO);
-            acc[v] = acc[v].zip(x, |a, b| op.combine(a, b));
+            acc[v] = acc[v].zip(x, |a, b| op.combine(a, op.element(b)));
         }
     }
     acc
@@ -209,7 +232,7 @@ fn fold_column_block<T: Math, C: Combine<T>, const V: usize>(
 /// Reduces `V` lane arrays of columns that begin at `x`, over rows `stride` apart. What a lane array reads
 /// beyond the columns is dropped by the caller: lanes never meet.
 #[inline(always)]
-fn fold_columns<T: Math, C: Combine<T>, const V: usize>(
+pub(crate) fn fold_columns<T: Math, C: Combine<T>, const V: usize>(
     op: C,
     rows: usize,
     stride: usize,

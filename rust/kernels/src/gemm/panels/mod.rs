@@ -18,8 +18,10 @@ use super::pack::{self, Source, pack};
 use super::tile::{self, Operands};
 use super::{MatRef, span};
 use crate::isa::{self, Isa, Job, dispatch};
-use crate::lanes::Real;
+use crate::lanes::{Lanes, Real};
+use crate::math::Math;
 use crate::pool;
+use crate::reduce::{SquareSum, fold_columns};
 
 /// Steps of k in a block: a panel of them stays in L1 while the rows of A pass.
 const K_BLOCK: usize = 384;
@@ -137,6 +139,30 @@ impl Panels {
         }
     }
 
+    /// The sums of squares of the columns: what [`crate::reduce::reduce_columns`] makes of the squares, to the bit.
+    /// On all threads if `parallel`.
+    ///
+    /// # Panics
+    /// When a slice is too short.
+    pub fn square_sums<T: Math>(&self, packed: &[T], out: &mut [T], parallel: bool) {
+        assert!(packed.len() >= self.len() && out.len() >= self.n, "a packed {self:?} and its columns");
+        let target = Target { start: out.as_mut_ptr(), len: self.n, stride: 0 };
+        let sum = |panel: usize| {
+            // By reference as a whole, as in `pack`.
+            let (target, columns) = (&target, self.columns(panel));
+            // SAFETY: the columns are among the first n elements, and each panel has its own.
+            let out =
+                unsafe { std::slice::from_raw_parts_mut(target.start.add(columns.start), columns.len()) };
+            let x = &packed[self.segment(panel, 0..self.k)];
+            dispatch(SquareSums { k: self.k, stride: self.stride(panel), x, out });
+        };
+        if parallel {
+            pool::parallel(self.count(), &sum);
+        } else {
+            (0..self.count()).for_each(sum);
+        }
+    }
+
     /// Packs the transpose of a block of this matrix, `rows` of `panel` as they lie in `block`, into
     /// `transposed`, the packed `n x k` matrix: the part that begins at [`Panels::transposed_segment`].
     /// `rows` begin at a panel of the transpose and end within it.
@@ -228,6 +254,37 @@ impl<T: Real> Job for UnpackPanel<'_, T> {
                     }
                 }
             }
+        }
+    }
+}
+
+/// Sums of squares of one panel's columns.
+struct SquareSums<'a, T> {
+    k: usize,
+    stride: usize,
+    x: &'a [T],
+    out: &'a mut [T],
+}
+
+impl<T: Math> Job for SquareSums<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        let SquareSums { k, stride, x, out } = self;
+        let mut first = 0;
+        // Two lane arrays at a time wait less for each other than one.
+        while first + 2 * T::LANES <= out.len() {
+            let sums = fold_columns::<T, SquareSum, 2>(SquareSum, k, stride, &x[first..]);
+            sums.iter().zip(out[first..].chunks_exact_mut(T::LANES)).for_each(|(sums, out)| sums.store(out));
+            first += 2 * T::LANES;
+        }
+        for first in (first..out.len()).step_by(T::LANES) {
+            let [sums] = fold_columns::<T, SquareSum, 1>(SquareSum, k, stride, &x[first..]);
+            let mut lanes = [T::ZERO; 16];
+            sums.store(&mut lanes);
+            let count = T::LANES.min(out.len() - first);
+            out[first..first + count].copy_from_slice(&lanes[..count]);
         }
     }
 }

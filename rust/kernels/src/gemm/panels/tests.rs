@@ -2,6 +2,7 @@ use super::*;
 use crate::gemm::{NoEpilogue, gemm};
 use crate::isa::on_every_level;
 use crate::lanes::Lanes;
+use crate::reduce::{Reduction, reduce_columns};
 
 fn wave(len: usize, step: f32) -> Vec<f32> {
     (0..len).map(|i| (i as f32 * step).sin()).collect()
@@ -75,6 +76,25 @@ fn packing_keeps_every_element_and_zeros_the_rest() {
                 let zeros = packed.iter().filter(|&&v| v == 0.0).count();
                 let real = source.iter().filter(|&&v| v == 0.0).count();
                 assert_eq!(zeros, real + k * (layout.padded() - n), "{level} {k} x {n}");
+            }
+        }
+    });
+}
+
+#[test]
+fn square_sums_have_the_bits_of_a_reduction_of_the_squares() {
+    on_every_level(|level| {
+        for (_, n, k) in SHAPES.into_iter().chain([(0, 77, 3000)]) {
+            let layout = Panels::new::<f32>(k, n);
+            let source = wave(k * n, 0.7);
+            let squares: Vec<f32> = source.iter().map(|x| x * x).collect();
+            let (mut want, mut got) = (vec![0.0; n], vec![f32::NAN; n]);
+            reduce_columns(Reduction::Sum, 1, k, n, &squares, &mut want);
+            let mut packed = vec![f32::NAN; layout.len()];
+            layout.pack(MatRef::rows(&source, n), &mut packed);
+            for parallel in [false, true] {
+                layout.square_sums(&packed, &mut got, parallel);
+                assert_eq!(got, want, "{level} {k} x {n}");
             }
         }
     });
