@@ -39,7 +39,7 @@ def fitted(**options: Any) -> MLPClassifier:
 
 @BOTH
 def test_parameters_are_scikit_learns_and_ours_come_after(kind: Any) -> None:
-    if not hasattr(theirs.MLPRegressor(), "loss"):
+    if "loss" not in theirs.MLPRegressor().get_params():
         pytest.skip("another release's parameters")
     nones = ("early_stopping_metric", "dtype", "coefs_init", "intercepts_init")
     shared: dict[str, Any] = dict.fromkeys((*nones, "clip_norm", "max_time", "n_threads"))
