@@ -46,7 +46,7 @@ def test_parameters_are_scikit_learns_and_ours_come_after(kind: Any) -> None:
     shared |= {"dropout": 0.0, "input_dropout": 0.0, "weight_decay": 0.0}
     own = {
         "MLPRegressor": {"correct_multioutput": False, "huber_delta": 1.0, "quantile": 0.5, **shared},
-        "MLPClassifier": {"class_weight": None, **shared},
+        "MLPClassifier": {"loss": "log_loss", "class_weight": None, **shared},
     }
     expected = getattr(theirs, kind.__name__)().get_params(deep=False)
     # The classifier's loss is an attribute there and no parameter.
@@ -670,3 +670,42 @@ def test_quantiles_bound_their_share_of_the_targets() -> None:
     for quantile in ([], [0.5, 1.0], ["half"], 0.0):
         with pytest.raises(InvalidParameterError, match="The 'quantile' parameter of MLPRegressor must be"):
             MLPRegressor(loss="quantile", quantile=quantile).fit(rows, noisy)
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize("power", [1, 2])
+@pytest.mark.parametrize("kind", ["two classes", "three classes", "labels"])
+def test_hinge_losses_are_those_of_the_scores(kind: str, power: int, solver: str) -> None:
+    targets = {"two classes": y == 1, "three classes": y, "labels": np.c_[y == 1, X[:, 0] > 6].astype(int)}[
+        kind
+    ]
+    name = "hinge" if power == 1 else "squared_hinge"
+    model = MLPClassifier(loss=name, solver=solver, alpha=0.0, max_iter=60, random_state=0)
+    model.fit(
+        X, targets, X_val=None if solver == "lbfgs" else X, y_val=None if solver == "lbfgs" else targets
+    )
+    scores = model.decision_function(X)
+    if kind == "three classes":
+        apart = np.maximum(0, 1 + scores - scores[np.arange(150), y][:, None])
+        apart[np.arange(150), y] = 0
+        predicted = scores.argmax(1)
+    else:
+        signs = np.where(targets, 1, -1).reshape(150, -1)
+        apart = np.maximum(0, 1 - signs * scores.reshape(150, -1))
+        predicted = scores > 0
+    loss = model.loss_ if solver == "lbfgs" else model.validation_loss_curve_[-1]
+    assert loss == pytest.approx((apart**power).sum(1).mean(), rel=1e-9)
+    np.testing.assert_array_equal(model.predict(X), predicted)
+    assert model.score(X, targets) > (0.8 if solver == "lbfgs" else 0.5)
+    assert not hasattr(model, "predict_proba")
+    assert not hasattr(model, "predict_log_proba")
+
+
+def test_probabilities_and_margins_exclude_each_other() -> None:
+    assert not hasattr(fitted(), "decision_function")
+    with pytest.raises(AttributeError, match="decision_function"):
+        fitted().decision_function(X)
+    with pytest.raises(AttributeError, match="predict_proba"):
+        fitted(loss="hinge").predict_proba(X)
+    with pytest.raises(InvalidParameterError, match="'loss' parameter of MLPClassifier"):
+        MLPClassifier(loss="squared_error").fit(X, y)

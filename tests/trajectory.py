@@ -51,7 +51,7 @@ def data(task: str) -> tuple[Any, Any]:
     X = rng.standard_normal((ROWS, COLUMNS)) * (rng.random((ROWS, COLUMNS)) < 0.7)
     scores = X @ rng.standard_normal((COLUMNS, 3)) + 0.3 * rng.standard_normal((ROWS, 3))
     targets = {
-        "binary": np.where(scores[:, 0] > 0, "yes", "no"),
+        "binary": np.where(scores[:, 0] > 0, 4, 2),
         "multiclass": np.array([3, 5, 9])[scores.argmax(1)],
         "multilabel": (scores > 0).astype(int),
         "regression 1": scores[:, 0],

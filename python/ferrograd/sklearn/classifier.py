@@ -19,6 +19,20 @@ from ferrograd.sklearn.parameters import documented
 __all__ = ["MLPClassifier"]
 
 
+def _has_probabilities(estimator: "MLPClassifier") -> bool:
+    """Whether the loss makes probabilities; `AttributeError` says that it does not."""
+    if estimator.loss != "log_loss":
+        raise AttributeError(f"loss={estimator.loss!r} gives no probabilities, use decision_function")
+    return True
+
+
+def _has_margins(estimator: "MLPClassifier") -> bool:
+    """Whether the loss makes margins; `AttributeError` says that it does not."""
+    if estimator.loss == "log_loss":
+        raise AttributeError("loss='log_loss' gives probabilities, use predict_proba")
+    return True
+
+
 @documented
 class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
     """Multi-layer perceptron that minimizes the logarithmic loss; scikit-learn's class, trained natively.
@@ -32,6 +46,10 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
     Parameters
     ----------
     {shared}
+    loss : {'log_loss', 'hinge', 'squared_hinge'}, default='log_loss'
+        With y of -1 and 1 and the score z of an output, 'hinge' is ``max(0, 1 - y * z)``, summed over the
+        outputs; for more than two classes the sum of ``max(0, 1 + z[c] - z[y])`` over the other classes c.
+        'squared_hinge' sums the squares. Both have `decision_function` in place of `predict_proba`.
     class_weight : dict, 'balanced' or None, default=None
         Factor of the loss of each class's rows, by class; one that is not named has 1. 'balanced' is
         ``n_samples / (n_classes * n_rows_of_the_class)``, not for `partial_fit`.
@@ -55,6 +73,7 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseMultilayerPerceptron._parameter_constraints,
+        "loss": [StrOptions({"log_loss", "hinge", "squared_hinge"})],
         "class_weight": [dict, StrOptions({"balanced"}), None],
     }
 
@@ -84,6 +103,7 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         epsilon: float = 1e-8,
         n_iter_no_change: Any = 10,
         max_fun: int = 15000,
+        loss: str = "log_loss",
         class_weight: Any = None,
         dropout: Any = 0.0,
         input_dropout: float = 0.0,
@@ -186,11 +206,18 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
                 f"'y' has {classes}."
             )
 
+    def _is_multiclass(self) -> bool:
+        return bool(self._label_binarizer.y_type_ == "multiclass")
+
     def _loss_name(self) -> str:
-        return "softmax" if self.out_activation_ == "softmax" else "logistic"
+        if self.loss == "log_loss":
+            return "softmax" if self._is_multiclass() else "logistic"
+        return f"multiclass_{self.loss}" if self._is_multiclass() else str(self.loss)
 
     def _out_activation(self) -> str:
-        return "softmax" if self._label_binarizer.y_type_ == "multiclass" else "logistic"
+        if self.loss != "log_loss":
+            return "identity"
+        return "softmax" if self._is_multiclass() else "logistic"
 
     def _stratify(self, target: Array) -> Array | None:
         return target if self.n_outputs_ == 1 else None
@@ -209,18 +236,38 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         return factors
 
     def _decode(self, output: Array) -> Array:
-        if self._label_binarizer.y_type_ == "multiclass":
+        # Of probabilities, or of scores; a target is 0 or 1.
+        threshold = 0.0 if self.out_activation_ == "identity" else 0.5
+        if self._is_multiclass():
             found: Array = self.classes_[output.argmax(1)]
         elif self.n_outputs_ == 1:
             # Where there is but one class it is the first.
-            found = self.classes_[((output[:, 0] > 0.5) & (len(self.classes_) > 1)).astype(np.intp)]
+            found = self.classes_[((output[:, 0] > threshold) & (len(self.classes_) > 1)).astype(np.intp)]
         else:
-            found = self._label_binarizer.inverse_transform(output)
+            found = self._label_binarizer.inverse_transform(output, threshold)
         return found
 
     def _metric(self, y: Array, predicted: Array, sample_weight: Array | None) -> float:
         return float(accuracy_score(y, predicted, sample_weight=sample_weight))
 
+    @available_if(_has_margins)
+    def decision_function(self, X: Any) -> Array:
+        """Return the scores that the hinge losses are of.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Inputs.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            Of two classes one score, above 0 for the second.
+        """
+        output = self._output(X)
+        return output[:, 0] if self.n_outputs_ == 1 else output
+
+    @available_if(_has_probabilities)
     def predict_proba(self, X: Any) -> Array:
         """Return the probabilities of the classes.
 
@@ -237,6 +284,7 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         output = self._output(X)
         return np.hstack([1 - output, output]) if self.n_outputs_ == 1 else output
 
+    @available_if(_has_probabilities)
     def predict_log_proba(self, X: Any) -> Array:
         """Return the logarithms of the probabilities, finite also where a probability rounds to 0.
 

@@ -23,7 +23,7 @@ class Task(NamedTuple):
     """What is trained: everything that a compiled step depends on besides rows and widths."""
 
     activations: tuple[Activation, ...]
-    loss: str  # a regressor's, or "softmax" or "logistic"
+    loss: str  # a regressor's or a hinge, or "softmax" or "logistic"
     alpha: float
     correct_multioutput: bool
     clip_norm: float | None
@@ -66,6 +66,9 @@ def _dtype(dtype: Any) -> _core.DType:
     return _core.float32 if dtype == np.float32 else _core.float64
 
 
+# Those whose targets are class numbers.
+_LABELS = ("softmax", "multiclass_hinge", "multiclass_squared_hinge")
+
 # Of an element; a row's loss is the mean over the outputs.
 _ELEMENTS: dict[str, Callable[[Task, Tensor, Tensor], Tensor]] = {
     "absolute_error": lambda task, x, t: F.l1_loss(x, t, "none"),
@@ -77,6 +80,13 @@ _ELEMENTS: dict[str, Callable[[Task, Tensor, Tensor], Tensor]] = {
 def _losses(task: Task, scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Return the loss of each row, whose gradient counts, and what is reported of it."""
     loss = task.loss
+    if loss in _LABELS and loss != "softmax":
+        losses = F.multiclass_hinge_loss(scores, target, 2 if "squared" in loss else 1, reduction="none")
+        return losses, losses
+    if loss in ("hinge", "squared_hinge"):
+        losses = F.margin_loss(scores, 2 * target - 1, reduction="none")
+        losses = (losses if loss == "hinge" else losses.square()).sum(1)
+        return losses, losses
     if loss in _ELEMENTS:
         losses = _ELEMENTS[loss](task, scores, target).mean(1)
         return losses, losses
@@ -125,7 +135,7 @@ class Fit:
 
     def _placeholders(self, task: Task, rows: int) -> list[Tensor]:
         first, last = self.network.parameters[0], self.network.parameters[-1]
-        dtype, is_label = first.dtype, task.loss == "softmax"
+        dtype, is_label = first.dtype, task.loss in _LABELS
         shape = (rows,) if is_label else (rows, 1 if isinstance(task.quantiles, tuple) else last.shape[0])
         found = [_core.zeros((rows, first.shape[0]), dtype=dtype)]
         found.append(_core.zeros(shape, dtype=_core.int64 if is_label else dtype))
