@@ -163,9 +163,26 @@ impl<T: Math> FromUniform<T> for Normal {
     }
 }
 
+/// What a fill depends on, and which of its elements comes first: a fill in parts is the fill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stream {
+    /// The seed.
+    pub key: u64,
+    /// Number of the fill.
+    pub counter: u64,
+    /// The element to begin with.
+    pub first: usize,
+}
+
+impl Stream {
+    /// A fill from its first element on.
+    pub fn new(key: u64, counter: u64) -> Stream {
+        Stream { key, counter, first: 0 }
+    }
+}
+
 struct FillJob<'a, T, F> {
-    key: u64,
-    counter: u64,
+    stream: Stream,
     out: &'a mut [T],
     map: F,
 }
@@ -174,31 +191,35 @@ impl<T: Random, F: FromUniform<T>> Job for FillJob<'_, T, F> {
     type Output = ();
     #[inline(always)]
     fn run<I: Isa>(self) {
-        let philox = Philox { key: self.key };
-        for (group, out) in self.out.chunks_mut(T::PER_GROUP).enumerate() {
-            let mut values = uniform_group::<T>(philox, self.counter, group as u64);
+        let Stream { key, counter, first } = self.stream;
+        let (mut group, mut skipped) = (first / T::PER_GROUP, first % T::PER_GROUP);
+        let mut out = self.out;
+        while !out.is_empty() {
+            let mut values = uniform_group::<T>(Philox { key }, counter, group as u64);
             self.map.apply(&mut values[..T::PER_GROUP]);
-            out.copy_from_slice(&values[..out.len()]);
+            let (part, rest) = out.split_at_mut(out.len().min(T::PER_GROUP - skipped));
+            part.copy_from_slice(&values[skipped..skipped + part.len()]);
+            (group, skipped, out) = (group + 1, 0, rest);
         }
     }
 }
 
 /// Fills with uniform values in `[0, 1)`.
-pub fn fill_uniform<T: Random>(key: u64, counter: u64, out: &mut [T]) {
-    dispatch(FillJob { key, counter, out, map: Itself });
+pub fn fill_uniform<T: Random>(stream: Stream, out: &mut [T]) {
+    dispatch(FillJob { stream, out, map: Itself });
 }
 
 /// Fills with 0 (with probability `p`) or `1 / (1 - p)`.
-pub fn fill_dropout_mask<T: Random>(key: u64, counter: u64, p: f64, out: &mut [T]) {
+pub fn fill_dropout_mask<T: Random>(stream: Stream, p: f64, out: &mut [T]) {
     // At p = 1 nothing is kept, and the scale is never used.
     let scale = if p < 1.0 { 1.0 / (1.0 - p) } else { 0.0 };
     let map = Keep { drop_below: T::from_f64(p), scale: T::from_f64(scale) };
-    dispatch(FillJob { key, counter, out, map });
+    dispatch(FillJob { stream, out, map });
 }
 
 /// Fills with standard normal values.
-pub fn fill_normal<T: Random>(key: u64, counter: u64, out: &mut [T]) {
-    dispatch(FillJob { key, counter, out, map: Normal });
+pub fn fill_normal<T: Random>(stream: Stream, out: &mut [T]) {
+    dispatch(FillJob { stream, out, map: Normal });
 }
 
 /// A number below `bound` (which is not 0) without bias: Lemire, "Fast random integer generation in an
@@ -273,13 +294,13 @@ mod tests {
     #[test]
     fn uniform_and_normal_have_their_moments() {
         let mut x = vec![0f32; 100_001];
-        fill_uniform(1, 2, &mut x);
+        fill_uniform(Stream::new(1, 2), &mut x);
         assert!(x.iter().all(|v| (0.0..1.0).contains(v)));
         let (mean, variance) = moments(&x.iter().map(|&v| v as f64).collect::<Vec<_>>());
         assert!((mean - 0.5).abs() < 0.004 && (variance - 1.0 / 12.0).abs() < 0.002, "{mean} {variance}");
 
         let mut x = vec![0f64; 100_001];
-        fill_normal(1, 2, &mut x);
+        fill_normal(Stream::new(1, 2), &mut x);
         let (mean, variance) = moments(&x);
         assert!((mean).abs() < 0.013 && (variance - 1.0).abs() < 0.02, "{mean} {variance}");
         let beyond_two = x.iter().filter(|v| v.abs() > 2.0).count();
@@ -290,9 +311,15 @@ mod tests {
     fn a_fill_begins_like_a_shorter_one_and_counters_differ() {
         let (mut long, mut short, mut other) = ([0f64; 101], [0f64; 37], [0f64; 37]);
         for fill in [fill_uniform::<f64>, fill_normal::<f64>] {
-            fill(7, 3, &mut long);
-            fill(7, 3, &mut short);
-            fill(7, 4, &mut other);
+            fill(Stream::new(7, 3), &mut long);
+            fill(Stream::new(7, 3), &mut short);
+            fill(Stream::new(7, 4), &mut other);
+            // In parts that end anywhere in a group.
+            for first in [1, 31, 32, 33, 64, 100] {
+                let mut part = vec![0.0; long.len() - first];
+                fill(Stream { first, ..Stream::new(7, 3) }, &mut part);
+                assert_eq!(part, long[first..], "from {first}");
+            }
             assert_eq!(long[..37], short);
             assert!(short.iter().zip(&other).all(|(a, b)| a != b));
         }
@@ -301,12 +328,12 @@ mod tests {
     #[test]
     fn dropout_keeps_the_expected_share_and_scales_it() {
         let mut mask = vec![0f32; 100_000];
-        fill_dropout_mask(5, 0, 0.2, &mut mask);
+        fill_dropout_mask(Stream::new(5, 0), 0.2, &mut mask);
         let kept = mask.iter().filter(|&&v| v != 0.0).count();
         assert!((79_500..80_500).contains(&kept), "{kept}");
         assert!(mask.iter().all(|&v| v == 0.0 || v == 1.25));
         for (p, value) in [(0.0, 1.0), (1.0, 0.0)] {
-            fill_dropout_mask(5, 0, p, &mut mask);
+            fill_dropout_mask(Stream::new(5, 0), p, &mut mask);
             assert!(mask.iter().all(|&v| v == value));
         }
     }
@@ -345,10 +372,10 @@ mod tests {
         isa::on_every_level(|level| {
             let (mut single, mut double, mut mask) = ([0f32; 133], [0f64; 133], [0f32; 133]);
             let mut normal = [0f32; 133];
-            fill_normal(11, 1, &mut normal);
-            fill_uniform(11, 1, &mut single);
-            fill_uniform(11, 1, &mut double);
-            fill_dropout_mask(11, 1, 0.3, &mut mask);
+            fill_normal(Stream::new(11, 1), &mut normal);
+            fill_uniform(Stream::new(11, 1), &mut single);
+            fill_uniform(Stream::new(11, 1), &mut double);
+            fill_dropout_mask(Stream::new(11, 1), 0.3, &mut mask);
             assert_eq!(
                 *want.get_or_insert((single, double, mask, normal)),
                 (single, double, mask, normal),

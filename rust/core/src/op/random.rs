@@ -54,7 +54,7 @@ impl Generator {
         let array = Array::stale(dtype, shape)?;
         for_float!("rand", dtype, T => {
             let mut out = array.write::<T>();
-            rng::fill_uniform::<T>(key, stream, &mut out);
+            rng::fill_uniform::<T>(rng::Stream::new(key, stream), &mut out);
             if (low, high) != (0.0, 1.0) {
                 let (low, width) = (low as T, (high - low) as T);
                 out.iter_mut().for_each(|v| *v = low + width * *v);
@@ -73,7 +73,7 @@ impl Generator {
         let array = Array::stale(dtype, shape)?;
         for_float!("randn", dtype, T => {
             let mut out = array.write::<T>();
-            rng::fill_normal::<T>(key, stream, &mut out);
+            rng::fill_normal::<T>(rng::Stream::new(key, stream), &mut out);
             if (mean, std) != (0.0, 1.0) {
                 let (mean, std) = (mean as T, std as T);
                 out.iter_mut().for_each(|v| *v = mean + std * *v);
@@ -126,6 +126,8 @@ pub struct Draw {
     pub key: u64,
     /// Number of the draw: a plan counts its steps here.
     pub stream: u64,
+    /// The element of the draw that is the first here.
+    pub first: usize,
 }
 
 impl Draw {
@@ -141,14 +143,22 @@ impl Draw {
         Meta { dtype: self.dtype, shape: self.shape }
     }
 
+    /// Some rows of the draw.
+    pub(crate) fn rows(&self, rows: std::ops::Range<usize>) -> Draw {
+        let mut shape = self.shape;
+        shape[0] = rows.len();
+        let width: usize = shape[1..].iter().product();
+        Draw { shape, first: rows.start * width, ..self.clone() }
+    }
+
     pub(crate) fn run(&self, out: &Array) -> Result<()> {
-        let (key, stream) = (self.key, self.stream);
+        let stream = rng::Stream { key: self.key, counter: self.stream, first: self.first };
         for_float!(self.name(), self.dtype, T => {
             let out = &mut out.write::<T>();
             match self.distribution {
-                Distribution::DropoutMask(p) => rng::fill_dropout_mask::<T>(key, stream, p, out),
-                Distribution::Uniform => rng::fill_uniform::<T>(key, stream, out),
-                Distribution::Normal => rng::fill_normal::<T>(key, stream, out),
+                Distribution::DropoutMask(p) => rng::fill_dropout_mask::<T>(stream, p, out),
+                Distribution::Uniform => rng::fill_uniform::<T>(stream, out),
+                Distribution::Normal => rng::fill_normal::<T>(stream, out),
             }
             Ok(())
         })
@@ -174,7 +184,7 @@ impl Draw {
             });
         }
         let (key, stream) = generator.next();
-        let draw = Draw { distribution, dtype, shape, key, stream };
+        let draw = Draw { distribution, dtype, shape, key, stream, first: 0 };
         let array = Array::stale(dtype, shape)?;
         draw.run(&array)?;
         Ok(Tensor::record(Op::Draw(draw), &[], array))

@@ -9,7 +9,7 @@ use ferrograd_kernels::pool;
 use super::fuse;
 use super::memory::{self, Placement, Views};
 use super::penalty::{self, Pull};
-use super::run::{Action, Instruction, Phase, Plan, Task};
+use super::run::{self, Action, Instruction, Phase, Plan, Task};
 use super::schedule::Schedule;
 use super::trace::{Definition, Leaf, Program, ValueId};
 use super::update::{BlockUpdate, Update};
@@ -80,6 +80,11 @@ const TASKS_PER_THREAD: usize = 4;
 /// Compiles a program. Without `fused` its ops run one by one: the numbers are the same.
 pub(super) fn compile(mut program: Program, trained: Vec<Trained>, fused: bool) -> Result<Plan> {
     let none = vec![false; program.metas.len()];
+    let draws = program.definitions.iter_mut().filter_map(|definition| match definition {
+        Definition::Op { op: Op::Draw(draw), .. } => Some(draw),
+        _ => None,
+    });
+    draws.enumerate().for_each(|(i, draw)| draw.stream = i as u64);
     if fused {
         fuse::fuse(&mut program);
     }
@@ -171,7 +176,7 @@ pub(super) fn compile(mut program: Program, trained: Vec<Trained>, fused: bool) 
     });
     let tasks = tasks.collect();
     let update_names = std::mem::take(&mut builder.names);
-    let phases = (0..builder.schedule.count)
+    let phases: Vec<_> = (0..builder.schedule.count)
         .flat_map(|number| builder.phases(number, &is_moved, rows.unwrap_or(1), threads))
         .collect();
     let mut names = builder.names;
@@ -181,6 +186,7 @@ pub(super) fn compile(mut program: Program, trained: Vec<Trained>, fused: bool) 
     let gradients = all[shown..].iter().map(|&o| builder.placement.arrays[o].clone()).collect();
     let inputs = builder.placement.inputs;
     Ok(Plan {
+        draws: run::draws(&phases),
         phases,
         tasks,
         updates,
@@ -489,6 +495,10 @@ impl Builder {
                 let dense = if let Op::Dense(dense) = op { *dense } else { Dense::default() };
                 Action::Product { dense, weight, transposed, threads }
             }
+            (Definition::Op { op: Op::Draw(draw), .. }, None) => Action::Op(Op::Draw(match rows {
+                Some(rows) => draw.rows(rows),
+                None => draw.clone(),
+            })),
             (Definition::Op { op, .. }, None) => Action::Op(op.clone()),
             (Definition::LossWithGradient { loss, gradient, .. }, _) => {
                 Action::LossWithGradient(*loss, result(*gradient))

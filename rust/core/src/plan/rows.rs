@@ -42,6 +42,8 @@ pub(super) fn uses(program: &Program, value: ValueId) -> Option<Vec<Use>> {
             Op::Reshape(_) if has_rows(&operands[0]) => all(Use::Rows),
             Op::Cat { dim } if *dim != 0 => all(Use::Rows),
             Op::Along { dim, .. } if *dim != 0 && operands.iter().all(has_rows) => all(Use::Rows),
+            // Each element has a number of its own, whoever draws it.
+            Op::Draw(_) => Some(Vec::new()),
             Op::Loss(_) | Op::LossGrad(_) => Some(of_loss(operands.len())),
             _ => None,
         },

@@ -27,6 +27,8 @@ pub struct Plan {
     pub(super) outputs: Vec<Array>,
     pub(super) gradients: Vec<Option<Array>>,
     pub(super) names: Vec<String>,
+    /// Phase, block and number of each instruction that draws. Its stream's lower 16 bits number the draw.
+    pub(super) draws: Vec<(usize, usize, usize)>,
     /// Threads that the phases were cut for.
     pub(super) threads: usize,
 }
@@ -37,6 +39,28 @@ pub(super) enum Phase {
     Whole(Vec<Instruction>),
     /// All instructions for one block of rows, by block.
     Rows(Vec<Vec<Instruction>>),
+}
+
+impl Phase {
+    /// The instructions by block; those of a whole phase are one.
+    fn blocks(&self) -> &[Vec<Instruction>] {
+        match self {
+            Phase::Whole(instructions) => std::slice::from_ref(instructions),
+            Phase::Rows(blocks) => blocks,
+        }
+    }
+}
+
+/// Where the instructions that draw are.
+pub(super) fn draws(phases: &[Phase]) -> Vec<(usize, usize, usize)> {
+    let mut found = Vec::new();
+    for (i, phase) in phases.iter().enumerate() {
+        for (j, block) in phase.blocks().iter().enumerate() {
+            let is_draw = |instruction: &Instruction| matches!(instruction.action, Action::Op(Op::Draw(_)));
+            found.extend((0..block.len()).filter(|&k| is_draw(&block[k])).map(|k| (i, j, k)));
+        }
+    }
+    found
 }
 
 pub(super) struct Instruction {
@@ -132,16 +156,14 @@ impl Plan {
 
     /// Sets the random streams of this run: draw i of run `step` has stream `step * 2^16 + i`.
     pub fn reseed(&mut self, key: u64, step: u64) {
-        let instructions = self.phases.iter_mut().flat_map(|phase| match phase {
-            Phase::Whole(instructions) => instructions.iter_mut(),
-            Phase::Rows(_) => [].iter_mut(),
-        });
-        let draws = instructions.filter_map(|i| match &mut i.action {
-            Action::Op(Op::Draw(draw)) => Some(draw),
-            _ => None,
-        });
-        for (i, draw) in draws.enumerate() {
-            (draw.key, draw.stream) = (key, step << 16 | i as u64);
+        for &(phase, block, number) in &self.draws {
+            let instructions = match &mut self.phases[phase] {
+                Phase::Whole(instructions) => instructions,
+                Phase::Rows(blocks) => &mut blocks[block],
+            };
+            if let Action::Op(Op::Draw(draw)) = &mut instructions[number].action {
+                (draw.key, draw.stream) = (key, step << 16 | draw.stream & 0xffff);
+            }
         }
     }
 

@@ -9,6 +9,7 @@ use super::memory::Views;
 use super::rows::{self, Use};
 use super::trace::{Definition, Leaf, Program, ValueId};
 use crate::buffer::Array;
+use crate::op::Op;
 
 /// The phases of a program.
 pub(super) struct Schedule {
@@ -70,11 +71,12 @@ impl Schedule {
     fn earliest(&mut self, program: &Program, value: ValueId, views: &Views, rows: usize) -> usize {
         let operands = program.operands(value);
         let written = |operand: &ValueId| self.phase[views.owner[*operand]];
+        let is_draw = matches!(&program.definitions[value], Definition::Op { op: Op::Draw(_), .. });
         let uses = rows::uses(program, value).filter(|uses| {
             let is_by_rows = |operand: &ValueId| written(operand).is_some_and(|phase| phase % 2 == 1);
             let by_rows = || uses.iter().zip(operands).filter(|(how, o)| **how == Use::Rows && is_by_rows(o));
             program.metas[value].shape.first() == Some(&rows)
-                && by_rows().count() > 0
+                && (by_rows().count() > 0 || is_draw)
                 && by_rows().all(|(_, &o)| is_aligned(&views.stand_ins[views.owner[o]], &views.stand_ins[o]))
         });
         let Some(uses) = uses else {

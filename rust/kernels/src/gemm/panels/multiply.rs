@@ -170,8 +170,12 @@ impl<T: Real, F: Finish<T>> Job for Multiply<'_, T, F> {
                     let in_edge = !fits && panel == last;
                     for t in 0..tiles.count {
                         let (start, r) = tiles.get(t);
-                        let part = cut(if is_far { kc * b_k * size_of::<T>() } else { 0 }, tiles.count, t);
-                        let ahead = Ahead { arrays: &[next], start: part.start, bytes: part.len() };
+                        let ahead = if is_far {
+                            let part = cut(kc * b_k * size_of::<T>(), tiles.count, t);
+                            Ahead { arrays: &[next], start: part.start, bytes: part.len() }
+                        } else {
+                            Ahead::NOTHING
+                        };
                         let row = rows.start + start;
                         let (c_at, c_row) = if in_edge {
                             // SAFETY: `start + r` rows of the edge.
