@@ -31,6 +31,8 @@ def test_the_losses_of_every_cell_are_scikit_learns(task: str, solver: str, form
         ("sgd", {"momentum": 0.0}),
         ("nesterov", {"momentum": 1.0, "learning_rate_init": 1e-3}),
         ("adam", {"shuffle": False}),
+        ("adam", {"alpha": 0.0}),
+        ("sgd", {"alpha": 0.0, "momentum": 0.0}),
         ("adam", {"batch_size": "auto", "tol": 0.05, "n_iter_no_change": 2}),
         ("adam", {"activation": "logistic"}),
         ("adam", {"activation": "tanh", "hidden_layer_sizes": 5}),

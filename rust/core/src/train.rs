@@ -468,9 +468,10 @@ impl Engine {
             let found = self.steps.iter().position(|s| s.batch == rows.len());
             let index =
                 found.ok_or_else(|| Error::Graph(format!("plan: no step for {} rows", rows.len())))?;
-            // Each step has the parameters packed for itself.
-            if let Some(other) = current.replace(index).filter(|&other| other != index) {
-                self.steps[other].plan.store()?;
+            // Each step has the parameters packed for itself, perhaps since the epoch before.
+            if current.replace(index) != Some(index) {
+                let others = self.steps.iter_mut().enumerate().filter(|&(i, _)| i != index);
+                others.map(|(_, other)| other).try_for_each(|other| other.plan.store())?;
             }
             let step = &mut self.steps[index];
             let started = (number == 0 || number.is_power_of_two()).then(Instant::now);
