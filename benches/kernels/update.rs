@@ -8,12 +8,27 @@ use ferrograd_kernels::update::{Adam, Sgd, adam, sgd};
 /// Weights in the first cache, those of 784-128-10, and more than the caches hold.
 const SIZES: [usize; 3] = [1 << 10, 100_480, 1 << 23];
 
-const PLAIN: Sgd =
-    Sgd { lr: 1e-3, momentum: 0.0, dampening: 0.0, weight_decay: 0.0, nesterov: false, first_step: false };
+const PLAIN: Sgd = Sgd {
+    lr: 1e-3,
+    momentum: 0.0,
+    dampening: 0.0,
+    weight_decay: 0.0,
+    nesterov: false,
+    first_step: false,
+    velocity: false,
+};
 const MOMENTUM: Sgd = Sgd { momentum: 0.9, ..PLAIN };
 const NESTEROV: Sgd = Sgd { nesterov: true, ..MOMENTUM };
-const ADAM: Adam =
-    Adam { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, decoupled: false, step: 10 };
+const ADAM: Adam = Adam {
+    lr: 1e-3,
+    beta1: 0.9,
+    beta2: 0.999,
+    eps: 1e-8,
+    weight_decay: 0.0,
+    decoupled: false,
+    eps_hat: false,
+    step: 10,
+};
 const ADAMW: Adam = Adam { weight_decay: 1e-2, decoupled: true, ..ADAM };
 
 fn updates(c: &mut Criterion) {

@@ -85,7 +85,8 @@ class Adam(Optimizer):
     def rule(self, group: Mapping[str, Any], param: Tensor) -> dict[str, Any]:
         """Return the next update in the native form."""
         decoupled = group["decoupled_weight_decay"]
-        return {"kind": "adam", **adam_options(self, group, param), "decoupled": decoupled}
+        options = adam_options(self, group, param)
+        return {"kind": "adam", **options, "decoupled": decoupled, "eps_hat": False}
 
 
 class AdamW(Adam):

@@ -86,4 +86,5 @@ class SGD(Optimizer):
             **floats(group, "lr", "momentum", "dampening", "weight_decay"),
             "nesterov": group["nesterov"],
             "first_step": self.steps_of(param) == 0,
+            "velocity": False,
         }

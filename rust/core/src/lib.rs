@@ -13,6 +13,7 @@ mod block;
 pub mod buffer;
 pub mod count;
 pub mod dtype;
+pub mod epochs;
 pub mod error;
 pub mod file;
 pub mod forward;

@@ -245,21 +245,32 @@ impl Step {
         }
         let mut first = None;
         let made = lbfgs::step(options, memory, &mut x, &mut |x, gradient| {
-            write_flat(x, &self.weights)?;
-            poll()?;
-            self.plan.load()?;
-            self.plan.run(batch, pieces, poll)?;
-            let outcome = self.outcome(batch.tables.len())?;
+            let (outcome, found) = self.at(x, batch, pieces, poll)?;
             let loss = outcome.loss;
             first.get_or_insert(outcome);
-            let gradients: Vec<Array> = self.plan.gradients().iter().flatten().cloned().collect();
-            gradient.copy_from_slice(&flat(&gradients)?);
+            gradient.copy_from_slice(&found);
             Ok(loss)
         });
         // Where it has got to; where it began after an error.
         write_flat(&x, &self.weights)?;
         made?;
         first.ok_or_else(|| Error::Graph("plan: no evaluation".into()))
+    }
+
+    /// Runs the batch with the parameters at `x`; returns the gradient there too.
+    fn at(
+        &mut self,
+        x: &[f64],
+        batch: Batch,
+        pieces: usize,
+        poll: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<(Outcome, Vec<f64>)> {
+        write_flat(x, &self.weights)?;
+        poll()?;
+        self.plan.load()?;
+        self.plan.run(batch, pieces, poll)?;
+        let gradients: Vec<Array> = self.plan.gradients().iter().flatten().cloned().collect();
+        Ok((self.outcome(batch.tables.len())?, flat(&gradients)?))
     }
 
     fn outcome(&self, tables: usize) -> Result<Outcome> {
@@ -382,6 +393,8 @@ pub(crate) fn clip(gradients: &[Tensor], limit: f64) -> Result<Vec<Tensor>> {
 pub struct Epoch {
     /// Sum of batch losses, each times its weight.
     pub loss: f64,
+    /// Sum of batch losses, each times its rows.
+    pub loss_of_rows: f64,
     /// Sum of the weights: rows, or sample weights.
     pub weight: f64,
     /// Rows whose largest score was their label's.
@@ -410,6 +423,8 @@ pub struct Engine {
     pub steps_made: u64,
     /// Updates made so far, which is how often every rule was applied.
     pub updates_made: u64,
+    /// Whether a loss that is not finite stops nothing, and a batch whose sample weights are all 0 is an error.
+    pub is_steadfast: bool,
 }
 
 /// A step that takes longer than this can be interrupted about as often.
@@ -432,6 +447,7 @@ impl Engine {
             key,
             steps_made: 0,
             updates_made: 0,
+            is_steadfast: false,
         }
     }
 
@@ -473,11 +489,34 @@ impl Engine {
         let epoch = self.run(order, batch, tables, scores, poll);
         self.rates.clear();
         // Whatever ended the run: the user's arrays hold the parameters after the last whole step.
-        self.steps.iter_mut().try_for_each(|step| step.plan.store())?;
+        self.store()?;
         epoch
     }
 
-    fn run(
+    /// Writes the parameters to the user's arrays.
+    pub(crate) fn store(&mut self) -> Result<()> {
+        self.steps.iter_mut().try_for_each(|step| step.plan.store())
+    }
+
+    /// The loss of all rows at `x`, the parameters one after the other, and its gradient there. The step for as
+    /// many rows must have been added with its parameters `whole`.
+    ///
+    /// # Errors
+    /// Those of the ops, of the tables, and of `poll`.
+    pub fn loss_and_gradient(
+        &mut self,
+        x: &[f64],
+        rows: &[u32],
+        tables: &[&dyn Rows],
+        poll: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<(f64, Vec<f64>)> {
+        let step = self.steps.iter_mut().find(|step| step.batch == rows.len());
+        let step = step.ok_or_else(|| Error::Graph(format!("plan: no step for {} rows", rows.len())))?;
+        step.at(x, Batch { rows, tables }, 1, poll).map(|(outcome, gradient)| (outcome.loss, gradient))
+    }
+
+    /// An epoch that leaves the parameters packed.
+    pub(crate) fn run(
         &mut self,
         order: &[u32],
         batch: usize,
@@ -497,9 +536,10 @@ impl Engine {
             let found = self.steps.iter().position(|s| s.batch == rows.len());
             let index =
                 found.ok_or_else(|| Error::Graph(format!("plan: no step for {} rows", rows.len())))?;
-            // Each step has the parameters packed for itself.
-            if let Some(other) = current.replace(index).filter(|&other| other != index) {
-                self.steps[other].plan.store()?;
+            // Each step has the parameters packed for itself, perhaps since the epoch before.
+            if current.replace(index) != Some(index) {
+                let others = self.steps.iter_mut().enumerate().filter(|&(i, _)| i != index);
+                others.map(|(_, other)| other).try_for_each(|other| other.plan.store())?;
             }
             let step = &mut self.steps[index];
             let started = (number == 0 || number.is_power_of_two()).then(Instant::now);
@@ -522,7 +562,14 @@ impl Engine {
             if let Some(scores) = scores {
                 copy_rows(&step.plan.outputs()[0], scores, epoch.rows)?;
             }
-            if !outcome.loss.is_finite() {
+            if self.is_steadfast && outcome.weight == 0.0 {
+                return Err(Error::Config {
+                    argument: "sample_weight",
+                    expected: "a weight above 0 in each batch".into(),
+                    got: format!("a batch of {} rows without weight", rows.len()),
+                });
+            }
+            if !outcome.loss.is_finite() && !self.is_steadfast {
                 epoch.diverged = Some((number, outcome.loss));
                 return Ok(epoch);
             }
@@ -553,6 +600,7 @@ impl Engine {
             }
             self.steps_made += 1;
             epoch.loss += outcome.loss * outcome.weight;
+            epoch.loss_of_rows += outcome.loss * rows.len() as f64;
             epoch.weight += outcome.weight;
             epoch.correct += outcome.correct;
             epoch.rows += rows.len();

@@ -12,6 +12,7 @@ pub mod isa;
 pub mod lanes;
 pub mod loss;
 pub mod math;
+pub mod mt19937;
 pub mod peak;
 pub mod pool;
 pub mod reduce;

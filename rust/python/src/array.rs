@@ -445,6 +445,39 @@ impl Table {
             && unsafe { gather::are_labels(self.source, self.start(), stride, rows, classes, ignored) }
     }
 
+    /// Rows and columns, or one row of all elements where the rows lie side by side.
+    pub fn runs(&self) -> (usize, usize) {
+        let (rows, columns) = (self.rows(), self.columns);
+        let is_dense = self.row_stride == columns as isize * self.column_stride;
+        if is_dense { (1, rows * columns) } else { (rows, columns) }
+    }
+
+    /// Converts elements of a row of [`Table::runs`], from column `first` on, as many as `out` has.
+    ///
+    /// # Panics
+    /// When there are fewer.
+    pub fn read_run<T: gather::Target>(&self, row: usize, first: usize, out: &mut [T]) {
+        let (rows, columns) = self.runs();
+        assert!(row < rows && first + out.len() <= columns, "a part of a run");
+        let start = self.start().wrapping_offset(row as isize * self.row_stride);
+        let start = start.wrapping_offset(first as isize * self.column_stride);
+        let length = out.len();
+        // SAFETY: evenly strided elements of the buffer's format, in range as asserted.
+        unsafe { gather::gather(self.source, start, 0, self.column_stride, &[0], length, out, length) }
+    }
+
+    /// Converts the first elements of rows, from row `first` on, as many as `out` has.
+    ///
+    /// # Panics
+    /// When there are fewer.
+    pub fn read_column<T: gather::Target>(&self, first: usize, out: &mut [T]) {
+        assert!(first + out.len() <= self.rows() && self.columns > 0, "a part of a column");
+        let start = self.start().wrapping_offset(first as isize * self.row_stride);
+        let length = out.len();
+        // SAFETY: as above.
+        unsafe { gather::gather(self.source, start, 0, self.row_stride, &[0], length, out, length) }
+    }
+
     fn start(&self) -> *const u8 {
         self.buffer.buf_ptr().cast::<u8>().cast_const()
     }

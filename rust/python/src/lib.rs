@@ -7,6 +7,7 @@ mod array;
 mod autograd;
 mod create;
 mod dtype;
+mod epochs;
 mod error;
 mod file;
 mod function;
@@ -16,7 +17,9 @@ mod hook;
 mod info;
 mod operand;
 mod optim;
+mod predict;
 mod random;
+mod sparse;
 mod tensor;
 mod tensor_along;
 mod tensor_arithmetic;
@@ -46,6 +49,8 @@ mod _core {
     #[pymodule_export]
     use crate::dtype::{_rebuild_dtype, PyDType, PyDevice};
     #[pymodule_export]
+    use crate::epochs::{PyEpochs, PyMt19937, loss_and_gradient};
+    #[pymodule_export]
     use crate::file::{load_tensors, save_tensors};
     #[pymodule_export]
     use crate::function::{
@@ -62,6 +67,8 @@ mod _core {
     use crate::info::{_before_fork, get_num_threads, info, machine_peak, set_num_threads};
     #[pymodule_export]
     use crate::optim::{lbfgs_step, optimizer_update};
+    #[pymodule_export]
+    use crate::predict::{follow, mean_loss, predict};
     #[pymodule_export]
     use crate::random::{PyGenerator, dropout_mask, manual_seed, noise, rand, randint, randn};
     #[pymodule_export]

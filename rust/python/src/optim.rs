@@ -100,8 +100,8 @@ pub fn rule(options: &Bound<'_, PyDict>) -> Result<Rule> {
     }
     let kind: String = option(options, "kind")?;
     Ok(match kind.as_str() {
-        "sgd" => read!(Sgd { lr, momentum, dampening, weight_decay, nesterov, first_step }),
-        "adam" => read!(Adam { lr, beta1, beta2, eps, weight_decay, decoupled, step }),
+        "sgd" => read!(Sgd { lr, momentum, dampening, weight_decay, nesterov, first_step, velocity }),
+        "adam" => read!(Adam { lr, beta1, beta2, eps, weight_decay, decoupled, eps_hat, step }),
         "nadam" => {
             read!(NAdam { lr, beta1, beta2, eps, weight_decay, momentum_decay, decoupled, step, mu_product })
         }

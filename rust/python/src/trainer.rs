@@ -52,6 +52,11 @@ const POLL: Duration = Duration::from_millis(50);
 const MAX_ROWS: usize = u32::MAX as usize;
 
 impl PyEngine {
+    /// The engine, for one caller at a time.
+    pub fn with_engine<T>(&self, f: impl FnOnce(&mut Engine) -> Result<T>) -> Result<T> {
+        self.with(|state| f(&mut state.engine))
+    }
+
     fn with<T>(&self, f: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
         match self.0.try_lock() {
             Ok(mut state) => f(&mut state),
@@ -279,7 +284,6 @@ impl PyEngine {
     }
 }
 
-/// Runs an epoch without the interpreter, but for a look at Ctrl-C now and then.
 fn run(
     py: Python<'_>,
     engine: &mut Engine,
@@ -288,6 +292,15 @@ fn run(
     tables: &[&dyn Rows],
     scores: Option<&Array>,
 ) -> Result<Epoch> {
+    watched(py, |poll| engine.epoch(order, batch, tables, scores, poll))
+}
+
+/// Runs without the interpreter, but for a look at Ctrl-C now and then.
+pub fn watched<T: Send>(
+    py: Python<'_>,
+    body: impl FnOnce(&mut dyn FnMut() -> ferrograd_core::error::Result<()>) -> ferrograd_core::error::Result<T>
+    + Send,
+) -> Result<T> {
     let mut asked = Instant::now();
     let mut poll = || {
         if asked.elapsed() < POLL {
@@ -296,7 +309,7 @@ fn run(
         asked = Instant::now();
         Python::attach(|py| py.check_signals()).map_err(|error| Error::Foreign(Box::new(error)))
     };
-    py.detach(|| enter(|| Ok(engine.epoch(order, batch, tables, scores, &mut poll)?)))
+    py.detach(|| enter(|| Ok(body(&mut poll)?)))
 }
 
 /// Rows that are checked at a time.

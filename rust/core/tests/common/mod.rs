@@ -87,7 +87,15 @@ pub struct Optimizer {
 }
 
 pub fn sgd(momentum: f64, nesterov: bool, weight_decay: f64) -> Optimizer {
-    let rule = update::Sgd { lr: 0.05, momentum, dampening: 0.0, weight_decay, nesterov, first_step: true };
+    let rule = update::Sgd {
+        lr: 0.05,
+        momentum,
+        dampening: 0.0,
+        weight_decay,
+        nesterov,
+        first_step: true,
+        velocity: false,
+    };
     let name = match (momentum != 0.0, nesterov) {
         (false, _) => "sgd",
         (true, false) => "momentum",
@@ -97,8 +105,16 @@ pub fn sgd(momentum: f64, nesterov: bool, weight_decay: f64) -> Optimizer {
 }
 
 pub fn adam(decoupled: bool, amsgrad: bool, weight_decay: f64) -> Optimizer {
-    let rule =
-        update::Adam { lr: 1e-2, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay, decoupled, step: 1 };
+    let rule = update::Adam {
+        lr: 1e-2,
+        beta1: 0.9,
+        beta2: 0.999,
+        eps: 1e-8,
+        weight_decay,
+        decoupled,
+        eps_hat: false,
+        step: 1,
+    };
     let name = match (decoupled, amsgrad) {
         (false, false) => "adam",
         (true, false) => "adamw",

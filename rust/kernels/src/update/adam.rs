@@ -21,6 +21,9 @@ pub struct Adam {
     pub weight_decay: f64,
     /// Whether weight decay shrinks the weights instead of adding to the gradient.
     pub decoupled: bool,
+    /// Whether `eps` is added before the second moment is corrected, as in the last lines of section 2 of Kingma
+    /// and Ba (2015) and in scikit-learn.
+    pub eps_hat: bool,
     /// The number of this step, from 1.
     pub step: u64,
 }
@@ -49,7 +52,8 @@ impl Update for Adam {
 
 /// `m = beta1 m + (1 - beta1) g`, `v = beta2 v + (1 - beta2) g^2`,
 /// `weight -= lr / (1 - beta1^t) * m / (sqrt(v) / sqrt(1 - beta2^t) + eps)`. With `v_max` (AMSGrad) the
-/// largest `v` so far takes the place of `v`.
+/// largest `v` so far takes the place of `v`. With `eps_hat` the step is
+/// `weight -= lr sqrt(1 - beta2^t) / (1 - beta1^t) * m / (sqrt(v) + eps)`.
 pub fn adam<T: Math>(
     h: &Adam,
     weight: &mut [T],
@@ -62,7 +66,8 @@ pub fn adam<T: Math>(
     assert!(grad.len() == n && m.len() == n && v.len() == n, "one gradient and two moments per weight");
     assert!(v_max.as_ref().is_none_or(|v_max| v_max.len() == n), "one maximum per weight");
     let correction1 = 1.0 - libm::pow(h.beta1, h.step as f64);
-    let correction2 = 1.0 - libm::pow(h.beta2, h.step as f64);
+    let root2 = libm::sqrt(1.0 - libm::pow(h.beta2, h.step as f64));
+    let (lr, root2) = if h.eps_hat { (h.lr * root2, 1.0) } else { (h.lr, root2) };
     macro_rules! run {
         ($decays:literal, $shrinks:literal) => {{
             let means = Means::<T, $decays, $shrinks> {
@@ -74,9 +79,9 @@ pub fn adam<T: Math>(
             };
             let step = Moments {
                 means,
-                step_size: T::from_f64(h.lr / correction1),
+                step_size: T::from_f64(lr / correction1),
                 // A product in place of PyTorch's quotient: one division an element is what this waits for.
-                inverse_root: T::from_f64(1.0 / libm::sqrt(correction2)),
+                inverse_root: T::from_f64(1.0 / root2),
                 eps: T::from_f64(h.eps),
             };
             match v_max {

@@ -21,6 +21,9 @@ pub struct Sgd {
     pub nesterov: bool,
     /// Whether this step starts the momentum buffer: it is then set to the gradient.
     pub first_step: bool,
+    /// Whether the buffer is a velocity, in which each gradient keeps the rate of its own step (Sutskever and
+    /// others, 2013; scikit-learn). Without dampening; it starts at 0. Weight decay then shrinks the weights.
+    pub velocity: bool,
 }
 
 impl Update for Sgd {
@@ -46,6 +49,8 @@ impl Update for Sgd {
 }
 
 /// `weight -= lr * direction`: two roundings, so that `weights += -lr * grad` written by hand gives the same bits.
+/// With `velocity`: `v = momentum v - lr g`, then `weight += v` or, with `nesterov`, `weight += momentum v - lr g`,
+/// after `weight -= lr weight_decay weight`.
 pub fn sgd<T: Math>(h: &Sgd, weight: &mut [T], grad: &[T], momentum_buffer: Option<&mut [T]>) {
     assert_eq!(weight.len(), grad.len(), "one gradient per weight");
     let (lr, decay) = (T::from_f64(h.lr), T::from_f64(h.weight_decay));
@@ -54,7 +59,11 @@ pub fn sgd<T: Math>(h: &Sgd, weight: &mut [T], grad: &[T], momentum_buffer: Opti
             assert_eq!(weight.len(), buffer.len(), "one momentum per weight");
             let (momentum, fresh) = (T::from_f64(h.momentum), T::from_f64(1.0 - h.dampening));
             let (nesterov, first) = (h.nesterov, h.first_step);
-            if h.weight_decay == 0.0 {
+            if h.velocity {
+                let shrink = T::from_f64(1.0 - h.lr * h.weight_decay);
+                let step = Velocity::<T> { lr, shrink, momentum, nesterov };
+                dispatch(Sweep { step, arrays: [weight, buffer], grad });
+            } else if h.weight_decay == 0.0 {
                 let step = Momentum::<T, false> { lr, decay, momentum, fresh, nesterov, first };
                 dispatch(Sweep { step, arrays: [weight, buffer], grad });
             } else {
@@ -99,5 +108,22 @@ impl<T: Math, const DECAYS: bool> Step<T, 2> for Momentum<T, DECAYS> {
         let b = if self.first { g } else { flush(self.fresh.mul_add(g, self.momentum * buffer)) };
         let direction = if self.nesterov { self.momentum.mul_add(b, g) } else { b };
         [w - self.lr * direction, b]
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Velocity<T> {
+    lr: T,
+    shrink: T,
+    momentum: T,
+    nesterov: bool,
+}
+
+impl<T: Math> Step<T, 2> for Velocity<T> {
+    #[inline(always)]
+    fn step(self, [w, velocity]: [T; 2], grad: T) -> [T; 2] {
+        let v = flush(self.momentum * velocity - self.lr * grad);
+        let ahead = if self.nesterov { self.momentum * v - self.lr * grad } else { v };
+        [w * self.shrink + ahead, v]
     }
 }

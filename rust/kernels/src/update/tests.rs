@@ -1,8 +1,15 @@
 use super::*;
 use crate::isa;
 
-const PLAIN: Sgd =
-    Sgd { lr: 0.1, momentum: 0.0, dampening: 0.0, weight_decay: 0.0, nesterov: false, first_step: false };
+const PLAIN: Sgd = Sgd {
+    lr: 0.1,
+    momentum: 0.0,
+    dampening: 0.0,
+    weight_decay: 0.0,
+    nesterov: false,
+    first_step: false,
+    velocity: false,
+};
 
 fn wave(n: usize, phase: f64) -> Vec<f32> {
     (0..n).map(|i| ((i as f64 + phase) * 0.37).sin() as f32).collect()
@@ -33,8 +40,40 @@ fn momentum_follows_pytorch() {
     assert!((nesterov[0] - (0.949 - 0.1 * (g + 0.9 * b))).abs() < 1e-15);
 }
 
-const ADAM: Adam =
-    Adam { lr: 0.1, beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.0, decoupled: false, step: 1 };
+#[test]
+fn a_velocity_keeps_the_rate_of_each_gradient() {
+    let h = Sgd { momentum: 0.9, weight_decay: 0.1, velocity: true, ..PLAIN };
+    for (nesterov, ahead) in [(false, 0.0), (true, 1.0)] {
+        let (mut weight, mut velocity, mut want) = ([1.0f64], [0.0], (1.0, 0.0));
+        for (lr, g) in [(0.1, 0.5), (0.02, -0.3)] {
+            sgd(&Sgd { lr, nesterov, ..h }, &mut weight, &[g], Some(&mut velocity));
+            let v = 0.9 * want.1 - lr * g;
+            want = (want.0 * (1.0 - lr * 0.1) + v + ahead * (0.9 * v - lr * g - v), v);
+            assert!((weight[0] - want.0).abs() < 1e-15 && (velocity[0] - want.1).abs() < 1e-15);
+        }
+    }
+}
+
+#[test]
+fn adam_adds_a_hatted_epsilon_to_the_uncorrected_root() {
+    let h = Adam { eps: 0.1, eps_hat: true, step: 2, ..ADAM };
+    let (mut w, mut m, mut v) = ([1.0f64], [0.3], [0.04]);
+    adam(&h, &mut w, &[0.5], &mut m, &mut v, None);
+    let (m, v) = (0.9 * 0.3 + 0.1 * 0.5, 0.99 * 0.04 + 0.01 * 0.25);
+    let rate = 0.1 * f64::sqrt(1.0 - 0.99 * 0.99) / (1.0 - 0.9 * 0.9);
+    assert!((w[0] - (1.0 - rate * m / (f64::sqrt(v) + 0.1))).abs() < 1e-15);
+}
+
+const ADAM: Adam = Adam {
+    lr: 0.1,
+    beta1: 0.9,
+    beta2: 0.99,
+    eps: 1e-8,
+    weight_decay: 0.0,
+    decoupled: false,
+    eps_hat: false,
+    step: 1,
+};
 
 #[test]
 fn first_adam_step_has_the_length_of_the_learning_rate() {
@@ -48,8 +87,15 @@ fn first_adam_step_has_the_length_of_the_learning_rate() {
 fn moments_end_at_zero_and_not_among_the_subnormals() {
     let (mut w, mut m, mut v) = ([1.0f32; 3], [1e-38; 3], [1e-38; 3]);
     let mut buffer = [1e-38f32; 3];
-    let heavy =
-        Sgd { lr: 0.1, momentum: 0.5, dampening: 0.0, weight_decay: 0.0, nesterov: false, first_step: false };
+    let heavy = Sgd {
+        lr: 0.1,
+        momentum: 0.5,
+        dampening: 0.0,
+        weight_decay: 0.0,
+        nesterov: false,
+        first_step: false,
+        velocity: false,
+    };
     adam(&Adam { beta1: 0.5, beta2: 0.5, ..ADAM }, &mut w, &[0.0, 0.0, f32::NAN], &mut m, &mut v, None);
     sgd(&heavy, &mut w, &[0.0, 0.0, f32::NAN], Some(&mut buffer));
     for moment in [m, v, buffer] {
