@@ -108,6 +108,7 @@ AUTOGRAD = {
 }
 OWN_AUTOGRAD = {
     "Function",
+    "once_differentiable",
     "FunctionContext",
     "GradcheckError",
     "NumericGradient",

@@ -49,16 +49,21 @@ y = rng.integers(0, 3, 4 * batch)
 hidden = [nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()]
 model = nn.Sequential(*hidden, nn.Linear(width, 3))
 trainer = fg.Trainer(model, nn.CrossEntropyLoss(), optim.Adam(model.parameters(), lr=1e-4))
-sent = []
+sent, is_fitting = [], threading.Event()
+
+class Begun(fg.Callback):
+    def on_epoch_end(self, epoch, logs):
+        is_fitting.set()
 
 def interrupt():
-    time.sleep(1.0)
+    is_fitting.wait()
+    time.sleep(0.3)
     sent.append(time.perf_counter())
     os.kill(os.getpid(), signal.SIGINT)
 
 threading.Thread(target=interrupt).start()
 try:
-    trainer.fit(X, y, epochs=10**9, batch_size=batch, progress=False)
+    trainer.fit(X, y, epochs=10**9, batch_size=batch, callbacks=[Begun()], progress=False)
 except KeyboardInterrupt:
     latency = time.perf_counter() - sent[0]
 else:

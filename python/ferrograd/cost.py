@@ -39,6 +39,13 @@ class Work:
         Best of a few runs.
     extrapolated : bool
         Whether `seconds` is the time of a value times the number of values: it was too long to run.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> cost = fg.func.cost(lambda x: (x * x).sum(), fg.tensor([1.0, 2.0, 3.0]))
+    >>> cost.value.operations, cost.value.extrapolated
+    (6, False)
     """
 
     operations: int
@@ -60,6 +67,15 @@ class Cost:
         gradient by centred differences.
     kept_bytes : int
         What the operations of a value keep for backward, without the inputs.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> cost = fg.func.cost(lambda x: (x * x).sum(), fg.tensor([1.0, 2.0, 3.0]))
+    >>> cost.inputs, cost.gradient.operations
+    (3, 12)
+    >>> sorted(cost.as_dict()["value"])
+    ['extrapolated', 'operations', 'seconds', 'sums']
     """
 
     inputs: int

@@ -24,6 +24,13 @@ class SparseMatrix(NamedTuple):
     values : Tensor
         The elements.
     shape : tuple (rows, columns)
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> jacobian = fg.func.sparse_jacobian(lambda x: x * x)(fg.tensor([1.0, 2.0]))
+    >>> jacobian.indices.tolist(), jacobian.values
+    ([0, 1], tensor([2., 4.]))
     """
 
     indptr: Array

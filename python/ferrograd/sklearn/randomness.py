@@ -34,6 +34,7 @@ def continued(random_state: np.random.RandomState) -> Iterator[_core.MT19937]:
     Examples
     --------
     >>> import numpy as np
+    >>> from ferrograd.sklearn.randomness import continued
     >>> ours, numpys = np.random.RandomState(3), np.random.RandomState(3)
     >>> with continued(ours) as generator:
     ...     order = generator.permutation(5)
