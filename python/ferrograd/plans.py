@@ -17,6 +17,7 @@ from ferrograd.nn.module import Module, in_mode
 from ferrograd.objective import objective
 from ferrograd.optim import Optimizer
 from ferrograd.samples import Samples, check_labels, inputs, with_targets, with_weights
+from ferrograd.threads import threads
 
 __all__ = ["Plans"]
 
@@ -192,20 +193,9 @@ class Plans:
         finally:
             self._lock.release()
 
-    @contextmanager
-    def _threads(self) -> Iterator[None]:
-        before = _core.get_num_threads()
-        if self.n_threads is not None:
-            _core.set_num_threads(self.n_threads)
-        try:
-            yield
-        finally:
-            if self.n_threads is not None:
-                _core.set_num_threads(before)
-
     def _repeat(self, again: Any, *arguments: Any) -> Any:
         # A context costs as much as a small step.
         if self.n_threads is None:
             return again(*arguments)
-        with self._threads():
+        with threads(self.n_threads):
             return again(*arguments)

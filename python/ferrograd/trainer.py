@@ -31,6 +31,7 @@ from ferrograd.samples import (
     counts_classes,
 )
 from ferrograd.scheduling import check_schedule, rates_of, updates_of
+from ferrograd.threads import threads
 
 __all__ = ["Callback", "ConvergenceWarning", "EarlyStopping", "History", "Trainer", "WeightAveraging"]
 
@@ -213,7 +214,7 @@ class Trainer(Plans):
         accumulate = min(accumulate, -(-data.rows // batch))
         updates = updates_of(data.rows, batch, drop_last, accumulate)
         check_schedule(schedule, self.optimizer, epochs, updates)
-        with self._alone(), self._threads():
+        with self._alone(), threads(self.n_threads):
             if validation is not None:
                 # Data that do not fit are found before anything is changed.
                 rows = min(_PREDICT_ROWS, validation.rows)
@@ -295,7 +296,7 @@ class Trainer(Plans):
 
     def _step(self, X: TensorLike, y: TensorLike) -> float:
         data = self._data(X, y, None)
-        with self._alone(), self._threads():
+        with self._alone(), threads(self.n_threads):
             compiled = self._engine("train", data, data.rows)
             result = self._epoch(compiled.engine, data, data.rows, None, drop_last=False)
             # Now: what a step counts has been counted.
@@ -387,7 +388,7 @@ class Trainer(Plans):
         if data.rows == 0:
             return self._empty_prediction(data)
         batch = min(batch_size or _PREDICT_ROWS, data.rows)
-        with self._reading, self._threads():
+        with self._reading, threads(self.n_threads):
             compiled = self._engine("predict", data, batch, data.rows % batch)
             return compiled.scores(data.tables, batch, data.rows)
 
@@ -429,7 +430,7 @@ class Trainer(Plans):
         if batch_size is not None:
             check_int("batch_size", batch_size, low=1)
         data = self._data(X, y, sample_weight)
-        with self._threads():
+        with threads(self.n_threads):
             return self._evaluate(data, batch_size or _PREDICT_ROWS)
 
     def _evaluate(self, data: Samples, batch: int) -> dict[str, float]:
