@@ -228,6 +228,9 @@ fn losses_come_with_their_gradient() {
             let names = session.step().instruction_names();
             assert_eq!(session.count(&format!("{name}+grad")), 1, "{what}: {names:?}");
             assert_eq!(session.count(name) + session.count(&format!("{name}_grad")), 0, "{what}: {names:?}");
+            // What a mean divides by goes into the same pass, by sample or for all.
+            let after = names.iter().skip_while(|n| !n.ends_with("+grad")).filter(|n| *n == "mul").count();
+            assert_eq!(after, usize::from(by_sample), "{what}: {names:?}");
             drop(session);
             job.assert_fusion_keeps_bits(&what);
         }

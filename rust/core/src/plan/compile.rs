@@ -90,7 +90,7 @@ pub(super) fn compile(mut program: Program, trained: Vec<Trained>, fused: bool) 
     });
     draws.enumerate().for_each(|(i, draw)| draw.stream = i as u64);
     if fused {
-        fuse::fuse(&mut program);
+        fuse::fuse(&mut program)?;
     }
     let views = Views::new(&program, &none)?;
     let rows =
@@ -508,8 +508,9 @@ impl Builder {
                 }
                 _ => Action::Op(op.clone()),
             },
-            (Definition::LossWithGradient { loss, gradient, .. }, _) => {
-                Action::LossWithGradient(*loss, result(*gradient))
+            (Definition::LossWithGradient { loss, gradient, is_scaled, .. }, _) => {
+                let factor = if *is_scaled { operands.pop() } else { None };
+                Action::LossWithGradient(*loss, result(*gradient), factor)
             }
             (Definition::Leaf(Leaf::Input(number)), _) => {
                 Action::Gather(*number, rows.unwrap_or(0..output.shape().first().copied().unwrap_or(0)))

@@ -1,13 +1,20 @@
 //! Patterns that become one pass. Each keeps the order and rounding of the ops it replaces.
 
+use super::memory::Views;
 use super::trace::{Definition, Leaf, Program, ValueId};
+use crate::buffer::Array;
+use crate::error::Result;
 use crate::op::{Activation, Binary, Dense, Op, Unary};
 
 /// Rewrites all patterns.
-pub(super) fn fuse(program: &mut Program) {
+///
+/// # Errors
+/// `Memory`.
+pub(super) fn fuse(program: &mut Program) -> Result<()> {
+    program.put_first_what_rows_share();
     dense(program);
     derivative(program);
-    loss_with_gradient(program);
+    loss_with_gradient(program)
 }
 
 /// Activations whose derivative follows from their result: the operand need not be stored.
@@ -104,18 +111,53 @@ fn derivative(program: &mut Program) {
     }
 }
 
-/// A loss and its derivative at the same operands.
-fn loss_with_gradient(program: &mut Program) {
+/// A loss and its derivative at the same operands, with the factor of the derivative that the rows share or that each
+/// row has.
+fn loss_with_gradient(program: &mut Program) -> Result<()> {
+    let views = Views::new(program, &vec![false; program.metas.len()])?;
+    let uses = program.uses();
     for value in 0..program.metas.len() {
         let Definition::Op { op: Op::Loss(loss), operands } = &program.definitions[value] else { continue };
         let twin = (value + 1..program.metas.len()).find(|&other| {
             matches!(&program.definitions[other],
                 Definition::Op { op: Op::LossGrad(l), operands: o } if l == loss && o == operands)
         });
-        if let Some(gradient) = twin {
-            let (loss, operands) = (*loss, operands.clone());
-            program.definitions[value] = Definition::LossWithGradient { loss, operands, gradient };
-            program.definitions[gradient] = Definition::Written;
-        }
+        let Some(slope) = twin else { continue };
+        let (loss, mut operands) = (*loss, operands.clone());
+        let product = (slope + 1..program.metas.len()).find_map(|product| {
+            let Definition::Op { op: Op::Binary(Binary::Mul), operands } = &program.definitions[product]
+            else {
+                return None;
+            };
+            let &[a, b] = &operands[..] else { return None };
+            let factor = if a == slope { b } else { a };
+            let is_fit = (a == slope || b == slope)
+                && factor < value
+                && uses[slope] == 1
+                && program.metas[product] == program.metas[slope]
+                && is_by_row(&views.stand_ins[factor], program.metas[slope].shape.rank());
+            is_fit.then_some((product, factor))
+        });
+        let is_scaled = product.is_some();
+        program.definitions[slope] = Definition::Written;
+        let gradient = product.map_or(slope, |(product, factor)| {
+            operands.push(factor);
+            program.definitions[product] = Definition::Written;
+            product
+        });
+        program.definitions[value] = Definition::LossWithGradient { loss, operands, gradient, is_scaled };
+    }
+    Ok(())
+}
+
+/// Whether a factor of a value of `rank` dimensions is the same for all elements of a row.
+fn is_by_row(factor: &Array, rank: usize) -> bool {
+    let shape = factor.shape();
+    let is_spread = |i: usize| shape[i] == 1 || factor.strides()[i] == 0;
+    match shape.rank() {
+        0 => true,
+        1 => is_spread(0),
+        2 => rank == 2 && is_spread(1),
+        _ => false,
     }
 }

@@ -47,12 +47,19 @@ pub(super) fn uses(program: &Program, value: ValueId) -> Option<Vec<Use>> {
             Op::Loss(_) | Op::LossGrad(_) => Some(of_loss(operands.len())),
             _ => None,
         },
-        Definition::LossWithGradient { .. } => Some(of_loss(operands.len())),
+        Definition::LossWithGradient { is_scaled, .. } => {
+            let mut uses = of_loss(operands.len());
+            if let (true, Some(factor)) = (is_scaled, operands.last()) {
+                let is_each = factor.shape.rank() == 2 && has_rows(factor);
+                uses[operands.len() - 1] = if is_each { Use::Rows } else { Use::Whole };
+            }
+            Some(uses)
+        }
         Definition::Leaf(_) | Definition::Written => None,
     }
 }
 
-/// Scores and targets by rows; class weights, and the factor of a fused gradient, as they are.
+/// Scores and targets by rows; class weights as they are.
 fn of_loss(operands: usize) -> Vec<Use> {
     (0..operands).map(|i| if i < 2 { Use::Rows } else { Use::Whole }).collect()
 }

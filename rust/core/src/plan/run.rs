@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
+use ferrograd_kernels::elementwise::scale_rows;
 use ferrograd_kernels::pool;
 use ferrograd_kernels::update::Rule;
 
@@ -74,7 +75,8 @@ pub(super) enum Action {
     Op(Op),
     /// An op whose result is looked at.
     Checked(Box<(Op, Check, Place)>),
-    LossWithGradient(Loss, Array),
+    /// The gradient, and what its rows are multiplied by.
+    LossWithGradient(Loss, Array, Option<Array>),
     /// A product with a packed weight, which is not among the operands, on so many threads.
     Product {
         dense: Dense,
@@ -271,8 +273,18 @@ impl Instruction {
                 op.run(operands, &self.output)?;
                 anomaly::instruction(*check, op.name(), place, operands, &self.output)
             }
-            Action::LossWithGradient(loss, gradient) => {
-                loss.run(operands, Some(&self.output), Some(gradient))
+            Action::LossWithGradient(loss, gradient, factor) => {
+                loss.run(operands, Some(&self.output), Some(gradient))?;
+                let Some(factor) = factor else { return Ok(()) };
+                for_float!("loss", gradient.dtype(), T => {
+                    let stride = match factor.shape().first() {
+                        Some(1) | None => 0,
+                        Some(_) => factor.strides()[0],
+                    };
+                    let rows = gradient.shape().first().copied().unwrap_or(1);
+                    scale_rows(rows, &mut gradient.write::<T>(), &factor.read::<T>(), stride);
+                    Ok(())
+                })
             }
             Action::Product { dense, weight, transposed, threads } => {
                 let weight = &weights[*weight];

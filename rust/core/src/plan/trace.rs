@@ -44,6 +44,8 @@ pub enum Definition {
         operands: Vec<ValueId>,
         /// The value that holds the derivative.
         gradient: ValueId,
+        /// Whether the last operand, a factor for each row or for all, multiplies the derivative.
+        is_scaled: bool,
     },
     /// Written by the instruction of another value.
     Written,
@@ -212,6 +214,33 @@ impl Program {
         }
         self.outputs.iter().for_each(|&o| uses[o] += 1);
         uses
+    }
+
+    /// Puts what depends on neither samples of several dimensions nor random numbers before all that does: what a
+    /// loss is divided by is then known when the loss is computed.
+    pub(super) fn put_first_what_rows_share(&mut self) {
+        let count = self.metas.len();
+        let mut is_late = vec![false; count];
+        for value in 0..count {
+            is_late[value] = match &self.definitions[value] {
+                Definition::Leaf(Leaf::Input(_)) => self.metas[value].shape.rank() > 1,
+                Definition::Op { op: Op::Draw(_), .. } => true,
+                _ => self.operands(value).iter().any(|&operand| is_late[operand]),
+            };
+        }
+        let order: Vec<ValueId> =
+            (0..count).filter(|&v| !is_late[v]).chain((0..count).filter(|&v| is_late[v])).collect();
+        let mut place = vec![0; count];
+        order.iter().enumerate().for_each(|(to, &from)| place[from] = to);
+        self.metas = order.iter().map(|&v| self.metas[v]).collect();
+        self.definitions = order.iter().map(|&v| self.definitions[v].clone()).collect();
+        self.places = order.iter().map(|&v| self.places[v].take()).collect();
+        for definition in &mut self.definitions {
+            if let Definition::Op { operands, .. } = definition {
+                operands.iter_mut().for_each(|o| *o = place[*o]);
+            }
+        }
+        self.outputs.iter_mut().for_each(|o| *o = place[*o]);
     }
 
     /// Leaves out what no output needs, such as the operands of a folded constant. Before fusion only.

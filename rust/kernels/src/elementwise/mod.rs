@@ -413,5 +413,41 @@ pub(crate) fn activate_inline<T: Math>(op: Unary, row: &mut [T]) {
     }
 }
 
+/// Multiplies row `i` of a contiguous matrix of `rows` by `factor[i * stride]`.
+///
+/// # Panics
+/// When the rows do not divide the matrix, or there is no factor for one of them.
+pub fn scale_rows<T: Math>(rows: usize, x: &mut [T], factor: &[T], stride: usize) {
+    assert!(rows == 0 && x.is_empty() || rows > 0 && x.len().is_multiple_of(rows), "a matrix of {rows} rows");
+    if !x.is_empty() {
+        assert!((rows - 1) * stride < factor.len(), "a factor for each of {rows} rows");
+        dispatch(ScaleRows { cols: x.len() / rows, x, factor, stride });
+    }
+}
+
+struct ScaleRows<'a, T> {
+    cols: usize,
+    x: &'a mut [T],
+    factor: &'a [T],
+    stride: usize,
+}
+
+impl<T: Math> Job for ScaleRows<'_, T> {
+    type Output = ();
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        let ScaleRows { cols, x, factor, stride } = self;
+        if stride == 0 {
+            // One factor: rows need no loop of their own.
+            x.iter_mut().for_each(|x| *x *= factor[0]);
+            return;
+        }
+        for (i, row) in x.chunks_exact_mut(cols).enumerate() {
+            let factor = factor[i * stride];
+            row.iter_mut().for_each(|x| *x *= factor);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;
