@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import ferrograd as fg
-from ferrograd import nn
+from ferrograd import nn, optim
 from ferrograd.nn.functional import embedding
 
 RNG = np.random.default_rng(6)
@@ -205,3 +205,17 @@ def test_numbers_are_whole_and_can_be_told_apart() -> None:
     assert embedding([2**24], wide).shape == (1, 1)
     with pytest.raises(fg.DTypeError, match="float32 names 16777216 rows, the table has 16777217"):
         embedding(fg.tensor([1.0]), wide)
+
+
+@pytest.mark.parametrize("number", [-1, -3, 3])
+def test_numbers_outside_the_table_are_refused_in_plans_too(number: int) -> None:
+    table = nn.Embedding(3, 2)
+    with pytest.raises(fg.OutOfRangeError, match=f"index {number}"):
+        table(fg.tensor([0, number]))
+    model = nn.Sequential(table, nn.Flatten(), nn.Linear(2, 2))
+    trainer = fg.Trainer(model, nn.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=0.1))
+    X = np.array([[0], [number], [1], [2]])
+    with pytest.raises(fg.OutOfRangeError, match=f"index {number}"):
+        trainer.fit(X, np.array([0, 1, 0, 1]), epochs=1, batch_size=4, progress=False)
+    with pytest.raises(fg.OutOfRangeError, match=f"index {number}"):
+        nn.SparseLinear(3, 2)(([0, 1], [number], [1.0]))

@@ -309,3 +309,47 @@ BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
 def test_bad_input_is_named(call: Callable[[], Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+class Held(fg.autograd.Function):
+    """x^3 with x kept as `how` says."""
+
+    @staticmethod
+    def forward(ctx: Any, x: fg.Tensor, how: str) -> fg.Tensor:
+        ctx.how = how
+        if how == "list":
+            ctx.held = [x]
+        elif how == "dict":
+            ctx.held = {"x": (x, 1)}
+        elif how == "closure":
+            ctx.held = lambda: 3 * x**2
+        elif how == "array":
+            ctx.held = x.numpy()
+        return x**3
+
+    @staticmethod
+    def backward(ctx: Any, g: fg.Tensor) -> tuple[fg.Tensor, None]:
+        held = ctx.held
+        if ctx.how == "closure":
+            return held() * g, None
+        x = {"list": lambda: held[0], "dict": lambda: held["x"][0], "array": lambda: fg.tensor(held)}[
+            ctx.how
+        ]()
+        return 3 * x**2 * g, None
+
+
+@pytest.mark.parametrize("how", ["list", "dict"])
+def test_tensors_in_containers_are_parts_of_the_graph(how: str) -> None:
+    x = fg.tensor([1.0, 2.0], dtype=fg.float64)
+    hessian = fg.func.hessian(lambda a: Held.apply(a, how).sum())(x)
+    assert hessian.tolist() == [[6.0, 0.0], [0.0, 12.0]]
+
+
+@pytest.mark.parametrize(("how", "kind"), [("closure", "function"), ("array", "ndarray")])
+def test_values_that_are_hidden_from_the_graph_raise(how: str, kind: str) -> None:
+    x = fg.tensor([1.0, 2.0], dtype=fg.float64, requires_grad=True)
+    Held.apply(x, how).sum().backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [3.0, 12.0]
+    with pytest.raises(fg.GraphError, match=f"forward kept a {kind}"):
+        fg.autograd.grad(Held.apply(x, how).sum(), x, create_graph=True)

@@ -2,7 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from functools import wraps
+from numbers import Number
+from types import BuiltinFunctionType, FunctionType
 from typing import Any
+
+import numpy as np
 
 from ferrograd import _core
 from ferrograd._core import DTypeError, GraphError, ShapeError, Tensor
@@ -129,7 +133,8 @@ class Function:
         At `apply`, if no argument is a Tensor; in backward, if it returns another number of gradients than
         there are arguments; at a second backward, if the first freed what was saved. Under
         ``create_graph=True``, if backward takes values out of the graph, by ``numpy()`` or ``item()``, or if
-        forward kept a floating tensor that is neither an argument nor a result.
+        forward kept a floating tensor that is neither an argument nor a result, or something else than
+        tensors, plain values and tuples, lists and dicts of them.
     ShapeError
         In backward, if a gradient has another shape than its argument.
     DTypeError
@@ -180,6 +185,29 @@ class Function:
         return _core.gate(use)(*(args[place] for place in places))
 
 
+def _rebuilt(value: Any, change: Callable[[Any], Any]) -> Any:
+    """Return a tuple, list or dict with its values changed."""
+    if isinstance(value, dict):
+        return {key: change(inner) for key, inner in value.items()}
+    inner = [change(part) for part in value]
+    if isinstance(value, list):
+        return inner
+    return value._make(inner) if hasattr(value, "_make") else tuple(inner)
+
+
+def _may_hide_values(value: Any) -> bool:
+    """Whether something else than a tensor may hold numbers that depend on the arguments.
+
+    A plain number may too: it counts as a constant, as in PyTorch.
+    """
+    if isinstance(value, np.ndarray):
+        return value.dtype.kind not in "biuSU"
+    if isinstance(value, FunctionType):
+        return value.__closure__ is not None
+    plain = (Number, str, bytes, type(None), type, slice, range, BuiltinFunctionType, np.generic, _core.DType)
+    return not isinstance(value, plain)
+
+
 class _Use:
     """One call of `Function.apply`, in the form of a gate. A plan calls it once for each batch."""
 
@@ -221,7 +249,14 @@ class _Use:
             return None
 
         def joined(value: Any) -> Any:
+            if isinstance(value, tuple | list | dict):
+                return _rebuilt(value, joined)
             if not isinstance(value, Tensor):
+                if _may_hide_values(value):
+                    raise GraphError(
+                        f"{self.function.__name__}: forward kept a {type(value).__name__}, whose share in "
+                        "the derivative cannot be seen; keep tensors, or mark backward as once_differentiable"
+                    )
                 return value
             if id(value) in self.origins:
                 side, number = self.origins[id(value)]
@@ -236,13 +271,21 @@ class _Use:
 
         ctx = FunctionContext(self.needs)
         for name, value in vars(self.ctx).items():
-            is_saved = name == "_saved" and value is not None
-            vars(ctx)[name] = tuple(joined(kept) for kept in value) if is_saved else joined(value)
+            vars(ctx)[name] = joined(value)
         return self._gradients(ctx, grads)
 
     def _kept(self) -> list[Any]:
         """Return what the context keeps of forward."""
-        return [*vars(self.ctx).values(), *(self.ctx._saved or ())]
+        found: list[Any] = []
+
+        def note(value: Any) -> Any:
+            if isinstance(value, tuple | list | dict):
+                return _rebuilt(value, note)
+            found.append(value)
+            return value
+
+        note(vars(self.ctx))
+        return found
 
     def _gradients(self, ctx: FunctionContext, grads: Sequence[Tensor]) -> list[Tensor | None]:
         """Call backward; return the gradients of the arguments that are tensors."""

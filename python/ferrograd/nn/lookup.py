@@ -331,7 +331,9 @@ class SparseLinear(Module):
         x = as_tensor(input)
         if x.ndim != 3 or x.shape[2] != 2:
             raise ShapeError(f"SparseLinear: expected pairs of shape (rows, elements, 2), got {x.shape}")
-        rows = self.weight[row_numbers("SparseLinear", x[:, :, 0], self.in_features)]
+        columns = row_numbers("SparseLinear", x[:, :, 0], self.in_features)
+        # Not by brackets, where negative numbers count from the end.
+        rows = self.weight.index_select(0, columns.reshape(-1)).reshape(*columns.shape, self.out_features)
         y = (rows * x[:, :, 1:]).sum(1)
         return y if self.bias is None else y + self.bias
 

@@ -117,7 +117,8 @@ def embedding(
     check_lookup("embedding", max_norm, norm_type, sparse)
     padding_idx = padding_row("embedding", padding_idx, weight.shape[0])
     rows = row_numbers("embedding", input, weight.shape[0])
-    found = weight[rows]
+    # Not by brackets, where negative numbers count from the end.
+    found = weight.index_select(0, rows.reshape(-1)).reshape(*rows.shape, weight.shape[1])
     if max_norm is not None or scale_grad_by_freq:
         ones = _core.ones(rows.numel(), dtype=weight.dtype)
         uses = _core.zeros(weight.shape[0], dtype=weight.dtype).scatter_add(0, rows.reshape(-1), ones)

@@ -45,9 +45,7 @@ pub(super) fn run_gather(source: &Array, index: &Array, out: &Array) -> Result<(
     let (source, index) = (super::reduce::contiguous(source)?, super::reduce::contiguous(index)?);
     let (rows, width) = (source.shape()[0], source.shape()[1]);
     let index = index.read::<i64>();
-    for (position, &i) in index.iter().enumerate() {
-        check(i, rows, position)?;
-    }
+    index.iter().try_for_each(|&i| check(i, rows))?;
     for_any!(source.dtype(), T => {
         let (source, mut out) = (source.read::<T>(), out.write::<T>());
         for (target, &i) in out.chunks_exact_mut(width.max(1)).zip(index.iter()) {
@@ -61,9 +59,7 @@ pub(super) fn run_scatter(source: &Array, index: &Array, out: &Array) -> Result<
     let (source, index) = (super::reduce::contiguous(source)?, super::reduce::contiguous(index)?);
     let (rows, width) = (out.shape()[0], out.shape()[1]);
     let index = index.read::<i64>();
-    for (position, &i) in index.iter().enumerate() {
-        check(i, rows, position)?;
-    }
+    index.iter().try_for_each(|&i| check(i, rows))?;
     for_float!("scatter_add_rows", source.dtype(), T => {
         let (source, mut out) = (source.read::<T>(), out.write::<T>());
         out.fill(0.0);
@@ -77,15 +73,11 @@ pub(super) fn run_scatter(source: &Array, index: &Array, out: &Array) -> Result<
     })
 }
 
-fn check(index: i64, rows: usize, position: usize) -> Result<()> {
+fn check(index: i64, rows: usize) -> Result<()> {
     if (0..rows as i64).contains(&index) {
         return Ok(());
     }
-    Err(Error::Shape {
-        op: "gather_rows",
-        expected: format!("indices in 0..{rows}"),
-        got: format!("{index} at position {position}"),
-    })
+    Err(Error::Index { op: "gather_rows", index, dim: 0, size: rows })
 }
 
 pub(super) fn vjp_gather(cx: &Vjp) -> Result<Gradients> {
