@@ -142,3 +142,163 @@ def test_rows_that_predict_refuses_are_refused(ask: str) -> None:
         getattr(model, ask)(X[:, :3])
     with pytest.raises(ValueError, match="Input X contains NaN"):
         getattr(model, ask)(np.full((2, 4), np.nan))
+
+
+def of_theirs(kind: Any, **options: Any) -> Any:
+    found = getattr(theirs, kind.__name__)()
+    if not options.keys() <= found.get_params().keys():
+        pytest.skip("another release's parameters")
+    return found.set_params(**options)
+
+
+# Those of the tasks that scikit-learn has too.
+SHARED = pytest.mark.parametrize(
+    "task", ["multiclass", "binary", "multilabel", "regression", "outputs", "poisson"]
+)
+
+
+def same(first: Any, second: Any) -> None:
+    """Check predictions and what a fit reports."""
+    asked = ["predict"] if isinstance(first, MLPRegressor) else ["predict", "predict_proba"]
+    for method in asked:
+        np.testing.assert_allclose(getattr(first, method)(X), getattr(second, method)(X), rtol=1e-9)
+    for name in ("n_iter_", "t_", "n_outputs_", "n_layers_", "out_activation_", "n_features_in_"):
+        assert getattr(first, name) == getattr(second, name)
+    np.testing.assert_allclose(first.loss_, second.loss_, rtol=1e-9)
+    if hasattr(first, "loss_curve_") or hasattr(second, "loss_curve_"):
+        np.testing.assert_allclose(first.loss_curve_, second.loss_curve_, rtol=1e-9)
+
+
+@SHARED
+def test_the_way_to_scikit_learn_and_back_keeps_predictions(task: str) -> None:
+    model = fitted(task)
+    of_theirs(TASKS[task][0], **TASKS[task][2])
+    before = [array.copy() for array in model.coefs_]
+    there = model.to_sklearn()
+    assert type(there) is getattr(theirs, type(model).__name__)
+    same(model, there)
+    back = type(model).from_sklearn(there)
+    assert back.get_params() == model.get_params()
+    same(back, there)
+    there.coefs_[0][:] = back.coefs_[0][:] = 0
+    assert all((array == old).all() for array, old in zip(model.coefs_, before, strict=True))
+    assert back.__dict__.keys() - {"_predictions"} == model.__dict__.keys() - {
+        "_predictions",
+        "_random_state",
+    }
+
+
+@BOTH
+def test_what_is_not_fitted_stays_so(kind: Any) -> None:
+    model = kind(alpha=0.5, hidden_layer_sizes=(3, 4), n_threads=2)
+    there = model.to_sklearn()
+    assert (there.alpha, there.hidden_layer_sizes) == (0.5, (3, 4))
+    back = kind.from_sklearn(there)
+    assert back.get_params() == {**model.get_params(), "n_threads": None}
+    for one in (there, back):
+        with pytest.raises(NotFittedError):
+            one.predict(X)
+
+
+@pytest.mark.parametrize("task", ["multiclass", "binary", "outputs"])
+@pytest.mark.parametrize(
+    ("solver", "learning_rate"),
+    [("adam", "constant"), ("sgd", "constant"), ("sgd", "invscaling"), ("sgd", "adaptive")],
+)
+def test_partial_fit_goes_on_the_same_on_the_other_side(task: str, solver: str, learning_rate: str) -> None:
+    kind, target, own = TASKS[task]
+    options = {
+        **own,
+        "hidden_layer_sizes": (6,),
+        "solver": solver,
+        "learning_rate": learning_rate,
+        "learning_rate_init": 0.01,
+        "random_state": 3,
+    }
+    there = of_theirs(kind, **options)
+    here = kind(**options)
+    first = {} if kind is MLPRegressor else {"classes": np.unique(target)}
+    for model in (here, there):
+        for _ in range(3):
+            model.partial_fit(X, target, **first)
+    crossed = kind.from_sklearn(there), here.to_sklearn()
+    for model in (here, there, *crossed):
+        for _ in range(3):
+            model.partial_fit(X, target)
+    for model in (there, *crossed):
+        np.testing.assert_allclose(model.loss_curve_, here.loss_curve_, rtol=1e-9)
+        same(here, model)
+    # That the state counts: without it the way is another.
+    fresh = kind.from_sklearn(there)
+    del fresh._optimizer
+    assert abs(fresh.partial_fit(X, target).coefs_[0] - here.partial_fit(X, target).coefs_[0]).max() > 1e-9
+
+
+@BOTH
+@pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_a_warm_start_goes_on_the_same_on_the_other_side(
+    kind: Any, solver: str, early_stopping: bool
+) -> None:
+    options = {
+        "solver": solver,
+        "early_stopping": early_stopping,
+        "warm_start": True,
+        "max_iter": 6,
+        "hidden_layer_sizes": (6,),
+    }
+    here = kind(**options, random_state=np.random.RandomState(1)).fit(X, y)
+    there = here.to_sklearn()
+    back = kind.from_sklearn(there)
+    for model in (here, there, back):
+        # The generator goes along too, from where it is.
+        model.fit(X, y)
+    same(here, there)
+    same(here, back)
+
+
+def test_labels_and_names_of_columns_go_along() -> None:
+    pd = pytest.importorskip("pandas")
+    frame, labels = pd.DataFrame(X, columns=list("abcd")), np.array(["no", "yes", "perhaps"])[y]
+    model = MLPClassifier(max_iter=3, random_state=0).fit(frame, labels)
+    for other in (there := model.to_sklearn(), MLPClassifier.from_sklearn(there)):
+        assert other.feature_names_in_.tolist() == list("abcd")
+        assert (other.predict(frame) == model.predict(frame)).all()
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        (MLPClassifier(loss="hinge"), "loss"),
+        (MLPClassifier(class_weight="balanced"), "class_weight"),
+        (MLPClassifier(activation="gelu"), "activation"),
+        (MLPRegressor(activation=["relu"]), "activation"),
+        (MLPRegressor(loss="huber"), "loss"),
+        (MLPRegressor(quantile=[0.1, 0.9]), "quantile"),
+        (MLPRegressor(correct_multioutput=True), "correct_multioutput"),
+        (MLPRegressor(dropout=0.5), "dropout"),
+        (MLPRegressor(weight_decay=0.1), "weight_decay"),
+        (MLPRegressor(clip_norm=1.0), "clip_norm"),
+        (MLPRegressor(dtype="float32"), "dtype"),
+        (MLPRegressor(coefs_init=[np.ones((4, 1))]), "coefs_init"),
+        (MLPClassifier(early_stopping_metric="loss"), "early_stopping_metric"),
+        (MLPClassifier(max_time=3), "max_time"),
+    ],
+)
+def test_what_scikit_learn_lacks_is_named(model: Any, name: str) -> None:
+    with pytest.raises(fg.ConfigError, match=rf"to_sklearn: .*\b{name}\b"):
+        model.to_sklearn()
+
+
+def test_only_scikit_learns_class_of_the_name_is_taken() -> None:
+    class Other(theirs.MLPRegressor):
+        def __init__(self, extra: int = 1) -> None:
+            super().__init__()
+            self.extra = extra
+
+    with pytest.raises(fg.ConfigError, match=r"est: expected an sklearn.neural_network.MLPClassifier, got"):
+        MLPClassifier.from_sklearn(theirs.MLPRegressor())
+    with pytest.raises(fg.ConfigError, match=r"est: expected .*, got ferrograd.sklearn"):
+        MLPRegressor.from_sklearn(MLPRegressor())
+    with pytest.raises(fg.ConfigError, match="MLPRegressor has no parameter 'extra'"):
+        MLPRegressor.from_sklearn(Other())

@@ -18,6 +18,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from ferrograd._typing import Array
 from ferrograd.sklearn.activations import Activation, activations
 from ferrograd.sklearn.callbacks import CallbackSupportMixin, Tasks
+from ferrograd.sklearn.conversion import ConversionMixin
 from ferrograd.sklearn.inspection import InspectionMixin
 from ferrograd.sklearn.network import Predictions, Task
 from ferrograd.sklearn.solvers import Data, fit_lbfgs, fit_stochastic
@@ -54,7 +55,7 @@ def _data(X: Any, target: Array, weight: Array | None, factors: Array | None) ->
     return Data(X, target, weight)
 
 
-class BaseMultilayerPerceptron(InspectionMixin, CallbackSupportMixin, BaseEstimator, ABC):
+class BaseMultilayerPerceptron(ConversionMixin, InspectionMixin, CallbackSupportMixin, BaseEstimator, ABC):
     """Base of `MLPClassifier` and `MLPRegressor`."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {

@@ -200,7 +200,7 @@ class InspectionMixin:
         kind = np.dtype(self.dtype or np.result_type(X.dtype, self.coefs_[0].dtype))
         is_short = kind == np.float32
         dtype = _core.float32 if is_short else _core.float64
-        kinds: list[Callable[[Tensor], Tensor]] = [*self._activations(), OUT[self.out_activation_]]
+        kinds: list[Any] = [*self._activations(), OUT[self.out_activation_]]
         layers: list[_Layer] = [
             (_core.tensor(np.asarray(weight), dtype=dtype), _core.tensor(np.asarray(bias), dtype=dtype), f)
             for weight, bias, f in zip(self.coefs_, self.intercepts_, kinds, strict=True)
