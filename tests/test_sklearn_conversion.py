@@ -1,5 +1,7 @@
 """The estimators as other things: a module, values of layers, gradients, scikit-learn's classes, files."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -302,3 +304,136 @@ def test_only_scikit_learns_class_of_the_name_is_taken() -> None:
         MLPRegressor.from_sklearn(MLPRegressor())
     with pytest.raises(fg.ConfigError, match="MLPRegressor has no parameter 'extra'"):
         MLPRegressor.from_sklearn(Other())
+
+
+def reloaded(model: Any, folder: Path) -> Any:
+    model.save(folder / "model.safetensors")
+    return type(model).load(folder / "model.safetensors")
+
+
+@EACH
+def test_a_file_keeps_predictions_to_the_bit_and_training(task: str, tmp_path: Path) -> None:
+    model = fitted(task)
+    back = reloaded(model, tmp_path)
+    assert back.get_params() == model.get_params()
+    assert back.__dict__.keys() == model.__dict__.keys() - {"_predictions", "_random_state"}
+    for name in ("loss_", "n_iter_", "t_", "n_layers_", "out_activation_"):
+        assert getattr(back, name) == getattr(model, name)
+    target = TASKS[task][1]
+    for _ in range(2):
+        assert (back.predict(X) == model.predict(X)).all()
+        assert (outputs(back, X) == outputs(model, X)).all()
+        if model.solver == "lbfgs":
+            break
+        for one in (back, model):
+            one.partial_fit(X, target)
+        assert back.loss_curve_ == model.loss_curve_
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array(["no", "yes", "perhaps"]),
+        np.array(["no", "yes", "perhaps"], object),
+        np.array([3, -1, 7], np.int16),
+        np.array([0.0, 1.0, 2.0]),
+        np.array([1, 2, 3], np.float32),
+        np.array([False, True, True]),
+    ],
+    ids=lambda labels: str(labels.dtype),
+)
+def test_labels_of_any_dtype_come_back(labels: np.ndarray, tmp_path: Path) -> None:
+    model = MLPClassifier((3,), max_iter=2, random_state=0).fit(X, labels[y])
+    back = reloaded(model, tmp_path)
+    assert back.classes_.dtype == model.classes_.dtype
+    assert [type(label) for label in back.classes_] == [type(label) for label in model.classes_]
+    assert (back.predict(X) == model.predict(X)).all()
+    assert back.score(X, labels[y]) == model.score(X, labels[y])
+
+
+def test_parameters_of_every_kind_come_back(tmp_path: Path) -> None:
+    model = MLPClassifier(
+        [6, 5],
+        [("elu", {"alpha": 0.5}), "relu"],
+        class_weight={"a": 2.0, 3: np.float64(0.5)},
+        n_iter_no_change=np.inf,
+        dtype=np.float32,
+        coefs_init=[np.ones((2, 6)), np.ones((6, 5)), np.ones((5, 1))],
+        random_state=np.random.RandomState(5),
+        dropout=(0.1, 0.2),
+    )
+    model.random_state.normal()
+    back = reloaded(model, tmp_path)
+    mine, theirs_ = model.get_params(), back.get_params()
+    assert all((a == b).all() for a, b in zip(mine.pop("coefs_init"), theirs_.pop("coefs_init"), strict=True))
+    first, second = mine.pop("random_state"), theirs_.pop("random_state")
+    assert first.normal(size=3).tolist() == second.normal(size=3).tolist()
+    assert mine == theirs_
+    with pytest.raises(NotFittedError):
+        back.predict(X)
+
+
+def test_early_stopping_and_names_of_columns_come_back(tmp_path: Path) -> None:
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame(X, columns=list("abcd"))
+    model = MLPRegressor(max_iter=5, early_stopping=True, random_state=0, warm_start=True).fit(frame, y)
+    back = reloaded(model, tmp_path)
+    assert back.feature_names_in_.tolist() == list("abcd")
+    assert back.validation_scores_ == model.validation_scores_
+    assert (back.fit(frame, y).predict(frame) == model.fit(frame, y).predict(frame)).all()
+
+
+def test_what_a_file_does_not_hold_is_named_and_leaves_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    with pytest.raises(fg.ConfigError, match=r"save: early_stopping_metric: expected .*, got <function"):
+        MLPRegressor(early_stopping_metric=lambda *_: 0.0).save(path)
+    state = np.random.RandomState(np.random.PCG64(1))
+    with pytest.raises(fg.ConfigError, match=r"save: random_state: expected .* MT19937, got RandomState"):
+        MLPRegressor(random_state=state).save(path)
+    assert not path.exists()
+
+
+def test_a_file_of_the_other_class_a_damaged_one_and_none_are_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    with pytest.raises(fg.CheckpointError):
+        MLPRegressor.load(path)
+    model = fitted("regression")
+    model.save(path)
+    with pytest.raises(fg.ConfigError, match="expected a file of MLPClassifier, got one of MLPRegressor"):
+        MLPClassifier.load(path)
+    whole = path.read_bytes()
+    for damaged in (whole[:-5], b"", whole[:40]):
+        path.write_bytes(damaged)
+        with pytest.raises(fg.CorruptFileError):
+            MLPRegressor.load(path)
+    fg.nn.Linear(2, 3).save(path)
+    with pytest.raises(fg.CorruptFileError, match="no estimator's file"):
+        MLPRegressor.load(path)
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [
+        ("parameters", "nonsense", 1),
+        ("parameters", "alpha", {"nonsense": 1}),
+        ("fitted", "fit", 1),
+        ("fitted", "coefs_", [{"tensor": "intercepts_.0"}]),
+        ("fitted", "coefs_", []),
+        ("fitted", "coefs_", [{"tensor": "none"}]),
+        ("fitted", "n_features_in_", 5),
+        ("fitted", "classes_", None),
+        ("fitted", "classes_", {"array": [1, 1 << 70], "dtype": "<i8"}),
+        ("fitted", "out_activation_", "nonsense"),
+        ("fitted", "_label_binarizer", {"dict": []}),
+        ("fitted", "_optimizer", {"dict": [["t", 1]]}),
+    ],
+)
+def test_contents_that_contradict_are_refused(part: str, name: str, value: Any, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    fitted("multiclass").save(path)
+    tensors, metadata = fg._core.load_tensors(path)
+    content = json.loads(metadata["ferrograd.sklearn"])
+    content[part][name] = value
+    fg._core.save_tensors(path, tensors, {"ferrograd.sklearn": json.dumps(content)})
+    with pytest.raises(fg.CorruptFileError, match="no estimator's file"):
+        MLPClassifier.load(path)

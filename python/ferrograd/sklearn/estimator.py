@@ -22,6 +22,7 @@ from ferrograd.sklearn.conversion import ConversionMixin
 from ferrograd.sklearn.inspection import InspectionMixin
 from ferrograd.sklearn.network import Predictions, Task
 from ferrograd.sklearn.solvers import Data, fit_lbfgs, fit_stochastic
+from ferrograd.sklearn.storage import StorageMixin
 from ferrograd.threads import threads
 
 __all__ = ["STOCHASTIC", "BaseMultilayerPerceptron", "has_partial_fit"]
@@ -55,7 +56,9 @@ def _data(X: Any, target: Array, weight: Array | None, factors: Array | None) ->
     return Data(X, target, weight)
 
 
-class BaseMultilayerPerceptron(ConversionMixin, InspectionMixin, CallbackSupportMixin, BaseEstimator, ABC):
+class BaseMultilayerPerceptron(
+    ConversionMixin, InspectionMixin, StorageMixin, CallbackSupportMixin, BaseEstimator, ABC
+):
     """Base of `MLPClassifier` and `MLPRegressor`."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
