@@ -159,7 +159,8 @@ class ConversionMixin:
         MLPClassifier or MLPRegressor
             With copies of parameters and fitted attributes. Its predictions are the same up to rounding, and
             `partial_fit` and `warm_start` go on from here as they would have in `est`: the optimizer's state
-            is taken along. Callbacks are not.
+            is taken along. Callbacks are not. Only a second fit with both `warm_start` and `early_stopping`
+            may differ: scikit-learn then changes the best weights of the first along with the present ones.
 
         Raises
         ------
