@@ -18,8 +18,11 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from ferrograd._typing import Array
 from ferrograd.sklearn.activations import Activation, activations
 from ferrograd.sklearn.callbacks import CallbackSupportMixin, Tasks
+from ferrograd.sklearn.conversion import ConversionMixin
+from ferrograd.sklearn.inspection import InspectionMixin
 from ferrograd.sklearn.network import Predictions, Task
 from ferrograd.sklearn.solvers import Data, fit_lbfgs, fit_stochastic
+from ferrograd.sklearn.storage import StorageMixin
 from ferrograd.threads import threads
 
 __all__ = ["STOCHASTIC", "BaseMultilayerPerceptron", "has_partial_fit"]
@@ -53,7 +56,9 @@ def _data(X: Any, target: Array, weight: Array | None, factors: Array | None) ->
     return Data(X, target, weight)
 
 
-class BaseMultilayerPerceptron(CallbackSupportMixin, BaseEstimator, ABC):
+class BaseMultilayerPerceptron(
+    ConversionMixin, InspectionMixin, StorageMixin, CallbackSupportMixin, BaseEstimator, ABC
+):
     """Base of `MLPClassifier` and `MLPRegressor`."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
