@@ -353,3 +353,13 @@ def test_values_that_are_hidden_from_the_graph_raise(how: str, kind: str) -> Non
     assert x.grad.tolist() == [3.0, 12.0]
     with pytest.raises(fg.GraphError, match=f"forward kept a {kind}"):
         fg.autograd.grad(Held.apply(x, how).sum(), x, create_graph=True)
+
+
+def test_results_of_forward_are_floating() -> None:
+    class Above(fg.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: fg.Tensor) -> fg.Tensor:
+            return x > 1
+
+    with pytest.raises(fg.DTypeError, match=r"Above: forward must return floating tensors, got .*bool"):
+        Above.apply(fg.tensor([1.0, 2.0]))

@@ -458,3 +458,22 @@ def test_what_could_not_be_loaded_is_not_saved(tmp_path: Path) -> None:
     with pytest.raises(fg.ConfigError, match="at most 4096 tensors"):
         nn.ModuleList([nn.Linear(1, 1) for _ in range(2049)]).save(path)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda w: nn.init.uniform_(w, 2.0, 1.0), "uniform_: a must be at most b"),
+        (lambda w: nn.init.uniform_(w, float("nan"), 1.0), "uniform_: a must be a finite number, got nan"),
+        (lambda w: nn.init.normal_(w, 0.0, -1.0), "normal_: std must be at least 0, got -1.0"),
+        (lambda w: nn.init.sparse_(w, 2.0), r"sparse_: sparsity must be in \[0, 1\], got 2.0"),
+        (lambda w: nn.init.orthogonal_(w, gain="g"), "orthogonal_: gain must be a finite number, got 'g'"),
+        (lambda w: nn.init.kaiming_normal_(w, a="x"), "kaiming_normal_: a must be a finite number, got 'x'"),
+        (lambda w: nn.init.xavier_normal_(w, gain=-1.0), "std must be at least 0"),
+    ],
+)
+def test_initialisers_refuse_what_is_no_distribution(call: Any, message: str) -> None:
+    weight = fg.ones(2, 3)
+    with pytest.raises(fg.ConfigError, match=message):
+        call(weight)
+    assert weight.tolist() == [[1.0] * 3] * 2

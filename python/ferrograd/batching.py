@@ -5,6 +5,7 @@ from typing import Any
 
 from ferrograd import _core
 from ferrograd._core import ConfigError, ShapeError, Tensor
+from ferrograd.checks import check_callable
 from ferrograd.tree import Rebuild, flatten
 
 __all__ = ["vmap"]
@@ -62,6 +63,7 @@ def vmap(
     >>> fg.func.vmap(slope, in_dims=(None, 0))(fg.ones(2), fg.tensor([[1.0, 2.0], [0.0, 1.0]])).tolist()
     [[6.0, 12.0], [0.0, 2.0]]
     """
+    check_callable("vmap", func)
     check_places("in_dims", in_dims, allows_none=True)
     check_places("out_dims", out_dims, allows_none=False)
 

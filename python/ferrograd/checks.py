@@ -8,7 +8,7 @@ import numpy as np
 from ferrograd._core import ConfigError, DTypeError, ShapeError, Tensor
 from ferrograd._typing import Array, TensorLike
 
-__all__ = ["as_table", "check_bool", "check_int", "check_number"]
+__all__ = ["as_table", "check_bool", "check_callable", "check_int", "check_number"]
 
 
 def as_table(name: str, data: TensorLike | None) -> Array:
@@ -60,6 +60,12 @@ def check_bool(name: str, value: Any) -> None:
     """Raise `ConfigError` unless `value` is a bool."""
     if not isinstance(value, bool | np.bool_):
         raise ConfigError(f"{name}: expected True or False, got {value!r}")
+
+
+def check_callable(owner: str, func: Any) -> None:
+    """Raise `ConfigError` unless `func` can be called."""
+    if not callable(func):
+        raise ConfigError(f"{owner}: expected a function, got {func!r}")
 
 
 def check_number(name: str, value: Any, low: float, *, open_low: bool = False) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from ferrograd import _core
 from ferrograd._core import ConfigError, DTypeError, Tensor
 from ferrograd.batching import vmap
+from ferrograd.checks import check_callable
 from ferrograd.cost import Cost, Work, measure
 from ferrograd.recorded import Recorded
 from ferrograd.sparse import SparseMatrix, block_diagonal
@@ -163,6 +164,7 @@ def grad(
     >>> fg.func.grad(slope)(fg.tensor(2.0)).item()
     12.0
     """
+    check_callable("grad", func)
 
     def gradient(*args: Any, **rest: Any) -> Any:
         call, parts = _gradient("grad", func, argnums, has_aux, args, rest)
@@ -579,7 +581,12 @@ def cost(func: Callable[..., Tensor], *inputs: Any) -> Cost:
     DTypeError
         If an input is not of float tensors, or `func` returns no tensor.
     ConfigError
-        If there are no inputs.
+        If there are no inputs, or `func` cannot be called.
+
+    Notes
+    -----
+    `func` runs many times: what it changes, such as running statistics of a module in training mode, changes
+    as often.
 
     Examples
     --------
@@ -591,6 +598,7 @@ def cost(func: Callable[..., Tensor], *inputs: Any) -> Cost:
     >>> found.kept_bytes
     4000
     """
+    check_callable("cost", func)
     primals = _primals("cost", inputs)
     leaves, arrange = flatten("cost", "an input", primals)
     tangents = arrange([_core.ones_like(x).detach() for x in leaves])

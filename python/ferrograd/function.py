@@ -233,7 +233,12 @@ class _Use:
         known = {id(args[place]): (0, number) for number, place in enumerate(self.places)}
         known |= {id(result): (1, number) for number, result in enumerate(outputs)}
         self.origins = {id(kept): known[id(kept)] for kept in self._kept() if id(kept) in known}
-        return tuple(self._check("forward", output).numpy() for output in outputs)
+        for output in outputs:
+            if not self._check("forward", output).dtype.is_floating_point:
+                raise DTypeError(
+                    f"{self.function.__name__}: forward must return floating tensors, got {output.dtype}"
+                )
+        return tuple(output.numpy() for output in outputs)
 
     @no_grad()
     def backward(self, dout: Array | tuple[Array, ...]) -> tuple[Array | None, ...]:

@@ -5,6 +5,7 @@ Random ones take ``generator=``; without it they draw from `manual_seed`'s gener
 """
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +32,13 @@ __all__ = [
 ]
 
 
+def _check_numbers(owner: str, **values: Any) -> None:
+    for name, value in values.items():
+        is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+        if not is_number or not math.isfinite(value):
+            raise ConfigError(f"{owner}: {name} must be a finite number, got {value!r}")
+
+
 @no_grad()
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Draw from the uniform distribution on [a, b).
@@ -42,6 +50,9 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generato
     >>> bool(w.min() >= -0.5), bool(w.max() < 0.5)
     (True, True)
     """
+    _check_numbers("uniform_", a=a, b=b)
+    if a > b:
+        raise ConfigError(f"uniform_: a must be at most b, got a={a!r}, b={b!r}")
     return tensor.uniform_(a, b, generator)
 
 
@@ -58,6 +69,9 @@ def normal_(
     >>> f"{w.mean().item():.2f} {w.std().item():.2f}"
     '1.00 0.10'
     """
+    _check_numbers("normal_", mean=mean, std=std)
+    if std < 0:
+        raise ConfigError(f"normal_: std must be at least 0, got {std!r}")
     return tensor.normal_(mean, std, generator)
 
 
@@ -154,6 +168,7 @@ def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Generator | No
     >>> bool(w.abs().max() <= (6 / 150) ** 0.5)
     True
     """
+    _check_numbers("xavier_uniform_", gain=gain)
     bound = gain * math.sqrt(6 / sum(_fans("xavier_uniform_", tensor)))
     return uniform_(tensor, -bound, bound, generator)
 
@@ -168,6 +183,7 @@ def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Generator | Non
     >>> f"{w.std().item():.2f}"
     '0.10'
     """
+    _check_numbers("xavier_normal_", gain=gain)
     return normal_(tensor, 0.0, gain * math.sqrt(2 / sum(_fans("xavier_normal_", tensor))), generator)
 
 
@@ -240,6 +256,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None =
         )
     if tensor.numel() == 0:
         return tensor
+    _check_numbers("orthogonal_", gain=gain)
     rows = tensor.shape[0]
     normal = _standard_normal((rows, tensor.numel() // rows), generator)
     is_wide = rows < normal.shape[1]
@@ -295,6 +312,9 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Gener
     tensor([8, 8, 8])
     """
     rows, columns = _matrix("sparse_", tensor)
+    _check_numbers("sparse_", sparsity=sparsity, std=std)
+    if not 0 <= sparsity <= 1:
+        raise ConfigError(f"sparse_: sparsity must be in [0, 1], got {sparsity!r}")
     values = std * _standard_normal((rows, columns), generator)
     order = _core.rand(rows, columns, generator=generator, dtype=_core.float64).numpy().argsort(axis=0)
     np.put_along_axis(values, order[: math.ceil(sparsity * rows)], 0.0, axis=0)
@@ -323,4 +343,5 @@ def _kaiming_std(owner: str, tensor: Tensor, a: float, mode: str, nonlinearity: 
     fan_in, fan_out = _fans(owner, tensor)
     if mode not in ("fan_in", "fan_out"):
         raise ConfigError(f"{owner}: mode must be 'fan_in' or 'fan_out', got {mode!r}")
+    _check_numbers(owner, a=a)
     return calculate_gain(nonlinearity, a) / math.sqrt(fan_in if mode == "fan_in" else fan_out)
