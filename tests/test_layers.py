@@ -302,3 +302,32 @@ REFUSED: list[tuple[Any, type[Exception], str]] = [
 def test_bad_input_is_named(call: Any, error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         call()
+
+
+def test_a_plans_mask_is_the_same_forward_and_backward() -> None:
+    class Shift(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.shift = nn.Parameter(fg.zeros(64))
+
+        def forward(self, x: fg.Tensor) -> fg.Tensor:
+            return x + self.shift
+
+    fg.manual_seed(5)
+    model = nn.Sequential(Shift(), nn.Dropout(0.5))
+    shift = model[0].shift
+    trainer = fg.Trainer(model, nn.MSELoss(reduction="sum"), fg.optim.SGD([shift], lr=1.0))
+    X = np.arange(1, 65, dtype=np.float64)[None] / 64
+    masks = []
+    for _ in range(3):
+        with fg.no_grad():
+            shift.zero_()
+        loss = trainer.train_step(X.astype(np.float32), np.zeros((1, 64), np.float32))
+        # What was kept has learned, d(2 x)^2 = 8 x, and is the loss.
+        kept = shift.detach().numpy() != 0
+        assert 0 < kept.sum() < 64
+        np.testing.assert_allclose(shift.detach().numpy(), -8 * X[0] * kept, rtol=1e-6)
+        np.testing.assert_allclose(loss, (4 * X[0] ** 2 * kept).sum(), rtol=1e-5)
+        masks.append(kept)
+    assert (masks[0] != masks[1]).any()
+    assert (masks[1] != masks[2]).any()
