@@ -279,3 +279,15 @@ def test_another_thread_is_left_alone() -> None:
 def test_bad_input_is_named() -> None:
     with pytest.raises(fg.ConfigError, match="check_inf: expected True or False, got 1"):
         fg.anomaly_mode(1)  # type: ignore[arg-type]
+
+
+def test_an_anomaly_of_validation_names_the_epoch() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), Root())
+    with fg.no_grad():
+        model[0].weight.copy_(fg.ones(2, 2))
+        model[0].bias.fill_(0.5)
+    trainer = fg.Trainer(model, nn.MSELoss(), optim.SGD(model.parameters(), lr=1e-6))
+    X, y = np.ones((4, 2), np.float32), np.ones((4, 2), np.float32)
+    with fg.anomaly_mode(), pytest.raises(fg.AnomalyError, match="epoch 0, validation batch 0: ") as caught:
+        trainer.fit(X, y, epochs=2, batch_size=2, validation_data=(-X, y), progress=False)
+    assert (caught.value.epoch, caught.value.batch) == (0, 0)

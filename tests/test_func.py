@@ -462,3 +462,11 @@ def test_a_sparse_jacobian_of_what_has_no_room_for_the_whole_one() -> None:
 def test_another_structure_is_named(call: Callable[..., Any], error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         call(f64(A))
+
+
+def test_a_structure_is_looked_at_beside_infinite_slopes() -> None:
+    x = fg.tensor([0.0, 1.0, 4.0], dtype=fg.float64)
+    root = fg.func.sparse_jacobian(lambda x: x.sqrt())(x)
+    assert root.values.tolist() == [np.inf, 0.5, 0.25]
+    with pytest.raises(fg.ConfigError, match="not elementwise"):
+        fg.func.sparse_jacobian(lambda x: x.sqrt() + 1000 * x.flip(0))(x)

@@ -22,6 +22,8 @@ class anomaly_mode:
     failed, as nothing is updated before all gradients were seen. Only where the update itself overflows, by a
     rate that is too large, are they left behind it.
 
+    Eager ``optimizer.step()`` is not looked at: what overflows there shows in the next forward.
+
     The mode is one of this thread, as `no_grad`. It costs a reading of each result; outside the block nothing
     is looked at. A NaN that is masked later, as in ``where(x > 0, x.log(), 0)``, is one too.
 

@@ -258,7 +258,8 @@ class Trainer(Plans):
                         lowest = logs["loss"]
                         best.take()
                     if validation is not None:
-                        found = self._evaluate(validation, _PREDICT_ROWS)
+                        with self._naming(epoch, "validation batch"):
+                            found = self._evaluate(validation, _PREDICT_ROWS)
                         logs.update({f"val_{name}": value for name, value in found.items()})
                     if schedule is not None and not schedule.per_batch:
                         schedule.follow(logs)
@@ -342,7 +343,7 @@ class Trainer(Plans):
                 schedule.advance(made)
 
     @contextmanager
-    def _naming(self, epoch: int) -> Iterator[None]:
+    def _naming(self, epoch: int, batch: str = "batch") -> Iterator[None]:
         """Add the epoch to an anomaly, and to that of an update the name of the parameter."""
         try:
             yield
@@ -350,7 +351,7 @@ class Trainer(Plans):
             error.epoch = epoch
             if error.phase == "update":
                 name_update(error, self.model, trained(self.optimizer))
-            error.args = (f"epoch {epoch}, batch {error.batch}: {error.args[0]}",)
+            error.args = (f"epoch {epoch}, {batch} {error.batch}: {error.args[0]}",)
             raise
 
     def _warn_diverged(self, epoch: int, batch: int, loss: float, *, kept: bool) -> None:
