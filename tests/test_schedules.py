@@ -410,3 +410,23 @@ def test_schedules_without_rates_of_their_own_keep_the_present_ones() -> None:
     base.step()
     assert base.get_lr() == base.get_last_lr() == [0.5]
     assert fg.optim.lr_scheduler.ReduceLROnPlateau(optimizer).get_lr() == [0.5]
+
+
+@pytest.mark.parametrize(
+    ("second", "rates"),
+    [
+        (lambda o: schedules.MultiplicativeLR(o, lambda t: 0.1), [0.8, 0.4, 0.2, 0.2, 0.02, 0.002]),
+        (lambda o: optim.swa_utils.SWALR(o, 0.05, 2, "linear"), [0.8, 0.4, 0.2, 0.2, 0.125, 0.05]),
+    ],
+    ids=["MultiplicativeLR", "SWALR"],
+)
+def test_what_changes_the_present_rate_goes_on_from_the_part_before(second: Any, rates: list[float]) -> None:
+    optimizer = optim.SGD([fg.tensor([1.0], requires_grad=True)], lr=0.8)
+    # Step 2 is the third; the part that follows begins with its rate.
+    parts = [schedules.ExponentialLR(optimizer, 0.5), second(optimizer)]
+    schedule = schedules.SequentialLR(optimizer, parts, [3])
+    found = []
+    for _ in rates:
+        found += schedule.get_last_lr()
+        schedule.step()
+    np.testing.assert_allclose(found, rates, rtol=1e-12)

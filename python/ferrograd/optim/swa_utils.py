@@ -292,7 +292,8 @@ class SWALR(LRScheduler):
         return share if self.anneal_strategy == "linear" else (1 - math.cos(math.pi * share)) / 2
 
     def _first(self) -> list[float]:
-        return self.swa_lrs if self.anneal_epochs == 0 else self.base_lrs
+        # In a `SequentialLR` it goes on from the part before.
+        return self.swa_lrs if self.anneal_epochs == 0 else self._rates()
 
 
 @no_grad()

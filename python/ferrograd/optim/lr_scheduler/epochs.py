@@ -119,6 +119,10 @@ class MultiplicativeLR(_FunctionLR):
             return self._rates()
         return [rate * factor for rate, factor in zip(self._rates(), self._factors(), strict=True)]
 
+    def _first(self) -> list[float]:
+        # In a `SequentialLR` it goes on from the part before.
+        return self._rates()
+
 
 class StepLR(LRScheduler):
     """Times `gamma` every `step_size` steps.
