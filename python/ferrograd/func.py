@@ -52,6 +52,7 @@ class _Call:
         has_aux: bool,
         options: dict[str, Any],
     ) -> None:
+        check_callable(owner, func)
         places = _places(owner, at, len(args))
         chosen = tuple(args[place] for place in places)
         inputs, self.arrange_inputs = flatten(owner, "an argument to differentiate by", chosen)
@@ -164,7 +165,6 @@ def grad(
     >>> fg.func.grad(slope)(fg.tensor(2.0)).item()
     12.0
     """
-    check_callable("grad", func)
 
     def gradient(*args: Any, **rest: Any) -> Any:
         call, parts = _gradient("grad", func, argnums, has_aux, args, rest)
