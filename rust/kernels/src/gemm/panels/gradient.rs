@@ -18,7 +18,7 @@ pub type GradientBlock<'a, T> = dyn FnMut(usize, Range<usize>, &mut [T]) + 'a;
 /// [`GRADIENT_ROWS`], so they should begin at a multiple of it. The sums are those of [`super::gemm`], to the bit.
 ///
 /// `near` holds the addresses of packed arrays of the weight's layout that `update` works on: what belongs to a tile
-/// is asked for while the tile is computed, worth 3 to 5 % where the weight is larger than the caches.
+/// is asked for while the tile is computed.
 ///
 /// # Panics
 /// When a slice is too short.
@@ -60,8 +60,8 @@ const PACK_A_COLUMNS: usize = 256;
 /// Samples from which packing D pays for itself.
 const PACK_D_SAMPLES: usize = 64;
 
-/// Bytes of a weight up to which it is in L1 anyway.
-const NEAR_BYTES: usize = 32 << 10;
+/// Bytes of a weight above which what the update works on is asked for ahead: a smaller one is in L1 anyway.
+const ASK_BYTES: usize = 32 << 10;
 
 /// Bytes of unfinished sums; few in tests, so that small matrices take several turns.
 const C_BYTES: usize = if cfg!(test) { 1 << 14 } else { 1 << 20 };
@@ -155,7 +155,7 @@ impl<T: Real> Job for Gradient<'_, '_, T> {
         let (d_pack, a_pack) =
             unsafe { (c_all.add(c_len * c_count), c_all.add(c_len * c_count + d_len * group)) };
         let packs_all = batch >= PACK_D_SAMPLES && all_rows.len() > GRADIENT_ROWS;
-        let is_near = layout.len() * size_of::<T>() > NEAR_BYTES;
+        let asks_ahead = layout.len() * size_of::<T>() > ASK_BYTES;
         let d_panels = DPanels { d, layout, packs_all, packed: d_pack, len: d_len };
         for first_panel in all_panels.clone().step_by(group) {
             let panels = first_panel..all_panels.end.min(first_panel + group);
@@ -192,7 +192,7 @@ impl<T: Real> Job for Gradient<'_, '_, T> {
                                     // SAFETY: the column is in A.
                                     (unsafe { a_block.add(start * a.col_stride) }, a.col_stride, a.row_stride)
                                 };
-                                let ahead = if is_near && block + 1 == k_blocks {
+                                let ahead = if asks_ahead && block + 1 == k_blocks {
                                     let tile = rows.start + start..rows.start + start + r;
                                     let tile = layout.segment(panel, tile);
                                     let size = size_of::<T>();

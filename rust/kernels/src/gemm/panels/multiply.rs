@@ -170,14 +170,13 @@ impl<T: Real> Turn<'_, T> {
         }
     }
 
-    /// Addresses of what is turned for `rows`, and the bytes of each.
+    /// Writes the addresses of what is turned for `rows`, one a step panel, and returns the bytes of each.
     #[inline(always)]
-    fn sources(&self, rows: Range<usize>) -> ([usize; MOST_SOURCES], usize) {
-        let mut found = [0; MOST_SOURCES];
-        for (slot, panel) in found.iter_mut().zip(self.steps.clone()) {
+    fn sources(&self, rows: Range<usize>, addresses: &mut [usize]) -> usize {
+        for (slot, panel) in addresses.iter_mut().zip(self.steps.clone()) {
             *slot = self.values.as_ptr().wrapping_add(self.layout.segment(panel, rows.clone()).start).addr();
         }
-        (found, rows.len() * self.layout.nr * size_of::<T>())
+        rows.len() * self.layout.nr * size_of::<T>()
     }
 }
 
@@ -219,6 +218,7 @@ impl<T: Real, F: Finish<T>> Job for Multiply<'_, T, F> {
         let (edge, turned) =
             unsafe { (a_pack.add(a_len), a_pack.add(a_len + edge_len.next_multiple_of(T::LANES))) };
         let is_far = layout.len() * size_of::<T>() > FAR_BYTES;
+        let mut next = [0; MOST_SOURCES];
         for i in 0..row_blocks {
             let rows = all_rows.start + i * row_block..all_rows.end.min(all_rows.start + (i + 1) * row_block);
             let tiles = RowTiles::new(rows.len(), I::TILE_ROWS);
@@ -240,13 +240,11 @@ impl<T: Real, F: Finish<T>> Job for Multiply<'_, T, F> {
                 };
                 for panel in panels.clone() {
                     let (columns, b_k) = (layout.columns(panel), layout.stride(panel));
-                    let mut next = [0; MOST_SOURCES];
                     let (b_panel, sources, next_bytes) = if b.is_transposed {
                         // SAFETY: the buffer has room for `kc` steps of a panel, and nothing else refers to it now.
                         let target = unsafe { std::slice::from_raw_parts_mut(turned, kc * b_k) };
                         turn.run::<I>(columns.clone(), target);
-                        let bytes;
-                        (next, bytes) = turn.sources(layout.columns((panel + 1).min(last)));
+                        let bytes = turn.sources(layout.columns((panel + 1).min(last)), &mut next);
                         (turned.cast_const(), turn.steps.len(), bytes)
                     } else {
                         let b_start = layout.segment(panel, first..first).start;
