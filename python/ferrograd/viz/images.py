@@ -153,7 +153,7 @@ class ConfusionMatrix:
                 ink = "white" if shares[i, j] > 0.5 else "black"
                 ax.text(j, i, str(self.counts[i, j]), ha="center", va="center", color=ink, fontsize=9)
         names = [str(label) for label in self.labels]
-        ticks = np.arange(len(names))
+        ticks = [float(place) for place in range(len(names))]
         ax.xaxis.set_ticks(ticks, names, rotation=45 if max(map(len, names)) > 3 else 0)
         ax.yaxis.set_ticks(ticks, names)
         ax.set_xlabel("predicted class")
