@@ -57,6 +57,7 @@ from ferrograd.ops import *  # noqa: F403
 
 if TYPE_CHECKING:
     from ferrograd import datasets
+    from ferrograd.drawing import Drawing, draw
     from ferrograd.trainer import (
         Callback,
         ConvergenceWarning,
@@ -85,6 +86,7 @@ __all__ = [
     "DTypeError",
     "Device",
     "DeviceError",
+    "Drawing",
     "EarlyStopping",
     "FerrogradError",
     "Generator",
@@ -109,6 +111,7 @@ __all__ = [
     "datasets",
     "device",
     "double",
+    "draw",
     "empty",
     "enable_grad",
     "eye",
@@ -148,11 +151,13 @@ __all__ += ops.__all__
 _LAZY = {
     "Callback": "ferrograd.trainer",
     "ConvergenceWarning": "ferrograd.trainer",
+    "Drawing": "ferrograd.drawing",
     "EarlyStopping": "ferrograd.trainer",
     "History": "ferrograd.trainer",
     "Trainer": "ferrograd.trainer",
     "WeightAveraging": "ferrograd.trainer",
     "datasets": "ferrograd.datasets",
+    "draw": "ferrograd.drawing",
 }
 
 

@@ -10,7 +10,7 @@ from ferrograd._typing import DTypeLike
 from ferrograd.autograd import enable_grad
 from ferrograd.checks import check_int
 from ferrograd.columns import aligned
-from ferrograd.nn.hooks import drop_idle_hooks
+from ferrograd.nn.calls import recorded_calls
 from ferrograd.nn.module import Module, in_mode
 
 __all__ = ["Layer", "Summary", "summary"]
@@ -149,32 +149,17 @@ def summary(model: Module, input_shape: Sequence[int], dtype: DTypeLike | None =
         floating = (parameter.dtype for parameter in parameters if parameter.dtype.is_floating_point)
         dtype = next(floating, _core.float32)
 
-    # Numbers of the ops before and after each call, and what it returned.
+    named = list(model.named_modules())
+    with recorded_calls(model) as found_calls, in_mode(model, training=False), enable_grad():
+        output = model(_core.zeros(input_shape, dtype=dtype))
+        found = output if isinstance(output, tuple | list) else (output,)
+        ops = _core.recorded([tensor for tensor in found if isinstance(tensor, Tensor)])
     calls: dict[int, list[tuple[int, int]]] = {}
     shapes: dict[int, tuple[int, ...]] = {}
-    open_calls: list[int] = []
-
-    def enter(module: Module, args: Any) -> None:
-        open_calls.append(_core.last_id())
-
-    def leave(module: Module, args: Any, output: Any) -> None:
-        calls.setdefault(id(module), []).append((open_calls.pop(), _core.last_id()))
-        if isinstance(output, Tensor):
-            shapes[id(module)] = output.shape
-
-    named = list(model.named_modules())
-    handles = [module.register_forward_pre_hook(enter) for _, module in named]
-    handles += [module.register_forward_hook(leave) for _, module in named]
-    try:
-        with in_mode(model, training=False), enable_grad():
-            output = model(_core.zeros(input_shape, dtype=dtype))
-            found = output if isinstance(output, tuple | list) else (output,)
-            ops = _core.recorded([tensor for tensor in found if isinstance(tensor, Tensor)])
-    finally:
-        for handle in handles:
-            handle.remove()
-        for _, module in named:
-            drop_idle_hooks(module)
+    for call in found_calls:
+        calls.setdefault(id(call.module), []).append((call.first, call.last))
+        if isinstance(call.output, Tensor):
+            shapes[id(call.module)] = call.output.shape
 
     layers: list[Layer] = []
     seen: set[int] = set()
