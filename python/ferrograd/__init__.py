@@ -57,7 +57,9 @@ from ferrograd.ops import *  # noqa: F403
 
 if TYPE_CHECKING:
     from ferrograd import datasets
+    from ferrograd.backward_trace import Trace, TraceOperand, TraceStep, trace
     from ferrograd.drawing import Drawing, draw
+    from ferrograd.gradient_report import GradientReport, ParameterCheck, check_gradients
     from ferrograd.trainer import (
         Callback,
         ConvergenceWarning,
@@ -90,6 +92,7 @@ __all__ = [
     "EarlyStopping",
     "FerrogradError",
     "Generator",
+    "GradientReport",
     "Graph",
     "GraphError",
     "History",
@@ -98,8 +101,12 @@ __all__ = [
     "Node",
     "NonFiniteError",
     "OutOfRangeError",
+    "ParameterCheck",
     "ShapeError",
     "Tensor",
+    "Trace",
+    "TraceOperand",
+    "TraceStep",
     "Trainer",
     "WeightAveraging",
     "__version__",
@@ -108,6 +115,7 @@ __all__ = [
     "autograd",
     "bool",
     "bool_",
+    "check_gradients",
     "datasets",
     "device",
     "double",
@@ -141,6 +149,7 @@ __all__ = [
     "set_grad_enabled",
     "set_num_threads",
     "tensor",
+    "trace",
     "uint8",
     "zeros",
     "zeros_like",
@@ -153,11 +162,18 @@ _LAZY = {
     "ConvergenceWarning": "ferrograd.trainer",
     "Drawing": "ferrograd.drawing",
     "EarlyStopping": "ferrograd.trainer",
+    "GradientReport": "ferrograd.gradient_report",
     "History": "ferrograd.trainer",
+    "ParameterCheck": "ferrograd.gradient_report",
+    "Trace": "ferrograd.backward_trace",
+    "TraceOperand": "ferrograd.backward_trace",
+    "TraceStep": "ferrograd.backward_trace",
     "Trainer": "ferrograd.trainer",
     "WeightAveraging": "ferrograd.trainer",
+    "check_gradients": "ferrograd.gradient_report",
     "datasets": "ferrograd.datasets",
     "draw": "ferrograd.drawing",
+    "trace": "ferrograd.backward_trace",
 }
 
 
