@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from ferrograd.backward_trace import Trace, TraceOperand, TraceStep, trace
     from ferrograd.drawing import Drawing, draw
     from ferrograd.gradient_report import GradientReport, ParameterCheck, check_gradients
+    from ferrograd.health import ActivationHealth, Finding, HealthReport, ParameterHealth
     from ferrograd.trainer import (
         Callback,
         ConvergenceWarning,
@@ -77,6 +78,7 @@ long = int64
 device = Device
 
 __all__ = [
+    "ActivationHealth",
     "AnomalyError",
     "Callback",
     "CheckpointError",
@@ -91,10 +93,12 @@ __all__ = [
     "Drawing",
     "EarlyStopping",
     "FerrogradError",
+    "Finding",
     "Generator",
     "GradientReport",
     "Graph",
     "GraphError",
+    "HealthReport",
     "History",
     "InternalError",
     "LabelError",
@@ -102,6 +106,7 @@ __all__ = [
     "NonFiniteError",
     "OutOfRangeError",
     "ParameterCheck",
+    "ParameterHealth",
     "ShapeError",
     "Tensor",
     "Trace",
@@ -158,13 +163,17 @@ __all__ += ops.__all__
 
 # Loaded at first use, so that `import ferrograd` stays quick.
 _LAZY = {
+    "ActivationHealth": "ferrograd.health",
     "Callback": "ferrograd.trainer",
     "ConvergenceWarning": "ferrograd.trainer",
     "Drawing": "ferrograd.drawing",
     "EarlyStopping": "ferrograd.trainer",
+    "Finding": "ferrograd.health",
     "GradientReport": "ferrograd.gradient_report",
+    "HealthReport": "ferrograd.health",
     "History": "ferrograd.trainer",
     "ParameterCheck": "ferrograd.gradient_report",
+    "ParameterHealth": "ferrograd.health",
     "Trace": "ferrograd.backward_trace",
     "TraceOperand": "ferrograd.backward_trace",
     "TraceStep": "ferrograd.backward_trace",

@@ -10,6 +10,7 @@ import numpy as np
 from ferrograd import _core
 from ferrograd._core import ConfigError, GraphError, ShapeError, Tensor
 from ferrograd._typing import TensorLike
+from ferrograd.callbacks import History
 from ferrograd.checks import check_int
 from ferrograd.compiled import Compiled, describe, ignored_label, is_of_labels, objects, trained
 from ferrograd.nn.losses import Loss
@@ -39,10 +40,13 @@ class Plans:
         self._engines: dict[str, Compiled] = {}
         # Numbers of the trained parameters that the present step updates.
         self._updated: list[int] = []
+        # The first rows of the last fit, and its losses.
+        self._seen: Samples | None = None
+        self._history: History | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave compiled plans behind: they are made anew."""
-        made_anew = ("_lock", "_reading", "_engines", "_updated")
+        made_anew = ("_lock", "_reading", "_engines", "_updated", "_seen", "_history")
         return {key: value for key, value in self.__dict__.items() if key not in made_anew}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -33,10 +34,16 @@ from ferrograd.samples import (
 from ferrograd.scheduling import check_schedule, rates_of, updates_of
 from ferrograd.threads import threads
 
+if TYPE_CHECKING:
+    from ferrograd.health import HealthReport
+
 __all__ = ["Callback", "ConvergenceWarning", "EarlyStopping", "History", "Trainer", "WeightAveraging"]
 
 # Rows that are predicted at a time: enough for the matrix products, little enough for the caches.
 _PREDICT_ROWS = 1024
+
+# Rows that a health report looks at.
+_HEALTH_ROWS = 256
 
 # More threads than any machine of this kind has; each costs a stack.
 _MAX_THREADS = 1024
@@ -229,7 +236,8 @@ class Trainer(Plans):
             has_accuracy = counts_classes(data, score_shape)
             if isinstance(schedule, ReduceLROnPlateau) and schedule.mode == "max" and not has_accuracy:
                 raise ConfigError("schedule: mode 'max' needs an accuracy, and the targets are no classes")
-            history = History()
+            history = self._history = History()
+            self._seen = data.first(_HEALTH_ROWS)
             watchers: list[Callback] = [*callbacks, history]
             bar = progress_bar(progress, epochs)
             self.stop_training = False
@@ -443,6 +451,53 @@ class Trainer(Plans):
         if counts_classes(data, compiled.score_shape):
             result["accuracy"] = math.nan if diverged is not None else correct / rows
         return result
+
+    def health(self, X: TensorLike | None = None, y: TensorLike | None = None) -> "HealthReport":
+        """Look into the network at some rows: what is dead, what explodes, and what might help.
+
+        Looked at are, after one forward and one backward pass on a copy in float64 and training mode (without
+        what draws random numbers): the shares of ReLUs that are 0 for all rows, and of saturated sigmoids and
+        tanhs; each parameter's gradient norm, and how far the next step would move it; the features' means
+        and variances; and the trend of the last fit's losses. Nothing is changed. A callback may ask during
+        the fit.
+
+        Parameters
+        ----------
+        X, y : array_like, optional
+            Inputs and targets as `fit` takes them; by default the first 256 rows of the last fit's.
+
+        Returns
+        -------
+        HealthReport
+            ``str()`` of it is a text with a hint for what is not well; ``as_dict()`` gives numbers.
+
+        Raises
+        ------
+        ConfigError
+            If there was no fit and no rows are given, or one of `X` and `y` is missing; or the model is no
+            Module.
+        ShapeError, DTypeError, LabelError, NonFiniteError
+            If the data do not fit.
+
+        Examples
+        --------
+        >>> import ferrograd as fg
+        >>> model = fg.nn.Sequential(fg.nn.Linear(1, 8), fg.nn.Tanh(), fg.nn.Linear(8, 1))
+        >>> trainer = fg.Trainer(model, fg.nn.MSELoss(), fg.optim.SGD(model.parameters(), lr=0.001))
+        >>> report = trainer.health([[300.0], [400.0]], [[0.3], [0.4]])
+        >>> [finding.check for finding in report.findings if finding.hint]
+        ['saturation', 'gradients', 'inputs']
+        """
+        from ferrograd.health import examine
+
+        if (X is None) != (y is None):
+            raise ConfigError(f"health: expected both X and y, or none, got no {'X' if X is None else 'y'}")
+        samples = self._seen if X is None else self._data(X, y, None).first(_HEALTH_ROWS)
+        if samples is None:
+            raise ConfigError("health: X, y: expected rows to look at, as there was no fit of this trainer")
+        logs = {} if self._history is None else self._history.history
+        with self._reading:
+            return examine(self, samples, logs.get("loss", ()), logs.get("val_loss", ()))
 
     def clear_state(self) -> None:
         """Free the compiled steps with their memory; they are made anew where they are needed.

@@ -12,7 +12,7 @@ from ferrograd.drawing.vertices import Vertex
 from ferrograd.nn.calls import Call, recorded_calls
 from ferrograd.nn.module import Module
 
-__all__ = ["Step", "of_graph", "of_run"]
+__all__ = ["Step", "of_graph", "of_run", "run_recorded", "span_of"]
 
 
 class Step:
@@ -163,7 +163,7 @@ def of_run(
         label = {find(tensor): name for name, tensor in own.items()}
         kinds = dict.fromkeys(label, "parameter")
         label |= {find(tensor): name for name, tensor in names.items()}
-        place = _modules(calls)
+        place = span_of(calls)
         for i, step in enumerate(steps):
             tensor = step.tensor
             kind = kinds.get(i, "input" if tensor.requires_grad or i in label else "constant")
@@ -189,7 +189,7 @@ def _owner(name: str, own: Mapping[str, Tensor]) -> str:
     return name.rpartition(".")[0] if name in own else ""
 
 
-def _modules(calls: list[Call]) -> Callable[[int], tuple[str, str]]:
+def span_of(calls: list[Call]) -> Callable[[int], tuple[str, str]]:
     """Return what finds the innermost call of a module around an operation, and the module's class."""
     counts: dict[str, int] = {}
     spans: list[tuple[int, int, str, str]] = []

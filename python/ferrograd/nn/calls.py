@@ -18,6 +18,8 @@ class Call(NamedTuple):
     module: Module
     first: int
     last: int
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
     output: Any
 
 
@@ -32,11 +34,12 @@ def recorded_calls(model: Module) -> Iterator[list[Call]]:
     def enter(module: Module, args: Any) -> None:
         open_calls.append(_core.last_id())
 
-    def leave(module: Module, args: Any, output: Any) -> None:
-        calls.append(Call(names[id(module)], module, open_calls.pop(), _core.last_id(), output))
+    def leave(module: Module, args: Any, kwargs: Any, output: Any) -> None:
+        first, last = open_calls.pop(), _core.last_id()
+        calls.append(Call(names[id(module)], module, first, last, args, kwargs, output))
 
     handles = [module.register_forward_pre_hook(enter) for _, module in named]
-    handles += [module.register_forward_hook(leave) for _, module in named]
+    handles += [module.register_forward_hook(leave, with_kwargs=True) for _, module in named]
     try:
         yield calls
     finally:
