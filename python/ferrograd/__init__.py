@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from ferrograd.drawing import Drawing, draw
     from ferrograd.gradient_report import GradientReport, ParameterCheck, check_gradients
     from ferrograd.health import ActivationHealth, Finding, HealthReport, ParameterHealth
+    from ferrograd.plan import Plan
     from ferrograd.trainer import (
         Callback,
         ConvergenceWarning,
@@ -107,6 +108,7 @@ __all__ = [
     "OutOfRangeError",
     "ParameterCheck",
     "ParameterHealth",
+    "Plan",
     "ShapeError",
     "Tensor",
     "Trace",
@@ -174,6 +176,7 @@ _LAZY = {
     "History": "ferrograd.trainer",
     "ParameterCheck": "ferrograd.gradient_report",
     "ParameterHealth": "ferrograd.health",
+    "Plan": "ferrograd.plan",
     "Trace": "ferrograd.backward_trace",
     "TraceOperand": "ferrograd.backward_trace",
     "TraceStep": "ferrograd.backward_trace",

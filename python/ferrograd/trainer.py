@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ferrograd import _core, checkpoint
-from ferrograd._core import AnomalyError, ConfigError, Tensor
+from ferrograd._core import AnomalyError, ConfigError, GraphError, Tensor
 from ferrograd._typing import Array, TensorLike
 from ferrograd.anomaly import name_update
 from ferrograd.callbacks import (
@@ -26,6 +26,7 @@ from ferrograd.checks import check_bool, check_int, check_number
 from ferrograd.compiled import trained
 from ferrograd.optim import Optimizer
 from ferrograd.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from ferrograd.plan import Plan
 from ferrograd.plans import Plans
 from ferrograd.samples import (
     Samples,
@@ -41,9 +42,6 @@ __all__ = ["Callback", "ConvergenceWarning", "EarlyStopping", "History", "Traine
 
 # Rows that are predicted at a time: enough for the matrix products, little enough for the caches.
 _PREDICT_ROWS = 1024
-
-# Rows that a health report looks at.
-_HEALTH_ROWS = 256
 
 # More threads than any machine of this kind has; each costs a stack.
 _MAX_THREADS = 1024
@@ -237,7 +235,7 @@ class Trainer(Plans):
             if isinstance(schedule, ReduceLROnPlateau) and schedule.mode == "max" and not has_accuracy:
                 raise ConfigError("schedule: mode 'max' needs an accuracy, and the targets are no classes")
             history = self._history = History()
-            self._seen = data.first(_HEALTH_ROWS)
+            self._note(engine, data, batch)
             watchers: list[Callback] = [*callbacks, history]
             bar = progress_bar(progress, epochs)
             self.stop_training = False
@@ -308,6 +306,7 @@ class Trainer(Plans):
         with self._alone(), threads(self.n_threads):
             compiled = self._engine("train", data, data.rows)
             result = self._epoch(compiled.engine, data, data.rows, None, drop_last=False)
+            self._note(compiled.engine, data, data.rows)
             # Now: what a step counts has been counted.
             self._engines["train"] = compiled.with_step_again(self._own(), data)
         loss, weight, _, _, diverged = result
@@ -492,12 +491,25 @@ class Trainer(Plans):
 
         if (X is None) != (y is None):
             raise ConfigError(f"health: expected both X and y, or none, got no {'X' if X is None else 'y'}")
-        samples = self._seen if X is None else self._data(X, y, None).first(_HEALTH_ROWS)
+        samples = self._seen if X is None else self._data(X, y, None)
         if samples is None:
             raise ConfigError("health: X, y: expected rows to look at, as there was no fit of this trainer")
         logs = {} if self._history is None else self._history.history
         with self._reading:
             return examine(self, samples, logs.get("loss", ()), logs.get("val_loss", ()))
+
+    @property
+    def plan(self) -> Plan:
+        """The training step that the last `fit` or `train_step` compiled; `ferrograd.draw` shows it.
+
+        Raises
+        ------
+        GraphError
+            If there was none.
+        """
+        if self._planned is None or self._seen is None:
+            raise GraphError("plan: no step was compiled: call fit or train_step first")
+        return Plan(*self._planned, self, self._seen)
 
     def clear_state(self) -> None:
         """Free the compiled steps with their memory; they are made anew where they are needed.

@@ -8,12 +8,14 @@ from ferrograd import _core
 from ferrograd._core import ConfigError, Graph, Tensor
 from ferrograd._typing import PathLike
 from ferrograd.checks import check_bool
+from ferrograd.drawing.plan import of_plan
 from ferrograd.drawing.read import of_graph, of_run
 from ferrograd.drawing.svg import to_svg
 from ferrograd.drawing.text import to_dot, to_mermaid
 from ferrograd.drawing.vertices import LARGEST, Vertex, collapsed
 from ferrograd.nn.layers import Linear
 from ferrograd.nn.module import Module, in_mode
+from ferrograd.plan import Plan
 
 __all__ = ["Drawing", "draw"]
 
@@ -91,7 +93,7 @@ class Drawing:
 
 
 def draw(
-    subject: Module | Graph | Callable[[], Tensor],
+    subject: Module | Graph | Plan | Callable[[], Tensor],
     values: bool = True,
     grads: bool = True,
     *,
@@ -108,11 +110,15 @@ def draw(
 
     Parameters
     ----------
-    subject : Module, Graph or callable
+    subject : Module, Graph, Plan or callable
         A module is called with `inputs` in evaluation mode; a callable without arguments is called once, and
         what it returns is drawn. Their operations are recorded anew, whatever ran before, with all values in
         between; buffers and the gradients of parameters stay as they are. An explicit `Graph` has the values
-        of its last `forward` and the gradients of its last `backward`.
+        of its last `forward` and the gradients of its last `backward`. Of a trainer's ``plan`` the
+        instructions of a step are drawn, backward and updates included, with shapes for values and without
+        gradients at the wires; operations that are one pass over memory stand in a frame. The step is
+        recorded anew in training mode, which draws random numbers where the model does; what the compiler
+        adds or removes besides (a norm to clip by, running means, a penalty) the title counts.
     values, grads : bool, default True
         Whether to write values, and gradients.
     inputs : Tensor, array_like or tuple, optional
@@ -148,9 +154,13 @@ def draw(
     check_bool("grads", grads)
     named = _checked_names(names)
     if isinstance(subject, Graph):
-        if inputs is not None or names is not None:
-            raise ConfigError("draw: inputs and names are for modules and functions, a Graph has its own")
+        _refuse("Graph", inputs, names)
         title, found = "graph", of_graph("draw", subject)
+    elif isinstance(subject, Plan):
+        _refuse("Plan", inputs, names)
+        found, left_over = of_plan(subject)
+        title = f"training step for {subject.rows} rows, {len(subject.instructions)} instructions"
+        title += f", {left_over} without a counterpart in what was recorded" if left_over else ""
     elif isinstance(subject, Module):
         arguments = _arguments(subject, inputs)
         title = type(subject).__name__
@@ -161,9 +171,7 @@ def draw(
             found = of_run("draw", lambda: subject(*arguments), subject, tensors | named, with_grads=grads)
     elif isinstance(subject, Tensor) or not callable(subject):
         kind = type(subject).__name__
-        raise ConfigError(
-            f"draw: subject must be a Module, a Graph or a function without arguments, got {kind}"
-        )
+        raise ConfigError(f"draw: subject must be a Module, a Graph, a Plan or a function, got {kind}")
     else:
         if inputs is not None:
             raise ConfigError("draw: inputs are for modules; a function is called without arguments")
@@ -174,6 +182,11 @@ def draw(
     found = collapsed(found)
     hidden = f", {count} operations and leaves in {len(found)} boxes" if count > LARGEST else ""
     return Drawing(found, values=bool(values), grads=bool(grads), title=title + hidden)
+
+
+def _refuse(kind: str, inputs: Any, names: Any) -> None:
+    if inputs is not None or names is not None:
+        raise ConfigError(f"draw: inputs and names are for modules and functions, a {kind} has its own")
 
 
 def _checked_names(names: Any) -> dict[str, Tensor]:
