@@ -60,6 +60,24 @@ def test_the_lectures_neuron_has_its_values_and_gradients() -> None:
     assert (found["w1"], found["x1"]) == (("-3", "-0.3932"), ("-2", "-0.5898"))
 
 
+def test_numbers_that_are_part_of_an_operation_are_written() -> None:
+    x = fg.tensor([1.5, -2.25, 0.0], requires_grad=True)
+
+    def function() -> fg.Tensor:
+        return ((x + 1) * 0.1 / 3 - 7) ** 3
+
+    assert [v.label for v in fg.draw(function, names={"x": x}).vertices] == [
+        "x",
+        "add 1",
+        "mul 0.1",
+        "div 3",
+        "add -7",
+        "pow 3",
+    ]
+    zero = fg.tensor(0.0, requires_grad=True)
+    assert [v.label for v in fg.draw(lambda: zero * 5, names={"0": zero}).vertices] == ["0", "mul"]
+
+
 def test_a_value_used_twice_is_one_box_with_the_sum_of_its_gradients() -> None:
     t = scalars(x=3)
     found = fg.draw(lambda: (t["x"] * t["x"]).exp() * 0 + t["x"], names=t)
@@ -354,6 +372,7 @@ def test_each_language_is_written(tmp_path: Path) -> None:
     ("call", "message"),
     [
         (lambda: fg.draw(3), "subject must be a Module"),
+        (lambda: fg.draw(fg.ones(1)), "a Tensor does not keep the values in between"),
         (lambda: fg.draw(lambda: 3), "must return tensors, got int"),
         (lambda: fg.draw(nn.ReLU()), "cannot be guessed"),
         (lambda: fg.draw(lambda: fg.ones(1), inputs=fg.ones(1)), "inputs are for modules"),

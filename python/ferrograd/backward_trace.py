@@ -11,7 +11,7 @@ from ferrograd import _core
 from ferrograd._core import ShapeError, Tensor
 from ferrograd._typing import Array, TensorLike
 from ferrograd.checks import as_table
-from ferrograd.drawing.read import Step, run_recorded
+from ferrograd.drawing.read import Step, number_in, run_recorded
 from ferrograd.problem import problem_of
 
 __all__ = ["Trace", "TraceOperand", "TraceStep", "trace"]
@@ -70,7 +70,7 @@ class TraceStep:
     operands : tuple of TraceOperand
         Those that a gradient flows to, each once.
     inputs : tuple of str
-        The names of all that it was computed from, in order.
+        The names of all that it was computed from, in order; a number that is part of it comes last.
 
     Examples
     --------
@@ -265,7 +265,7 @@ def trace(
       v3 = add(v2, bias) = [[7]]
       v4 = mse(v3, y) = [[4]]
       v5 = sum(v4) = 4
-      L = div(v5) = 4
+      L = div(v5, 1) = 4
     backward
       dL/dL = 1
       ...
@@ -334,7 +334,8 @@ def _told(steps: list[Step], root: int, given: dict[int | None, str]) -> Trace:
             if step.tensor.requires_grad:
                 gradients[names[i]] = upstream
             continue
-        inputs = tuple(names[source] for source in step.sources)
+        number = number_in(step, steps)
+        inputs = *(names[source] for source in step.sources), *([number] if number else [])
         operands = _operands(step, steps, names) if step.grad is not None else ()
         told.append(TraceStep(names[i], step.tensor.op, value, upstream, operands, inputs))
     return Trace(float(steps[root].tensor.item()), leaves, tuple(told), gradients)
@@ -429,6 +430,8 @@ def _plain(text: str) -> str:
 
 
 def _symbol(name: str) -> str:
+    if name.replace(".", "").replace("e", "").replace("-", "").replace("+", "").isdigit():
+        return _latex_number(float(name))
     if name[0] in "vc" and name[1:].isdigit():
         return f"{name[0]}_{{{name[1:]}}}"
     return name if len(name) == 1 else rf"\mathrm{{{_plain(name)}}}"

@@ -10,7 +10,6 @@ import numpy as np
 from ferrograd import _core
 from ferrograd._core import ConfigError, GraphError, ShapeError, Tensor
 from ferrograd._typing import TensorLike
-from ferrograd.callbacks import History
 from ferrograd.checks import check_int
 from ferrograd.compiled import Compiled, describe, ignored_label, is_of_labels, objects, trained
 from ferrograd.nn.losses import Loss
@@ -46,11 +45,11 @@ class Plans:
         # The first rows of the last fit, its losses, and the batch and the instructions of its step.
         self._seen: Samples | None = None
         self._planned: tuple[int, tuple[str, ...]] | None = None
-        self._history: History | None = None
+        self._logs: dict[str, list[float]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave compiled plans behind: they are made anew."""
-        made_anew = ("_lock", "_reading", "_engines", "_updated", "_seen", "_history", "_planned")
+        made_anew = ("_lock", "_reading", "_engines", "_updated", "_seen", "_logs", "_planned")
         return {key: value for key, value in self.__dict__.items() if key not in made_anew}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

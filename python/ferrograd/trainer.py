@@ -234,7 +234,8 @@ class Trainer(Plans):
             has_accuracy = counts_classes(data, score_shape)
             if isinstance(schedule, ReduceLROnPlateau) and schedule.mode == "max" and not has_accuracy:
                 raise ConfigError("schedule: mode 'max' needs an accuracy, and the targets are no classes")
-            history = self._history = History()
+            history = History()
+            self._logs = history.history
             self._note(engine, data, batch)
             watchers: list[Callback] = [*callbacks, history]
             bar = progress_bar(progress, epochs)
@@ -494,9 +495,8 @@ class Trainer(Plans):
         samples = self._seen if X is None else self._data(X, y, None)
         if samples is None:
             raise ConfigError("health: X, y: expected rows to look at, as there was no fit of this trainer")
-        logs = {} if self._history is None else self._history.history
         with self._reading:
-            return examine(self, samples, logs.get("loss", ()), logs.get("val_loss", ()))
+            return examine(self, samples, self._logs.get("loss", ()), self._logs.get("val_loss", ()))
 
     @property
     def plan(self) -> Plan:

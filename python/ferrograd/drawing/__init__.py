@@ -169,7 +169,12 @@ def draw(
         tensors = {name: value for name, value in given.items() if isinstance(value, Tensor)}
         with in_mode(subject, training=False):
             found = of_run("draw", lambda: subject(*arguments), subject, tensors | named, with_grads=grads)
-    elif isinstance(subject, Tensor) or not callable(subject):
+    elif isinstance(subject, Tensor):
+        raise ConfigError(
+            "draw: subject: a Tensor does not keep the values in between; draw what computes it, as in "
+            "fg.draw(lambda: (x * y).exp())"
+        )
+    elif not callable(subject):
         kind = type(subject).__name__
         raise ConfigError(f"draw: subject must be a Module, a Graph, a Plan or a function, got {kind}")
     else:

@@ -5,6 +5,8 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from ferrograd import _core
 from ferrograd._core import ConfigError, Graph, GraphError, Node, RemovableHandle, Tensor
 from ferrograd.autograd import enable_grad
@@ -12,7 +14,7 @@ from ferrograd.drawing.vertices import Vertex
 from ferrograd.nn.calls import Call, recorded_calls
 from ferrograd.nn.module import Module
 
-__all__ = ["Step", "of_graph", "of_run", "run_recorded", "span_of"]
+__all__ = ["Step", "number_in", "of_graph", "of_run", "run_recorded", "span_of"]
 
 
 class Step:
@@ -147,6 +149,32 @@ def _differentiate(steps: list[Step], roots: list[Tensor]) -> None:
             step.grad = grad
 
 
+# What an operation with a number makes of its operand, and how the number follows from both.
+_WITH_NUMBER: dict[str, tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]]] = {
+    "add": (np.add, lambda u, v: v - u),
+    "mul": (np.multiply, lambda u, v: v / u),
+    "div": (np.divide, lambda u, v: u / v),
+    "pow": (np.power, lambda u, v: np.log(np.abs(v)) / np.log(np.abs(u))),
+}
+
+
+def number_in(step: Step, steps: list[Step]) -> str:
+    """Return the number that is part of an operation, as 1 is of ``x + 1``; empty if none is found."""
+    if step.tensor.op not in _WITH_NUMBER or len(step.sources) != 1 or step.tensor.numel() == 0:
+        return ""
+    apply, solve = _WITH_NUMBER[step.tensor.op]
+    u, v = steps[step.sources[0]].tensor.detach().numpy(), step.tensor.detach().numpy()
+    # Nothing follows from a factor of 0, nor from a power of 0 or 1.
+    with np.errstate(all="ignore"):
+        found = solve(u.astype(np.float64), v.astype(np.float64)).reshape(-1)
+        found = found[np.isfinite(found)]
+        if found.size == 0:
+            return ""
+        number = float(f"{np.median(found):.6g}")
+        again = apply(u, u.dtype.type(number))
+    return f"{number:.6g}" if np.allclose(again, v, rtol=1e-6, atol=0.0, equal_nan=True) else ""
+
+
 def of_run(
     owner: str,
     function: Callable[[], Any],
@@ -168,9 +196,9 @@ def of_run(
             tensor = step.tensor
             kind = kinds.get(i, "input" if tensor.requires_grad or i in label else "constant")
             module, note = place(step.number) if tensor.op else (_owner(label.get(i, ""), own), "")
-            text = tensor.op or label.get(i) or kind
+            text = f"{tensor.op} {number_in(step, steps)}".rstrip() if tensor.op else label.get(i) or kind
             if tensor.op and i in label:
-                text = f"{label[i]} = {tensor.op}"
+                text = f"{label[i]} = {text}"
             kind = "op" if tensor.op else kind
             shape, value = tensor.shape, tensor.detach()
             vertex = Vertex(text, kind, step.sources, shape, value, step.grad, module, note=note)
