@@ -162,7 +162,26 @@ def test_nothing_is_changed_by_looking() -> None:
     assert {name: value.tolist() for name, value in model.state_dict().items()} == state
     assert all(module.training and "forward" not in vars(module) for module in model.modules())
     assert all(param.grad is None for param in model.parameters())
-    assert fg.get_num_threads() >= 1
+
+
+def test_leaves_of_equal_values_are_told_apart() -> None:
+    t = {name: fg.zeros(3, requires_grad=True) for name in "abc"}
+    found = fg.draw(lambda: (t["a"] + t["b"]) * (t["c"] + t["a"]), names=t).vertices
+    assert [v.label for v in found] == ["a", "b", "add", "c", "add", "mul"]
+    assert [v.sources for v in found] == [(), (), (0, 1), (), (3, 0), (2, 4)]
+
+
+def test_a_step_of_a_trainer_is_not_compiled_anew_because_somebody_looked() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.Linear(4, 2))
+    trainer = fg.Trainer(model, nn.CrossEntropyLoss(), fg.optim.SGD(model.parameters()))
+    X, y = fg.rand(8, 3), [0, 1] * 4
+    trainer.train_step(X, y)
+    engine = trainer._engines["train"].engine
+    fg.draw(model, inputs=X)
+    fg.draw(lambda: trainer.loss(model(X), fg.tensor(y)), names=dict(model.named_parameters()))
+    trainer.health(X, y)
+    trainer.train_step(X, y)
+    assert trainer._engines["train"].engine is engine
 
 
 # Geometry
