@@ -74,6 +74,12 @@ def test_numbers_that_are_part_of_an_operation_are_written() -> None:
         "add -7",
         "pow 3",
     ]
+    large = fg.tensor([1.0, 2.0], requires_grad=True)
+    assert [v.label for v in fg.draw(lambda: large + 1e-5 + 1e-9, names={"x": large}).vertices] == [
+        "x",
+        "add 1e-05",
+        "add",
+    ]
     zero = fg.tensor(0.0, requires_grad=True)
     assert [v.label for v in fg.draw(lambda: zero * 5, names={"0": zero}).vertices] == ["0", "mul"]
 

@@ -152,7 +152,10 @@ _WITH_NUMBER: dict[str, tuple[Callable[[Any, Any], Any], Callable[[Any, Any], An
 
 
 def number_in(step: Step, steps: list[Step]) -> str:
-    """Return the number that is part of an operation, as 1 is of ``x + 1``; empty if none is found."""
+    """Return the number that is part of an operation, as 1 is of ``x + 1``; empty if none is found.
+
+    It is the shortest that makes the result of the operand.
+    """
     if step.tensor.op not in _WITH_NUMBER or len(step.sources) != 1 or step.tensor.numel() == 0:
         return ""
     apply, solve = _WITH_NUMBER[step.tensor.op]
@@ -160,12 +163,16 @@ def number_in(step: Step, steps: list[Step]) -> str:
     # Nothing follows from a factor of 0, nor from a power of 0 or 1.
     with np.errstate(all="ignore"):
         found = solve(u.astype(np.float64), v.astype(np.float64)).reshape(-1)
-        found = found[np.isfinite(found)]
-        if found.size == 0:
-            return ""
-        number = float(f"{np.median(found):.6g}")
-        again = apply(u, u.dtype.type(number))
-    return f"{number:.6g}" if np.allclose(again, v, rtol=1e-6, atol=0.0, equal_nan=True) else ""
+        found = found[np.isfinite(found) & (found != 0.0)]
+        middle = float(np.median(found)) if found.size else 0.0
+        for digits in range(1, 8) if middle else ():
+            text = f"{middle:.{digits}g}"
+            again = apply(u, u.dtype.type(float(text)))
+            # Our power is not numpy's.
+            tolerance = 1e-6 if step.tensor.op == "pow" else 0.0
+            if np.allclose(again, v, rtol=tolerance, atol=0.0, equal_nan=True):
+                return f"{float(text):.7g}"
+    return ""
 
 
 def of_run(
