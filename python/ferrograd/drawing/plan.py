@@ -154,25 +154,38 @@ def _groups(
 def _chain(
     boxes: list[_Box], readers: list[list[int]], start: int, rest: list[str], with_factor: bool
 ) -> list[int] | None:
-    chain = [start]
+    """Return the boxes of an instruction that begins at `start`, the last of its results last."""
+    chain, last = [start], start
     for part in rest:
         if part == "grad":
             slope = boxes[start].label + "_grad"
             twins = [i for i, b in enumerate(boxes) if b.label == slope and b.sources == boxes[start].sources]
             if not twins:
                 return None
-            chain.append(twins[0])
-            if with_factor and len(readers[twins[0]]) == 1 and boxes[readers[twins[0]][0]].label == "mul":
-                chain.append(readers[twins[0]][0])
+            last = twins[0]
+            chain.append(last)
+            if with_factor and len(readers[last]) == 1 and boxes[readers[last][0]].label == "mul":
+                last = readers[last][0]
+                chain.append(last)
             continue
-        following = readers[chain[-1]]
+        if part == "sum":
+            # The gradient of a bias, summed in the pass of its weight's, with its update.
+            read = boxes[start].sources
+            sums = [i for i, b in enumerate(boxes) if b.label == "sum" and b.sources and b.sources[0] in read]
+            ends = [(i, readers[i][0]) for i in sums if [boxes[r].label for r in readers[i]] == ["update"]]
+            if len(ends) != 1:
+                return None
+            chain += ends[0]
+            continue
+        following = readers[last]
         name = "add" if part in ("bias", "penalty") else part
         if len(following) != 1 or boxes[following[0]].label != name:
             return None
         if part == "penalty":
-            (other,) = (source for source in boxes[following[0]].sources if source != chain[-1])
+            (other,) = (source for source in boxes[following[0]].sources if source != last)
             chain += _exclusive(boxes, readers, other)
-        chain.append(following[0])
+        last = following[0]
+        chain.append(last)
     return chain
 
 
@@ -233,7 +246,8 @@ def _vertices(boxes: list[_Box], groups: list[list[int]], parts: dict[int, list[
         last = boxes[group[-1]]
         inside = tuple(parts.get(head, ()))
         if len(inside) > 1:
-            label = f"updates {last.note}" if last.note else "one instruction"
+            updated = ", ".join(sorted((boxes[i].note for i in group if boxes[i].note), reverse=True))
+            label = f"updates {updated}" if updated else "one instruction"
             vertices.append(Vertex(label, "fused", sources, last.shape, parts=inside))
         else:
             vertices.append(Vertex(last.label, last.kind, sources, last.shape, note=last.note))
