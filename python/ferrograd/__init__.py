@@ -57,7 +57,12 @@ from ferrograd.ops import *  # noqa: F403
 
 if TYPE_CHECKING:
     from ferrograd import datasets, viz
+    from ferrograd.backward_trace import Trace, TraceOperand, TraceStep, trace
+    from ferrograd.drawing import Drawing, draw
+    from ferrograd.gradient_report import GradientReport, ParameterCheck, check_gradients
+    from ferrograd.health import ActivationHealth, Finding, HealthReport, ParameterHealth
     from ferrograd.loggers import CSVLogger, JSONLinesLogger
+    from ferrograd.plan import Plan
     from ferrograd.trainer import (
         Callback,
         ConvergenceWarning,
@@ -75,6 +80,7 @@ long = int64
 device = Device
 
 __all__ = [
+    "ActivationHealth",
     "AnomalyError",
     "CSVLogger",
     "Callback",
@@ -87,11 +93,15 @@ __all__ = [
     "DTypeError",
     "Device",
     "DeviceError",
+    "Drawing",
     "EarlyStopping",
     "FerrogradError",
+    "Finding",
     "Generator",
+    "GradientReport",
     "Graph",
     "GraphError",
+    "HealthReport",
     "History",
     "InternalError",
     "JSONLinesLogger",
@@ -99,8 +109,14 @@ __all__ = [
     "Node",
     "NonFiniteError",
     "OutOfRangeError",
+    "ParameterCheck",
+    "ParameterHealth",
+    "Plan",
     "ShapeError",
     "Tensor",
+    "Trace",
+    "TraceOperand",
+    "TraceStep",
     "Trainer",
     "WeightAveraging",
     "__version__",
@@ -109,9 +125,11 @@ __all__ = [
     "autograd",
     "bool",
     "bool_",
+    "check_gradients",
     "datasets",
     "device",
     "double",
+    "draw",
     "empty",
     "enable_grad",
     "eye",
@@ -141,6 +159,7 @@ __all__ = [
     "set_grad_enabled",
     "set_num_threads",
     "tensor",
+    "trace",
     "uint8",
     "viz",
     "zeros",
@@ -150,15 +169,29 @@ __all__ += ops.__all__
 
 # Loaded at first use, so that `import ferrograd` stays quick.
 _LAZY = {
+    "ActivationHealth": "ferrograd.health",
     "CSVLogger": "ferrograd.loggers",
     "Callback": "ferrograd.trainer",
     "ConvergenceWarning": "ferrograd.trainer",
+    "Drawing": "ferrograd.drawing",
     "EarlyStopping": "ferrograd.trainer",
+    "Finding": "ferrograd.health",
+    "GradientReport": "ferrograd.gradient_report",
+    "HealthReport": "ferrograd.health",
     "History": "ferrograd.trainer",
     "JSONLinesLogger": "ferrograd.loggers",
+    "ParameterCheck": "ferrograd.gradient_report",
+    "ParameterHealth": "ferrograd.health",
+    "Plan": "ferrograd.plan",
+    "Trace": "ferrograd.backward_trace",
+    "TraceOperand": "ferrograd.backward_trace",
+    "TraceStep": "ferrograd.backward_trace",
     "Trainer": "ferrograd.trainer",
     "WeightAveraging": "ferrograd.trainer",
+    "check_gradients": "ferrograd.gradient_report",
     "datasets": "ferrograd.datasets",
+    "draw": "ferrograd.drawing",
+    "trace": "ferrograd.backward_trace",
     "viz": "ferrograd.viz",
 }
 

@@ -223,15 +223,7 @@ class BaseMultilayerPerceptron(
             known = self.coefs_[-1].shape[1]
             raise ValueError(f"y: expected {known} outputs, as in the last fit, got {outputs}")
         self.n_outputs_ = outputs
-        task = Task(
-            self._activations(),
-            self._loss_name(),
-            float(self.alpha),
-            bool(getattr(self, "correct_multioutput", False)),
-            None if self.clip_norm is None else float(self.clip_norm),
-            self._dropout(),
-            **self._loss_options(),
-        )
+        task = self._task()
         weights = sample_weight, self._row_factors(target, incremental=incremental)
         if self.solver == "lbfgs":
             fit_lbfgs(self, task, _data(X, target, *weights), tasks)
@@ -275,6 +267,17 @@ class BaseMultilayerPerceptron(
             self.best_validation_score_ = -np.inf if self.early_stopping else None
             self.best_loss_ = None if self.early_stopping else np.inf
             self.__dict__.pop("validation_loss_curve_", None)
+
+    def _task(self) -> Task:
+        return Task(
+            self._activations(),
+            self._loss_name(),
+            float(self.alpha),
+            bool(getattr(self, "correct_multioutput", False)),
+            None if self.clip_norm is None else float(self.clip_norm),
+            self._dropout(),
+            **self._loss_options(),
+        )
 
     def _activations(self) -> tuple[Activation, ...]:
         return activations(type(self).__name__, self.activation, len(self.coefs_) - 1)
