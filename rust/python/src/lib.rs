@@ -41,8 +41,8 @@ mod _core {
     use crate::again::{PyPredictAgain, PyStepAgain};
     #[pymodule_export]
     use crate::autograd::{
-        counted, enter_layer, get_anomaly_mode, grad, is_grad_enabled, jvp, last_id, leave_layer,
-        reaches_beyond, recorded, set_anomaly_mode, set_grad_enabled, vmap,
+        counted, enter_layer, get_anomaly_mode, grad, is_grad_enabled, jvp, last_id, leave_layer, node_id,
+        reaches_beyond, recorded, set_anomaly_mode, set_grad_enabled, steps, vmap,
     };
     #[pymodule_export]
     use crate::create::{arange, empty, eye, full, linspace, ones, ones_like, tensor, zeros, zeros_like};
