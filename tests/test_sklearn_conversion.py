@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.sparse import csc_array, csr_array
 from sklearn import neural_network as theirs
@@ -46,6 +47,13 @@ def outputs(model: Any, rows: Any) -> np.ndarray:
         return model.predict(rows).reshape(len(rows), -1)
     found = (model.predict_proba if model.loss == "log_loss" else model.decision_function)(rows)
     return found[:, 1:] if model.n_outputs_ == 1 else found
+
+
+def of_theirs(kind: Any, **options: Any) -> Any:
+    found = getattr(theirs, kind.__name__)()
+    if not options.keys() <= found.get_params().keys():
+        pytest.skip("another release's parameters")
+    return found.set_params(**options)
 
 
 @EACH
@@ -91,12 +99,8 @@ def test_activations_are_those_of_a_forward_pass(task: str) -> None:
 @pytest.mark.parametrize("task", ["multiclass", "binary", "multilabel", "regression", "outputs", "poisson"])
 def test_activations_are_scikit_learns(task: str) -> None:
     kind, target, own = TASKS[task]
-    if not hasattr(getattr(theirs, kind.__name__)(), "loss") and "loss" in own:
-        pytest.skip("another release's parameters")
-    reference = getattr(theirs, kind.__name__)((7, 5), max_iter=2) if kind is MLPClassifier else None
-    reference = reference or theirs.MLPRegressor(hidden_layer_sizes=(7, 5), max_iter=2)
+    reference = of_theirs(kind, hidden_layer_sizes=(7, 5), max_iter=2, **own).fit(X, target)
     model = fitted(task)
-    reference.set_params(**own).fit(X, target)
     reference.coefs_, reference.intercepts_ = model.coefs_, model.intercepts_
     layers: list[Any] = [X, *([None] * 3)]
     expected = reference._forward_pass(layers)[1:]
@@ -144,13 +148,6 @@ def test_rows_that_predict_refuses_are_refused(ask: str) -> None:
         getattr(model, ask)(X[:, :3])
     with pytest.raises(ValueError, match="Input X contains NaN"):
         getattr(model, ask)(np.full((2, 4), np.nan))
-
-
-def of_theirs(kind: Any, **options: Any) -> Any:
-    found = getattr(theirs, kind.__name__)()
-    if not options.keys() <= found.get_params().keys():
-        pytest.skip("another release's parameters")
-    return found.set_params(**options)
 
 
 # Those of the tasks that scikit-learn has too.
@@ -260,7 +257,6 @@ def test_a_warm_start_goes_on_the_same_on_the_other_side(
 
 
 def test_labels_and_names_of_columns_go_along() -> None:
-    pd = pytest.importorskip("pandas")
     frame, labels = pd.DataFrame(X, columns=list("abcd")), np.array(["no", "yes", "perhaps"])[y]
     model = MLPClassifier(max_iter=3, random_state=0).fit(frame, labels)
     for other in (there := model.to_sklearn(), MLPClassifier.from_sklearn(there)):
@@ -374,7 +370,6 @@ def test_parameters_of_every_kind_come_back(tmp_path: Path) -> None:
 
 
 def test_early_stopping_and_names_of_columns_come_back(tmp_path: Path) -> None:
-    pd = pytest.importorskip("pandas")
     frame = pd.DataFrame(X, columns=list("abcd"))
     model = MLPRegressor(max_iter=5, early_stopping=True, random_state=0, warm_start=True).fit(frame, y)
     back = reloaded(model, tmp_path)

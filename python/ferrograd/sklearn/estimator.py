@@ -2,7 +2,8 @@
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -25,7 +26,7 @@ from ferrograd.sklearn.solvers import Data, fit_lbfgs, fit_stochastic
 from ferrograd.sklearn.storage import StorageMixin
 from ferrograd.threads import threads
 
-__all__ = ["STOCHASTIC", "BaseMultilayerPerceptron", "has_partial_fit"]
+__all__ = ["STOCHASTIC", "BaseMultilayerPerceptron", "has_partial_fit", "unchanged_on_error"]
 
 STOCHASTIC = ("sgd", "adam")
 
@@ -37,6 +38,21 @@ def has_partial_fit(estimator: "BaseMultilayerPerceptron") -> bool:
             f"partial_fit is only available for stochastic optimizers. {estimator.solver} is not stochastic."
         )
     return True
+
+
+@contextmanager
+def unchanged_on_error(estimator: Any) -> Iterator[None]:
+    """Give an estimator its attributes back where the block raises."""
+    # What goes on from an earlier fit is changed in place.
+    growing = "_optimizer", "loss_curve_", "validation_scores_", "validation_loss_curve_"
+    attributes = vars(estimator)
+    before = {**attributes, **{name: copy.copy(attributes[name]) for name in growing if name in attributes}}
+    try:
+        yield
+    except BaseException:
+        attributes.clear()
+        attributes.update(before)
+        raise
 
 
 def _given(name: str, given: Any, number: int, depth: int, shape: tuple[int, ...]) -> Array:
@@ -187,14 +203,8 @@ class BaseMultilayerPerceptron(
             # An iteration of lbfgs is seen at its end, when the next one may have begun or not.
             epochs = 1 if incremental else self.max_iter + (self.solver == "lbfgs")
             tasks = Tasks(self, X, y, sample_weight, epochs=epochs)
-        before = dict(self.__dict__)
-        try:
-            with threads(self.n_threads):
-                self._fit_data(X, y, sample_weight, held, incremental=incremental, tasks=tasks)
-        except BaseException:
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
+        with unchanged_on_error(self), threads(self.n_threads):
+            self._fit_data(X, y, sample_weight, held, incremental=incremental, tasks=tasks)
         return self
 
     def _fit_data(
