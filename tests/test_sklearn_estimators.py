@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import sklearn
 from scipy.sparse import csc_array, csr_array
 from sklearn import neural_network as theirs
 from sklearn.base import clone
@@ -106,8 +107,17 @@ def test_frames_have_names_and_other_names_are_refused() -> None:
         model.predict(X)
     with pytest.raises(ValueError, match="feature names should match"):
         model.predict(frame.rename(columns={"a": "z"}))
-    table = pl.DataFrame(frame.to_dict("list"))
-    np.testing.assert_array_equal(model.predict(table), model.predict(frame))
+
+
+def test_polars_frames_have_names_too() -> None:
+    if tuple(map(int, sklearn.__version__.split(".")[:2])) < (1, 9):
+        pytest.skip("earlier releases of scikit-learn cannot tell the names of this polars")
+    table = pl.DataFrame(dict(zip("abcd", X.T, strict=True)))
+    model = MLPClassifier(max_iter=5, random_state=0).fit(table, y)
+    assert model.feature_names_in_.tolist() == list("abcd")
+    np.testing.assert_array_equal(model.predict(table), fitted().predict(X))
+    with pytest.raises(ValueError, match="feature names should match"):
+        model.predict(table.rename({"a": "z"}))
 
 
 @pytest.mark.parametrize("container", [csr_array, csc_array])
