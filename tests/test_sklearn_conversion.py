@@ -93,7 +93,7 @@ def test_activations_are_those_of_a_forward_pass(task: str) -> None:
     assert [values.shape for values in found] == [(150, 7), (150, 5), (150, model.n_outputs_)]
     np.testing.assert_allclose(found[-1], outputs(model, X), rtol=1e-12)
     one = fg.tensor(X) @ fg.tensor(model.coefs_[0]) + fg.tensor(model.intercepts_[0])
-    np.testing.assert_allclose(found[0], model._activations()[0](one).numpy(), rtol=1e-12)
+    np.testing.assert_allclose(found[0], model._layers().activations[0](one).numpy(), rtol=1e-12)
 
 
 @pytest.mark.parametrize("task", ["multiclass", "binary", "multilabel", "regression", "outputs", "poisson"])

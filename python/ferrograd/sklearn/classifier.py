@@ -13,6 +13,7 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_targ
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ferrograd._typing import Array
+from ferrograd.sklearn.activations import OUT_NAMES
 from ferrograd.sklearn.estimator import BaseMultilayerPerceptron, has_partial_fit, unchanged_on_error
 from ferrograd.sklearn.parameters import documented
 
@@ -75,6 +76,7 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         **BaseMultilayerPerceptron._parameter_constraints,
         "loss": [StrOptions({"log_loss", "hinge", "squared_hinge"})],
         "class_weight": [dict, StrOptions({"balanced"}), None],
+        "out_activation": [StrOptions({"softmax", *OUT_NAMES}), None],
     }
 
     def __init__(
@@ -115,6 +117,10 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         clip_norm: float | None = None,
         max_time: float | None = None,
         n_threads: int | None = None,
+        normalization: str | None = None,
+        out_activation: str | None = None,
+        l1: float = 0.0,
+        standardize: bool = False,
     ) -> None:
         self._assign(locals())
 
@@ -209,10 +215,14 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
             return "softmax" if self._is_multiclass() else "logistic"
         return f"multiclass_{self.loss}" if self._is_multiclass() else str(self.loss)
 
-    def _out_activation(self) -> str:
+    def _own_out_activation(self) -> str:
         if self.loss != "log_loss":
             return "identity"
         return "softmax" if self._is_multiclass() else "logistic"
+
+    def _out_activations(self) -> tuple[str, ...]:
+        # Probabilities have theirs; margins need both signs.
+        return () if self.loss == "log_loss" else ("tanh", "leaky_relu", "elu", "selu", "gelu", "silu")
 
     def _stratify(self, target: Array) -> Array | None:
         return target if self.n_outputs_ == 1 else None
@@ -232,7 +242,7 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
 
     def _decode(self, output: Array) -> Array:
         # Of probabilities, or of scores; a target is 0 or 1.
-        threshold = 0.0 if self.out_activation_ == "identity" else 0.5
+        threshold = 0.5 if self.out_activation_ in ("softmax", "logistic") else 0.0
         if self._is_multiclass():
             found: Array = self.classes_[output.argmax(1)]
         elif self.n_outputs_ == 1:

@@ -12,6 +12,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
 
 from ferrograd._typing import Array
+from ferrograd.sklearn.activations import OUT_NAMES, refused
 from ferrograd.sklearn.estimator import BaseMultilayerPerceptron, has_partial_fit
 from ferrograd.sklearn.parameters import documented
 
@@ -109,6 +110,10 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
         clip_norm: float | None = None,
         max_time: float | None = None,
         n_threads: int | None = None,
+        normalization: str | None = None,
+        out_activation: str | None = None,
+        l1: float = 0.0,
+        standardize: bool = False,
     ) -> None:
         self._assign(locals())
 
@@ -175,10 +180,8 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
     def _quantiles(self) -> tuple[float, ...]:
         found = self.quantile
         if not found or not all(isinstance(q, Real) and 0 < float(q) < 1 for q in found):
-            raise InvalidParameterError(
-                "The 'quantile' parameter of MLPRegressor must be a number above 0 and below 1 or a list of "
-                f"them. Got {found!r} instead."
-            )
+            expected = "a number above 0 and below 1 or a list of them"
+            raise refused(type(self).__name__, "quantile", expected, found)
         return tuple(map(float, found))
 
     def _stopping_metric(self) -> Any:
@@ -187,8 +190,12 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
     def _loss_name(self) -> str:
         return str(self.loss)
 
-    def _out_activation(self) -> str:
+    def _own_out_activation(self) -> str:
         return "exp" if self.loss == "poisson" else "identity"
+
+    def _out_activations(self) -> tuple[str, ...]:
+        # A mean of counts is above 0.
+        return ("logistic", "softplus") if self.loss == "poisson" else OUT_NAMES
 
     def _decode(self, output: Array) -> Array:
         return output.ravel() if output.shape[1] == 1 else output

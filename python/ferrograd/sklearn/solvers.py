@@ -15,8 +15,9 @@ from sklearn.utils.optimize import _check_optimize_result
 from ferrograd import _core
 from ferrograd._core import ConfigError
 from ferrograd._typing import Array
+from ferrograd.sklearn.activations import refused
 from ferrograd.sklearn.callbacks import Tasks
-from ferrograd.sklearn.network import Fit, Task, tables
+from ferrograd.sklearn.network import Fit, Task, parameters_of, tables
 from ferrograd.sklearn.randomness import continued, is_native
 
 __all__ = ["Adam", "Data", "Sgd", "fit_lbfgs", "fit_stochastic"]
@@ -213,13 +214,19 @@ def fit_stochastic(
         Told of each epoch; may stop.
     """
     task = task._replace(is_weighted=data.weight is not None)
-    parameters = [*estimator.coefs_, *estimator.intercepts_]
+    trained, others = parameters_of(estimator)
+    parameters = trained + others
     if not incremental or not hasattr(estimator, "_optimizer"):
         kind: Any = Sgd if estimator.solver == "sgd" else Adam
-        estimator._optimizer = kind.of(estimator, parameters)
+        estimator._optimizer = kind.of(estimator, trained)
     optimizer: Sgd | Adam = estimator._optimizer
     batch = _batch_size(estimator, data.rows)
     sizes = sorted({batch, data.rows % batch or batch}, reverse=True)
+    if task.layers.normalization == "batch" and 1 in sizes:
+        raise ValueError(
+            f"normalization: 'batch' needs two rows in each batch, got a last one of one row: {data.rows} "
+            f"rows in batches of {batch}; choose another batch_size"
+        )
     random_state = estimator._random_state
     fit = Fit.cached(
         estimator._predictions,
@@ -314,6 +321,8 @@ def fit_stochastic(
     if validate is not None:
         estimator.coefs_ = estimator._best_coefs
         estimator.intercepts_ = estimator._best_intercepts
+        if task.layers.normalization:
+            estimator.normalizations_ = estimator._best_normalizations
 
 
 def _watch_score(estimator: Any, score: float) -> bool:
@@ -327,14 +336,19 @@ def _watch_score(estimator: Any, score: float) -> bool:
         estimator.best_validation_score_ = score
         estimator._best_coefs = estimator.coefs_
         estimator._best_intercepts = estimator.intercepts_
+        if hasattr(estimator, "normalizations_"):
+            estimator._best_normalizations = estimator.normalizations_
     return bool(estimator._no_improvement_count > estimator.n_iter_no_change)
 
 
 def fit_lbfgs(estimator: Any, task: Task, data: Data, tasks: Tasks | None) -> None:
     """Minimize with SciPy's L-BFGS-B; loss and gradient over all rows are native."""
-    task = task._replace(is_weighted=data.weight is not None, clip_norm=None, dropout=())
-    parameters = [*estimator.coefs_, *estimator.intercepts_]
-    fit = Fit(task, parameters, 0, [data.rows], whole=True)
+    if task.layers.normalization == "batch":
+        raise refused(type(estimator).__name__, "normalization", "None or 'layer' for 'lbfgs'", "batch")
+    layers = task.layers._replace(dropout=())
+    task = task._replace(layers=layers, is_weighted=data.weight is not None, clip_norm=None)
+    parameters, others = parameters_of(estimator)
+    fit = Fit(task, parameters + others, 0, [data.rows], whole=True)
     read = data.tables()
 
     end = math.inf if estimator.max_time is None else time.monotonic() + estimator.max_time
