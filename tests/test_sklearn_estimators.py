@@ -45,6 +45,7 @@ def test_parameters_are_scikit_learns_and_ours_come_after(kind: Any) -> None:
     shared: dict[str, Any] = dict.fromkeys((*nones, "clip_norm", "max_time", "n_threads"))
     shared |= {"dropout": 0.0, "input_dropout": 0.0, "weight_decay": 0.0}
     shared |= {"normalization": None, "out_activation": None, "l1": 0.0, "standardize": False}
+    shared |= {"lr_schedule": None, "callbacks": None}
     own = {
         "MLPRegressor": {"correct_multioutput": False, "huber_delta": 1.0, "quantile": 0.5, **shared},
         "MLPClassifier": {"loss": "log_loss", "class_weight": None, **shared},

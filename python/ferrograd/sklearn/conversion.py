@@ -59,7 +59,7 @@ def _state(estimator: Any) -> dict[str, Any]:
 def _to_theirs(optimizer: Sgd | Adam, parameters: list[Any]) -> Any:
     if isinstance(optimizer, Adam):
         adam = AdamOptimizer(
-            parameters, optimizer.learning_rate_init, optimizer.beta_1, optimizer.beta_2, optimizer.epsilon
+            parameters, optimizer.rate, optimizer.beta_1, optimizer.beta_2, optimizer.epsilon
         )
         adam.t, adam.ms, adam.vs = optimizer.t, *copy.deepcopy((optimizer.ms, optimizer.vs))
         return adam
@@ -86,6 +86,7 @@ def _to_ours(optimizer: Any) -> Sgd | Adam:
             int(optimizer.t),
             copy.deepcopy(optimizer.ms),
             copy.deepcopy(optimizer.vs),
+            float(optimizer.learning_rate_init),
         )
     return Sgd(
         float(optimizer.learning_rate_init),
@@ -135,7 +136,7 @@ class ConversionMixin:
         for name, parameter in inspect.signature(type(self)).parameters.items():
             value, default = estimator[name], parameter.default
             is_default = value is default or (isinstance(value, int | float | str) and value == default)
-            is_left = name == "n_threads" or (name == "standardize" and "scale_" in estimator)
+            is_left = name in ("n_threads", "callbacks") or (name == "standardize" and "scale_" in estimator)
             if name not in known and not is_left and not is_default:
                 raise ConfigError(
                     f"to_sklearn: {name}: expected {default!r}, as scikit-learn's {type(found).__name__} has "

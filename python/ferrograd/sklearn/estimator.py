@@ -19,7 +19,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from ferrograd._typing import Array
 from ferrograd.sklearn.activations import OUT_NAMES, activations, refused
-from ferrograd.sklearn.callbacks import CallbackSupportMixin, Tasks
+from ferrograd.sklearn.callbacks import CallbackSupportMixin, Tasks, check_callbacks, release
 from ferrograd.sklearn.conversion import ConversionMixin
 from ferrograd.sklearn.inspection import InspectionMixin
 from ferrograd.sklearn.network import Layers, Predictions, Task, normalizations, parameters_of
@@ -117,6 +117,9 @@ class BaseMultilayerPerceptron(
         "out_activation": [StrOptions(set(OUT_NAMES)), None],
         "l1": [Interval(Real, 0, None, closed="left")],
         "standardize": ["boolean"],
+        # Their names and options are looked at in `schedule_of`.
+        "lr_schedule": [str, tuple, None],
+        "callbacks": [list, tuple, None],
     }
 
     def _assign(self, arguments: dict[str, Any]) -> None:
@@ -212,8 +215,11 @@ class BaseMultilayerPerceptron(
             # An iteration of lbfgs is seen at its end, when the next one may have begun or not.
             epochs = 1 if incremental else self.max_iter + (self.solver == "lbfgs")
             tasks = Tasks(self, X, y, sample_weight, epochs=epochs)
-        with unchanged_on_error(self), threads(self.n_threads):
-            self._fit_data(X, y, sample_weight, held, incremental=incremental, tasks=tasks)
+        try:
+            with unchanged_on_error(self), threads(self.n_threads):
+                self._fit_data(X, y, sample_weight, held, incremental=incremental, tasks=tasks)
+        finally:
+            release(self)
         return self
 
     def _fit_data(
@@ -229,6 +235,7 @@ class BaseMultilayerPerceptron(
         hidden = np.atleast_1d(self.hidden_layer_sizes).tolist() if np.size(self.hidden_layer_sizes) else []
         if any(width <= 0 for width in hidden):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
+        check_callbacks(self)
         is_first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
         X, target, outputs = self._check_data(X, y, incremental=incremental, reset=is_first)
         if sample_weight is not None:

@@ -94,6 +94,19 @@ _OWN = """
         of the rows of the first `fit` or `partial_fit` (without those set aside), as scikit-learn's
         StandardScaler takes them. `warm_start` and later calls keep them, and predictions apply them. Sparse
         rows to fit are scaled and not centred.
+    lr_schedule : str, (str, dict) or None, default=None
+        For 'sgd', whose `learning_rate` is then 'constant', and 'adam': 'cosine', 'onecycle' or 'plateau',
+        with a dict of options of `WarmupCosineLR`, `OneCycleLR` or `ReduceLROnPlateau`, which are in
+        `ferrograd.optim.lr_scheduler`; 'constant' is none. The first two have a rate for each update inside
+        the native epochs, over `max_iter` epochs in all: 'cosine' rises to `learning_rate_init` for a tenth
+        of the updates and falls to 0; of 'onecycle' it is the largest rate. 'plateau' follows the validation
+        loss, if there is one, else the training loss, after each epoch, which then run one by one. `fit`
+        begins anew; `partial_fit` goes on in the schedule of the first call, with 'onecycle' to its end.
+    callbacks : list of ferrograd.Callback or None, default=None
+        Told of the fit and each epoch, for 'lbfgs' each iteration: `logs` has 'loss', 'val_loss' where there
+        is a validation loss, and with `early_stopping` 'val_score'. Their `trainer` stands for this fit: it
+        has `model`, the estimator, `optimizer`, whose rate is followed, and `stop_training`. Epochs then run
+        one by one. scikit-learn's own are set by `set_callbacks`.
 """
 
 _FITTED = """

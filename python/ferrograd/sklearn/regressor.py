@@ -114,6 +114,8 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
         out_activation: str | None = None,
         l1: float = 0.0,
         standardize: bool = False,
+        lr_schedule: Any = None,
+        callbacks: Any = None,
     ) -> None:
         self._assign(locals())
 

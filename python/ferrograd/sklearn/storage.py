@@ -167,7 +167,9 @@ class StorageMixin:
             "class": kind_of(type(self)),
             "optimizer": "sgd" if isinstance(vars(self).get("_optimizer"), Sgd) else "adam",
             "parameters": {
-                name: _encode(value, name, tensors) for name, value in own.get_params(deep=False).items()
+                name: _encode(value, name, tensors)
+                for name, value in own.get_params(deep=False).items()
+                if name != "callbacks"
             },
             "fitted": {name: _encode(value, name, tensors) for name, value in fitted.items()},
         }
