@@ -242,6 +242,15 @@ def test_widths_in_the_place_of_the_loss_are_told_apart() -> None:
         MLPRegressor((50,)).fit(X, y)
 
 
+def test_targets_of_a_regressor_may_be_sparse_and_are_numbers() -> None:
+    targets = np.c_[y, y == 1].astype(float)
+    options = {"max_iter": 3, "random_state": 0}
+    sparse = MLPRegressor(**options).fit(X, csr_array(targets))
+    assert sparse.loss_curve_ == MLPRegressor(**options).fit(X, targets).loss_curve_
+    with pytest.raises(TypeError, match="y: expected real numbers, got dtype <U1"):
+        MLPRegressor().fit(X, np.array(list("abc"))[y])
+
+
 def test_widths_of_zero_are_refused() -> None:
     with pytest.raises(ValueError, match=r"hidden_layer_sizes must be > 0, got \[4, 0\]"):
         MLPClassifier((4, 0)).fit(X, y)

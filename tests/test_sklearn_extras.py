@@ -54,8 +54,9 @@ def test_class_weights_count_in_training_and_not_in_the_score_that_stops_it() ->
 def test_balanced_weights_need_all_rows() -> None:
     with pytest.raises(ValueError, match="class_weight: expected a dict for partial_fit"):
         MLPClassifier(class_weight="balanced").partial_fit(X, y, classes=[0, 1, 2])
-    with pytest.raises(InvalidParameterError, match="'class_weight' parameter of MLPClassifier"):
-        MLPClassifier(class_weight="equal").fit(X, y)
+    for given in ("equal", {0: -1.0}, {0: np.nan}, {1: "much"}):
+        with pytest.raises(InvalidParameterError, match="'class_weight' parameter of MLPClassifier"):
+            MLPClassifier(class_weight=given).fit(X, y)
 
 
 @pytest.mark.parametrize("dtype", ["float32", np.float32, "float64"])
@@ -87,6 +88,8 @@ def test_initial_parameters_may_be_given(kind: Any) -> None:
         kind(intercepts_init=[[0.0]]).fit(X, y)
     with pytest.raises(ValueError, match=r"intercepts_init\[0\]: .* got NaN or infinity"):
         kind(intercepts_init=[np.full(100, np.nan), np.zeros(3)]).fit(X, y)
+    with pytest.raises(ValueError, match=r"coefs_init\[0\]: expected numbers of shape \(4, 100\); could not"):
+        kind(coefs_init=[["a"], ["b"]]).fit(X, y)
 
 
 def test_a_gradient_is_clipped_to_a_norm() -> None:
@@ -118,8 +121,9 @@ def test_threads_are_those_of_the_call() -> None:
     model = MLPClassifier(max_iter=2, random_state=0, n_threads=1).fit(X, y)
     np.testing.assert_array_equal(model.predict_proba(X), fitted(max_iter=2).predict_proba(X))
     assert fg.get_num_threads() == before
-    with pytest.raises(InvalidParameterError, match="'n_threads'"):
-        MLPClassifier(n_threads=0).fit(X, y)
+    for count in (0, 10**6):
+        with pytest.raises(InvalidParameterError, match="'n_threads'"):
+            MLPClassifier(n_threads=count).fit(X, y)
 
 
 @pytest.mark.parametrize("solver", ["sgd", "adam"])
@@ -242,6 +246,16 @@ def test_validation_data_that_do_not_fit_are_refused() -> None:
         MLPClassifier().fit(X, y, X_val=X[:2], y_val=[1, 7])
     with pytest.raises(ValueError, match="X has 3 features, but MLPClassifier is expecting 4"):
         MLPClassifier().fit(X, y, X_val=X[:, :3], y_val=y)
+    both = "validation data X_val, y_val, sample_weight_val: "
+    for kind in (MLPClassifier, MLPRegressor):
+        with pytest.raises(ValueError, match=both + "Input X contains NaN"):
+            kind().fit(X, y, X_val=X * np.nan, y_val=y)
+        with pytest.raises(ValueError, match=both + r"sample_weight.shape == \(3,\), expected \(150,\)"):
+            kind().fit(X, y, X_val=X, y_val=y, sample_weight_val=np.ones(3))
+    with pytest.raises(TypeError, match=both + "y: expected real numbers, got dtype <U1"):
+        MLPRegressor().fit(X, y, X_val=X, y_val=y.astype(str).astype("U1"))
+    with pytest.raises(ValueError, match="y_val: expected 1 columns, as y has, got 2"):
+        MLPRegressor().fit(X, y, X_val=X, y_val=np.c_[y, y])
     with pytest.raises(InvalidParameterError, match="'early_stopping_metric'"):
         MLPClassifier(early_stopping_metric="luck").fit(X, y)
 

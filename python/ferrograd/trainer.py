@@ -31,15 +31,12 @@ from ferrograd.samples import (
     counts_classes,
 )
 from ferrograd.scheduling import check_schedule, rates_of, updates_of
-from ferrograd.threads import threads
+from ferrograd.threads import MAX_THREADS, threads
 
 __all__ = ["Callback", "ConvergenceWarning", "EarlyStopping", "History", "Trainer", "WeightAveraging"]
 
 # Rows that are predicted at a time: enough for the matrix products, little enough for the caches.
 _PREDICT_ROWS = 1024
-
-# More threads than any machine of this kind has; each costs a stack.
-_MAX_THREADS = 1024
 
 
 class Trainer(Plans):
@@ -102,7 +99,7 @@ class Trainer(Plans):
         if clip_grad_norm is not None:
             check_number("clip_grad_norm", clip_grad_norm, low=0.0, open_low=True)
         if n_threads is not None:
-            check_int("n_threads", n_threads, low=1, high=_MAX_THREADS)
+            check_int("n_threads", n_threads, low=1, high=MAX_THREADS)
         self.model = model
         self.loss = loss
         self.optimizer = optimizer

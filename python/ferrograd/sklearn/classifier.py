@@ -1,5 +1,6 @@
 """`MLPClassifier`."""
 
+from numbers import Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -13,7 +14,7 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_targ
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ferrograd._typing import Array
-from ferrograd.sklearn.activations import OUT_NAMES
+from ferrograd.sklearn.activations import OUT_NAMES, refused
 from ferrograd.sklearn.estimator import BaseMultilayerPerceptron, has_partial_fit, unchanged_on_error
 from ferrograd.sklearn.parameters import documented
 
@@ -239,7 +240,13 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
             raise ValueError(
                 "class_weight: expected a dict for partial_fit, which does not see all rows, got 'balanced'"
             )
-        factors: Array = compute_sample_weight(self.class_weight, self._given(target))
+        given = self.class_weight
+        if isinstance(given, dict) and not all(
+            isinstance(f, Real) and 0 <= float(f) < np.inf for f in given.values()
+        ):
+            expected = "'balanced' or a dict with finite factors of at least 0"
+            raise refused(type(self).__name__, "class_weight", expected, given)
+        factors: Array = compute_sample_weight(given, self._given(target))
         return factors
 
     def _decode(self, output: Array) -> Array:

@@ -25,7 +25,7 @@ from ferrograd.sklearn.inspection import InspectionMixin
 from ferrograd.sklearn.network import Layers, Predictions, Task, normalizations, parameters_of
 from ferrograd.sklearn.solvers import Data, fit_lbfgs, fit_stochastic
 from ferrograd.sklearn.storage import StorageMixin
-from ferrograd.threads import threads
+from ferrograd.threads import MAX_THREADS, threads
 
 __all__ = ["STOCHASTIC", "BaseMultilayerPerceptron", "has_partial_fit", "unchanged_on_error"]
 
@@ -60,7 +60,10 @@ def _given(name: str, given: Any, number: int, depth: int, shape: tuple[int, ...
     """Return the initial parameter of a layer, checked."""
     if len(given) != depth:
         raise ValueError(f"{name}: expected {depth} arrays, one a layer, got {len(given)}")
-    values = np.asarray(given[number], float)
+    try:
+        values = np.asarray(given[number], float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}[{number}]: expected numbers of shape {shape}; {error}") from None
     if values.shape != shape or not np.isfinite(values).all():
         got = f"shape {values.shape}" if values.shape != shape else "NaN or infinity"
         raise ValueError(f"{name}[{number}]: expected finite values of shape {shape}, got {got}")
@@ -112,7 +115,7 @@ class BaseMultilayerPerceptron(
         "early_stopping_metric": [StrOptions({"loss", *get_scorer_names()}), callable, None],
         "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
         "max_time": [Interval(Real, 0, None, closed="neither"), None],
-        "n_threads": [Interval(Integral, 1, None, closed="left"), None],
+        "n_threads": [Interval(Integral, 1, MAX_THREADS, closed="both"), None],
         "normalization": [StrOptions({"batch", "layer"}), None],
         "out_activation": [StrOptions(set(OUT_NAMES)), None],
         "l1": [Interval(Real, 0, None, closed="left")],
@@ -241,6 +244,9 @@ class BaseMultilayerPerceptron(
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X)
         validation = self._held(*held)
+        if validation is not None and validation.target.shape[1:] != target.shape[1:]:
+            columns = [part.shape[1:] or (1,) for part in (target, validation.target)]
+            raise ValueError(f"y_val: expected {columns[0][0]} columns, as y has, got {columns[1][0]}")
         self._random_state = check_random_state(self.random_state)
         self._predictions = self.__dict__.get("_predictions") or Predictions()
         if is_first:
@@ -375,8 +381,12 @@ class BaseMultilayerPerceptron(
             return None
         if X is None or y is None:
             raise ValueError("X_val, y_val: expected both for validation data, got one of them as None")
-        X, target = self._check_held(X, y)
-        return Data(X, target, None if weight is None else _check_sample_weight(weight, X))
+        try:
+            X, target = self._check_held(X, y)
+            return Data(X, target, None if weight is None else _check_sample_weight(weight, X))
+        except (TypeError, ValueError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"validation data X_val, y_val, sample_weight_val: {error}") from error
 
     def _fit_epochs(
         self,

@@ -4,6 +4,7 @@ from numbers import Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import RegressorMixin, _fit_context
 from sklearn.metrics import r2_score
 from sklearn.utils import column_or_1d
@@ -11,6 +12,7 @@ from sklearn.utils._param_validation import Interval, InvalidParameterError, Str
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
 
+from ferrograd._core import DTypeError
 from ferrograd._typing import Array
 from ferrograd.sklearn.activations import OUT_NAMES, refused
 from ferrograd.sklearn.estimator import BaseMultilayerPerceptron, has_partial_fit
@@ -160,6 +162,9 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
             dtype=(np.float64, np.float32),
             reset=reset,
         )
+        y = y.toarray() if issparse(y) else y
+        if y.dtype.kind not in "biuf":
+            raise DTypeError(f"y: expected real numbers, got dtype {y.dtype}")
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         y = y.reshape(len(y), -1)
