@@ -421,6 +421,10 @@ def test_a_file_of_the_other_class_a_damaged_one_and_none_are_told_apart(tmp_pat
         ("fitted", "out_activation_", "nonsense"),
         ("fitted", "_label_binarizer", {"dict": []}),
         ("fitted", "_optimizer", {"dict": [["t", 1]]}),
+        ("fitted", "mean_", {"tensor": "coefs_.0"}),
+        ("fitted", "scale_", {"tensor": "intercepts_.0"}),
+        ("fitted", "normalizations_", [{"dict": []}]),
+        ("fitted", "normalizations_", [{"dict": [["weight", {"tensor": "intercepts_.1"}]]}] * 2),
     ],
 )
 def test_contents_that_contradict_are_refused(part: str, name: str, value: Any, tmp_path: Path) -> None:

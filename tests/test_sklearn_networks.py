@@ -241,6 +241,16 @@ def test_sparse_rows_give_the_bits_of_dense_ones(name: str, container: Any) -> N
     assert (sparse.predict_proba(container(X)) == dense.predict_proba(X)).all()
 
 
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "all"])
+@BOTH
+def test_a_warm_start_goes_on_with_the_whole_network(kind: Any, name: str) -> None:
+    shared = {"solver": "sgd", "momentum": 0.0, "shuffle": False, "learning_rate_init": 0.001}
+    whole = fitted(kind, name, **shared, max_iter=6)
+    parts = fitted(kind, name, **shared, max_iter=3, warm_start=True).fit(X, y)
+    assert parts.loss_curve_ == whole.loss_curve_
+    assert (outputs(parts, X) == outputs(whole, X)).all()
+
+
 # Maxout
 
 

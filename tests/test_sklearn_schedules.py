@@ -298,6 +298,19 @@ def test_early_stopping_of_the_library_restores_the_best_weights(solver: str) ->
     assert (pickle.loads(pickle.dumps(model)).predict(X) == model.predict(X)).all()
 
 
+@pytest.mark.parametrize(
+    "network", [{"normalization": "batch"}, {"normalization": "layer"}, {"standardize": True}]
+)
+def test_what_normalises_is_restored_with_the_weights(network: dict[str, Any]) -> None:
+    stop, history = fg.EarlyStopping(patience=3, restore_best_weights=True), fg.History()
+    options = {"learning_rate_init": 0.2, "max_iter": 60, "random_state": 0, "callbacks": [stop, history]}
+    model = MLPRegressor(**options, **network).fit(X, y, X_val=X[::3], y_val=y[::3])
+    assert stop.best_epoch is not None
+    assert stop.best_epoch < model.n_iter_ - 1
+    expected = 0.5 * np.mean((model.predict(X[::3]) - y[::3]) ** 2)
+    assert stop.best == pytest.approx(expected, rel=1e-9)
+
+
 def test_a_callback_may_change_the_rate() -> None:
     class Halve(fg.Callback):
         def on_epoch_end(self, epoch: int, logs: Any) -> None:

@@ -23,6 +23,7 @@ from ferrograd.callbacks import (
 )
 from ferrograd.checks import check_bool, check_int, check_number
 from ferrograd.compiled import trained
+from ferrograd.nn.module import Module
 from ferrograd.optim import Optimizer
 from ferrograd.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from ferrograd.plans import Plans
@@ -360,6 +361,11 @@ class Trainer(Plans):
             ConvergenceWarning,
             stacklevel=3,
         )
+
+    def tensors(self) -> list[Tensor]:
+        """Return what training moves: the optimizer's parameters, and the model's buffers."""
+        buffers = list(self.model.buffers()) if isinstance(self.model, Module) else []
+        return [*(param for group in self.optimizer.param_groups for param in group["params"]), *buffers]
 
     # Prediction and evaluation
 

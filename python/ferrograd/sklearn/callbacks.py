@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from ferrograd._core import Tensor
 from ferrograd.callbacks import Callback, notify
 from ferrograd.optim import Optimizer
 from ferrograd.sklearn.activations import refused
@@ -68,12 +69,17 @@ class Watchers:
         Set to True it ends the fit after the epoch.
     """
 
-    def __init__(self, estimator: Any, optimizer: Optimizer) -> None:
+    def __init__(self, estimator: Any, optimizer: Optimizer, moved: list[Tensor]) -> None:
         self.model, self.optimizer, self.stop_training = estimator, optimizer, False
+        self._moved = moved
         self._watchers: list[Any] = list(estimator.callbacks or ())
         for watcher in self._watchers:
             watcher.set_trainer(self)
         notify(self._watchers, "on_train_begin", {})
+
+    def tensors(self) -> list[Tensor]:
+        """Return what training moves."""
+        return self._moved
 
     def begin(self, epoch: int) -> None:
         """Tell that an epoch begins."""

@@ -303,7 +303,8 @@ def fit_stochastic(
                 rates.advance(made)
 
     estimator.n_iter_ = 0
-    watchers = None if rates is None else Watchers(estimator, rates.optimizer)
+    moved = fit.network.parameters
+    watchers = None if rates is None else Watchers(estimator, rates.optimizer, moved)
     try:
         while estimator.n_iter_ < estimator.max_iter:
             if tasks is not None:
@@ -396,8 +397,9 @@ def fit_lbfgs(estimator: Any, task: Task, data: Data, tasks: Tasks | None) -> No
     read = data.tables()
 
     end = math.inf if estimator.max_time is None else time.monotonic() + estimator.max_time
-    watchers = Watchers(estimator, optim.SGD(fit.network.trained)) if estimator.callbacks else None
-    made = 0
+    watchers, made = None, 0
+    if estimator.callbacks:
+        watchers = Watchers(estimator, optim.SGD(fit.network.trained), fit.network.parameters)
 
     def after_iteration(intermediate_result: Any) -> None:
         nonlocal made
