@@ -159,6 +159,19 @@ def test_partial_fit_goes_on_in_the_schedule(name: str, tmp_path: Any) -> None:
     assert model.set_params(random_state=0).fit(X, y).loss_curve_ == whole.loss_curve_
 
 
+def test_a_schedule_keeps_the_length_that_it_has_begun_with() -> None:
+    schedule = ("cosine", {"warmup_steps": 20, "eta_min": 1e-4})
+    model = MLPRegressor(max_iter=10, batch_size=15, lr_schedule=schedule, random_state=0).partial_fit(X, y)
+    rates = [model._optimizer.rate]
+    for _ in range(5):
+        # One update a call, less than the warm-up; and what else is set now is for the next fit.
+        model.set_params(batch_size=10, max_iter=2, lr_schedule="onecycle").partial_fit(X[:10], y[:10])
+        rates.append(model._optimizer.rate)
+    assert rates == pytest.approx([0.001 * n / 20 for n in range(10, 16)])
+    model.set_params(solver="sgd", lr_schedule=None).partial_fit(X[:10], y[:10])
+    assert model._optimizer.rate == pytest.approx(0.001 * 16 / 20)
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [

@@ -139,8 +139,9 @@ class InspectionMixin:
     def activations(self, X: Any) -> list[Array]:
         """Return what each layer of the fitted network gives for rows.
 
-        With ``h[0]`` the inputs, layer k gives ``h[k + 1] = f(h[k] @ coefs_[k] + intercepts_[k])``, where f
-        is the activation of the layer, for the last one ``out_activation_``.
+        With ``h[0]`` the inputs, standardized if the estimator does so, layer k gives
+        ``h[k + 1] = f(h[k] @ coefs_[k] + intercepts_[k])``, where f is the activation of the layer with its
+        normalisation, for the last one ``out_activation_``.
 
         Parameters
         ----------
@@ -184,8 +185,9 @@ class InspectionMixin:
 
         The outputs are those after the output activation, the last of `activations`: probabilities for
         'log_loss', of the second class if there are two; predictions of a regressor; scores of a hinge loss.
-        With the scores z, ``dz/dx = W[-1]^T diag(f'(a[-1])) ... diag(f'(a[0])) W[0]^T``, a the inputs of the
-        activations f; an output p has ``dp/dx = sum over j of dp/dz[j] * dz[j]/dx``.
+        Without normalisation the scores z have ``dz/dx = W[-1]^T diag(f'(a[-1])) ... diag(f'(a[0])) W[0]^T``,
+        a the inputs of the activations f, over ``scale_`` where rows are standardized; an output p has
+        ``dp/dx = sum over j of dp/dz[j] * dz[j]/dx``.
 
         Parameters
         ----------

@@ -82,10 +82,12 @@ _OWN = """
     normalization : {'batch', 'layer'} or None, default=None
         Of what each hidden layer's activation is given, of a 'maxout' of what it gives: by
         `ferrograd.nn.BatchNorm1d`, for 'sgd' and 'adam', or by `ferrograd.nn.LayerNorm`, with their learned
-        weights and biases, which no penalty or decay touches; the arrays are in `normalizations_`.
-        Predictions take the running means and variances of 'batch'. It needs two rows in each batch.
+        weights and biases, which no penalty or decay touches; the arrays are in `normalizations_`, from where
+        `warm_start` and `partial_fit` go on. Predictions take the running means and variances of 'batch'. It
+        needs two rows in each batch.
     out_activation : str or None, default=None
-        Of the output, in place of the one that goes with the loss; the loss is of what it gives. {out}
+        Of the output, in place of the one that goes with the loss; the loss is of what it gives. A fit that
+        goes on from another keeps it. {out}
     l1 : float, default=0.0
         Adds ``l1 * sum(abs(W)) / n`` to a batch's loss, with the weights and n of `alpha`. The gradient is
         ``l1 * sign(W) / n``, 0 at 0: weights come near to 0 but seldom to it.
@@ -101,12 +103,13 @@ _OWN = """
         the native epochs, over `max_iter` epochs in all: 'cosine' rises to `learning_rate_init` for a tenth
         of the updates and falls to 0; of 'onecycle' it is the largest rate. 'plateau' follows the validation
         loss, if there is one, else the training loss, after each epoch, which then run one by one. `fit`
-        begins anew; `partial_fit` goes on in the schedule of the first call, with 'onecycle' to its end.
+        begins anew; `partial_fit` goes on in the schedule of the first call, after whose end 'cosine' keeps
+        its last rate and 'onecycle' refuses.
     callbacks : list of ferrograd.Callback or None, default=None
         Told of the fit and each epoch, for 'lbfgs' each iteration: `logs` has 'loss', 'val_loss' where there
         is a validation loss, and with `early_stopping` 'val_score'. Their `trainer` stands for this fit: it
         has `model`, the estimator, `optimizer`, whose rate is followed, and `stop_training`. Epochs then run
-        one by one. scikit-learn's own are set by `set_callbacks`.
+        one by one; a call of `partial_fit` is a training of one. `set_callbacks` sets scikit-learn's own.
 """
 
 _FITTED = """

@@ -70,39 +70,39 @@ class Rates:
     def __init__(self, estimator: Any, own: Any, trained: list[Tensor], updates: int) -> None:
         self.own, self.updates = own, updates
         rate = own.learning_rate_init
-        if estimator.solver == "adam":
+        if hasattr(own, "beta_1"):
             self.optimizer: optim.Optimizer = optim.Adam(trained, lr=rate, betas=(own.beta_1, own.beta_2))
         else:
             # It holds no momentum of 1, which scikit-learn allows.
             self.optimizer = optim.SGD(trained, lr=rate, momentum=min(own.momentum, 1 - 2**-52))
         self.schedule: lr_scheduler.LRScheduler | None = None
         if own.lr_schedule is None and (found := schedule_of(estimator)) is not None:
-            own.lr_schedule = {"name": found[0], "options": found[1], "state": None}
+            total = estimator.max_iter * updates
+            own.lr_schedule = {"name": found[0], "options": found[1], "total": total, "state": None}
         if own.lr_schedule is not None:
-            self.schedule = self._made(estimator, **own.lr_schedule)
-        self._group["lr"] = (
-            own.rate if own.lr_schedule is None or own.lr_schedule["state"] else self._group["lr"]
-        )
+            self.schedule = self._made(type(estimator).__name__, **own.lr_schedule)
+        if own.lr_schedule is None or own.lr_schedule["state"] is not None:
+            self._group["lr"] = own.rate
         self._keep()
 
     def _made(
-        self, estimator: Any, name: str, options: dict[str, Any], state: Any
+        self, owner: str, name: str, options: dict[str, Any], total: int, state: Any
     ) -> lr_scheduler.LRScheduler:
-        total, given = estimator.max_iter * self.updates, dict(options)
+        given = dict(options)
         if name == "cosine":
             given = {"warmup_steps": total // 10, "total_steps": total, **given}
         elif name == "onecycle":
-            has_momentum = estimator.solver == "adam" or self.own.momentum > 0
+            has_momentum = hasattr(self.own, "beta_1") or self.own.momentum > 0
             own = {"max_lr": self.own.learning_rate_init, "cycle_momentum": has_momentum}
             given = {**own, "total_steps": total, **given}
             if given["cycle_momentum"] is True and not has_momentum:
                 expected = "'onecycle' without cycle_momentum where momentum is 0"
-                raise refused(type(estimator).__name__, "lr_schedule", expected, estimator.lr_schedule)
+                raise refused(owner, "lr_schedule", expected, options)
         try:
             schedule: lr_scheduler.LRScheduler = _KINDS[name](self.optimizer, **given)
         except (ConfigError, TypeError) as error:
             expected = f"{name!r} with options that it takes ({error})"
-            raise refused(type(estimator).__name__, "lr_schedule", expected, estimator.lr_schedule) from None
+            raise refused(owner, "lr_schedule", expected, options) from None
         if state is not None:
             schedule.load_state_dict(state)
         return schedule
@@ -116,11 +116,6 @@ class Rates:
         self.own.rate = float(self._group["lr"])
         if self.schedule is not None:
             self.own.lr_schedule = {**self.own.lr_schedule, "state": dict(self.schedule.state_dict())}
-
-    @property
-    def is_by_batch(self) -> bool:
-        """Whether each update has a rate of its own."""
-        return self.schedule is not None and self.schedule.per_batch
 
     @property
     def is_by_epoch(self) -> bool:
