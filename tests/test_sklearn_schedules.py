@@ -2,12 +2,14 @@
 
 import copy
 import pickle
+import warnings
 from typing import Any
 
 import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.datasets import load_iris
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import InvalidParameterError
 
 import ferrograd as fg
@@ -118,6 +120,14 @@ def test_every_schedule_learns_and_one_that_is_constant_changes_nothing(name: st
     assert model.score(X, y) > (0.8 if name == "plateau" else 0.93)
     plain = fitted(MLPClassifier, name, lr_schedule=None)
     assert fitted(MLPClassifier, name, lr_schedule="constant").loss_curve_ == plain.loss_curve_
+
+
+@EACH
+def test_a_schedule_over_all_epochs_is_meant_to_end(name: str) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert fitted(MLPClassifier, name).n_iter_ == EPOCHS
+    assert [w.category for w in caught] == ([ConvergenceWarning] if name == "plateau" else [])
 
 
 def test_a_plateau_is_that_of_the_validation_loss_where_there_is_one() -> None:

@@ -71,6 +71,15 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
     >>> model = MLPClassifier((8,), solver="lbfgs", random_state=1).fit(X, ["no", "yes", "yes", "no"])
     >>> model.predict(X).tolist()
     ['no', 'yes', 'yes', 'no']
+
+    Units of two pieces, scaled inputs, and a rate that rises and falls over all epochs:
+
+    >>> import ferrograd as fg
+    >>> X, y = fg.datasets.make_moons(n_samples=200, noise=0.1, seed=0)
+    >>> options = {"activation": "maxout", "standardize": True, "lr_schedule": "onecycle"}
+    >>> model = MLPClassifier((16,), **options, learning_rate_init=0.05, max_iter=100, random_state=0)
+    >>> bool(model.fit(X, y).score(X, y) > 0.95)
+    True
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {

@@ -100,11 +100,11 @@ _OWN = """
         For 'sgd', whose `learning_rate` is then 'constant', and 'adam': 'cosine', 'onecycle' or 'plateau',
         with a dict of options of `WarmupCosineLR`, `OneCycleLR` or `ReduceLROnPlateau`, which are in
         `ferrograd.optim.lr_scheduler`; 'constant' is none. The first two have a rate for each update inside
-        the native epochs, over `max_iter` epochs in all: 'cosine' rises to `learning_rate_init` for a tenth
-        of the updates and falls to 0; of 'onecycle' it is the largest rate. 'plateau' follows the validation
-        loss, if there is one, else the training loss, after each epoch, which then run one by one. `fit`
-        begins anew; `partial_fit` goes on in the schedule of the first call, after whose end 'cosine' keeps
-        its last rate and 'onecycle' refuses.
+        the native epochs, over `max_iter` epochs in all, of which the last gives no ConvergenceWarning then:
+        'cosine' rises to `learning_rate_init` for a tenth of the updates and falls to 0; of 'onecycle' it is
+        the largest rate. 'plateau' follows the validation loss, if there is one, else the training loss,
+        after each epoch, which then run one by one. `fit` begins anew; `partial_fit` goes on in the schedule
+        of the first call, after whose end 'cosine' keeps its last rate and 'onecycle' refuses.
     callbacks : list of ferrograd.Callback or None, default=None
         Told of the fit and each epoch, for 'lbfgs' each iteration: `logs` has 'loss', 'val_loss' where there
         is a validation loss, and with `early_stopping` 'val_score'. Their `trainer` stands for this fit: it

@@ -62,6 +62,17 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
     >>> model = MLPRegressor(hidden_layer_sizes=(20,), solver="lbfgs", random_state=0).fit(X, X[:, 0] ** 2)
     >>> bool(model.score(X, X[:, 0] ** 2) > 0.99)
     True
+
+    Predictions above 0, and training that ends with the best weights by validation data:
+
+    >>> import ferrograd as fg
+    >>> y = np.exp(3 * X[:, 0])
+    >>> stop = fg.EarlyStopping(patience=20, restore_best_weights=True)
+    >>> options = {"out_activation": "softplus", "callbacks": [stop], "learning_rate_init": 0.02}
+    >>> model = MLPRegressor(**options, max_iter=2000, n_iter_no_change=np.inf, random_state=0)
+    >>> model = model.fit(X[::2], y[::2], X_val=X[1::2], y_val=y[1::2])
+    >>> model.n_iter_ == stop.stopped_epoch + 1, bool(model.predict(X).min() > 0)
+    (True, True)
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {

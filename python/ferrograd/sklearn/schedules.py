@@ -118,6 +118,11 @@ class Rates:
             self.own.lr_schedule = {**self.own.lr_schedule, "state": dict(self.schedule.state_dict())}
 
     @property
+    def is_by_batch(self) -> bool:
+        """Whether each update has a rate of its own, up to the last of `max_iter` epochs."""
+        return self.schedule is not None and self.schedule.per_batch
+
+    @property
     def is_by_epoch(self) -> bool:
         """Whether the rate follows the loss of each epoch."""
         return self.schedule is not None and not self.schedule.per_batch

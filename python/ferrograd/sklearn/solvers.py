@@ -339,7 +339,8 @@ def fit_stochastic(
                 fit.engine.set_rules(optimizer.rules())
             if incremental or is_stopped or epochs.is_late:
                 break
-            if estimator.n_iter_ == estimator.max_iter:
+            # A schedule over all epochs has been meant to see the last.
+            if estimator.n_iter_ == estimator.max_iter and not (rates is not None and rates.is_by_batch):
                 warnings.warn(
                     f"Stochastic Optimizer: Maximum iterations ({estimator.max_iter}) "
                     "reached and the optimization hasn't converged yet.",
