@@ -256,6 +256,18 @@ def test_widths_of_zero_are_refused() -> None:
         MLPClassifier((4, 0)).fit(X, y)
 
 
+@pytest.mark.parametrize("sizes", [["a"], (2.5,), (True,), (3, None), [[3], [4]], (3, (4,))])
+@BOTH
+def test_widths_that_are_no_integers_are_refused_as_by_scikit_learn(kind: Any, sizes: Any) -> None:
+    kinds = []
+    for k in (getattr(theirs, kind.__name__), kind):
+        with pytest.raises((TypeError, ValueError)) as caught:
+            k(hidden_layer_sizes=sizes).fit(X, y)
+        kinds.append(caught.type)
+    assert issubclass(kinds[0], kinds[1])
+    assert str(caught.value) == f"hidden_layer_sizes: expected integers, got {sizes!r}"
+
+
 @pytest.mark.parametrize("is_fitted", [False, True])
 @pytest.mark.parametrize(
     "spoil",

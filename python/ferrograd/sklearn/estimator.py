@@ -235,9 +235,7 @@ class BaseMultilayerPerceptron(
         incremental: bool,
         tasks: Tasks | None,
     ) -> None:
-        hidden = np.atleast_1d(self.hidden_layer_sizes).tolist() if np.size(self.hidden_layer_sizes) else []
-        if any(width <= 0 for width in hidden):
-            raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
+        hidden = self._hidden()
         check_callbacks(self)
         is_first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
         X, target, outputs = self._check_data(X, y, incremental=incremental, reset=is_first)
@@ -277,6 +275,19 @@ class BaseMultilayerPerceptron(
                 "Solver produced non-finite parameter weights. The input data may contain large values and "
                 "need to be preprocessed."
             )
+
+    def _hidden(self) -> list[int]:
+        """Return the widths of the hidden layers."""
+        given = self.hidden_layer_sizes
+        try:
+            hidden = np.atleast_1d(given).tolist() if np.size(given) else []
+        except ValueError:
+            raise ValueError(f"hidden_layer_sizes: expected integers, got {given!r}") from None
+        if not all(isinstance(width, Integral) and not isinstance(width, bool) for width in hidden):
+            raise TypeError(f"hidden_layer_sizes: expected integers, got {given!r}")
+        if any(width <= 0 for width in hidden):
+            raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
+        return hidden
 
     def _initialize(self, widths: list[int], dtype: Any) -> None:
         self.n_iter_ = 0
