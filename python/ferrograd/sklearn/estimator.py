@@ -44,15 +44,20 @@ def has_partial_fit(estimator: "BaseMultilayerPerceptron") -> bool:
 @contextmanager
 def unchanged_on_error(estimator: Any) -> Iterator[None]:
     """Give an estimator its attributes back where the block raises."""
-    # What goes on from an earlier fit is changed in place.
-    growing = "_optimizer", "loss_curve_", "validation_scores_", "validation_loss_curve_"
+    # What goes on from an earlier fit is changed in place: the optimizer, and lists that get longer.
     attributes = vars(estimator)
-    before = {**attributes, **{name: copy.copy(attributes[name]) for name in growing if name in attributes}}
+    before, optimizer = dict(attributes), copy.copy(attributes.get("_optimizer"))
+    growing = (before.get(name) for name in ("loss_curve_", "validation_scores_", "validation_loss_curve_"))
+    lengths = [(values, len(values)) for values in growing if values is not None]
     try:
         yield
     except BaseException:
         attributes.clear()
         attributes.update(before)
+        if optimizer is not None:
+            attributes["_optimizer"] = optimizer
+        for values, length in lengths:
+            del values[length:]
         raise
 
 
