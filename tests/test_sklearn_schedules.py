@@ -178,6 +178,8 @@ def test_a_schedule_keeps_the_length_that_it_has_begun_with() -> None:
         model.set_params(batch_size=10, max_iter=2, lr_schedule="onecycle").partial_fit(X[:10], y[:10])
         rates.append(model._optimizer.rate)
     assert rates == pytest.approx([0.001 * n / 20 for n in range(10, 16)])
+    with pytest.raises(InvalidParameterError, match="'lr_schedule' parameter of MLPRegressor must be one of"):
+        model.set_params(lr_schedule="step").partial_fit(X[:10], y[:10])
     model.set_params(solver="sgd", lr_schedule=None).partial_fit(X[:10], y[:10])
     assert model._optimizer.rate == pytest.approx(0.001 * 16 / 20)
 

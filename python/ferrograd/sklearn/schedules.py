@@ -76,7 +76,8 @@ class Rates:
             # It holds no momentum of 1, which scikit-learn allows.
             self.optimizer = optim.SGD(trained, lr=rate, momentum=min(own.momentum, 1 - 2**-52))
         self.schedule: lr_scheduler.LRScheduler | None = None
-        if own.lr_schedule is None and (found := schedule_of(estimator)) is not None:
+        found = schedule_of(estimator)
+        if own.lr_schedule is None and found is not None:
             total = estimator.max_iter * updates
             own.lr_schedule = {"name": found[0], "options": found[1], "total": total, "state": None}
         if own.lr_schedule is not None:
