@@ -26,7 +26,25 @@ pytestmark = [
 ]
 
 
-@parametrize_with_checks([ours.MLPClassifier(), ours.MLPRegressor(), ours.MLPClassifier(loss="hinge")])
+# What the estimators have beyond scikit-learn's, as far as it goes with one row.
+OWN = {
+    "activation": ("maxout", {"pieces": 3}),
+    "normalization": "layer",
+    "standardize": True,
+    "l1": 1e-3,
+    "lr_schedule": ("cosine", {"start_factor": 0.5}),
+}
+
+
+@parametrize_with_checks(
+    [
+        ours.MLPClassifier(),
+        ours.MLPRegressor(),
+        ours.MLPClassifier(loss="hinge"),
+        ours.MLPClassifier(**OWN),
+        ours.MLPRegressor(**OWN),
+    ]
+)
 def test_an_estimator_passes_scikit_learns_checks(estimator: Any, check: Any) -> None:
     check(estimator)
 

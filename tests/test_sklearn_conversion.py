@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.sparse import csc_array, csr_array
 from sklearn import neural_network as theirs
@@ -48,6 +49,13 @@ def outputs(model: Any, rows: Any) -> np.ndarray:
     return found[:, 1:] if model.n_outputs_ == 1 else found
 
 
+def of_theirs(kind: Any, **options: Any) -> Any:
+    found = getattr(theirs, kind.__name__)()
+    if not options.keys() <= found.get_params().keys():
+        pytest.skip("another release's parameters")
+    return found.set_params(**options)
+
+
 @EACH
 def test_a_module_gives_the_scores_and_has_the_transposed_weights(task: str) -> None:
     model = fitted(task)
@@ -85,18 +93,14 @@ def test_activations_are_those_of_a_forward_pass(task: str) -> None:
     assert [values.shape for values in found] == [(150, 7), (150, 5), (150, model.n_outputs_)]
     np.testing.assert_allclose(found[-1], outputs(model, X), rtol=1e-12)
     one = fg.tensor(X) @ fg.tensor(model.coefs_[0]) + fg.tensor(model.intercepts_[0])
-    np.testing.assert_allclose(found[0], model._activations()[0](one).numpy(), rtol=1e-12)
+    np.testing.assert_allclose(found[0], model._layers().activations[0](one).numpy(), rtol=1e-12)
 
 
 @pytest.mark.parametrize("task", ["multiclass", "binary", "multilabel", "regression", "outputs", "poisson"])
 def test_activations_are_scikit_learns(task: str) -> None:
     kind, target, own = TASKS[task]
-    if not hasattr(getattr(theirs, kind.__name__)(), "loss") and "loss" in own:
-        pytest.skip("another release's parameters")
-    reference = getattr(theirs, kind.__name__)((7, 5), max_iter=2) if kind is MLPClassifier else None
-    reference = reference or theirs.MLPRegressor(hidden_layer_sizes=(7, 5), max_iter=2)
+    reference = of_theirs(kind, hidden_layer_sizes=(7, 5), max_iter=2, **own).fit(X, target)
     model = fitted(task)
-    reference.set_params(**own).fit(X, target)
     reference.coefs_, reference.intercepts_ = model.coefs_, model.intercepts_
     layers: list[Any] = [X, *([None] * 3)]
     expected = reference._forward_pass(layers)[1:]
@@ -144,13 +148,6 @@ def test_rows_that_predict_refuses_are_refused(ask: str) -> None:
         getattr(model, ask)(X[:, :3])
     with pytest.raises(ValueError, match="Input X contains NaN"):
         getattr(model, ask)(np.full((2, 4), np.nan))
-
-
-def of_theirs(kind: Any, **options: Any) -> Any:
-    found = getattr(theirs, kind.__name__)()
-    if not options.keys() <= found.get_params().keys():
-        pytest.skip("another release's parameters")
-    return found.set_params(**options)
 
 
 # Those of the tasks that scikit-learn has too.
@@ -260,7 +257,6 @@ def test_a_warm_start_goes_on_the_same_on_the_other_side(
 
 
 def test_labels_and_names_of_columns_go_along() -> None:
-    pd = pytest.importorskip("pandas")
     frame, labels = pd.DataFrame(X, columns=list("abcd")), np.array(["no", "yes", "perhaps"])[y]
     model = MLPClassifier(max_iter=3, random_state=0).fit(frame, labels)
     for other in (there := model.to_sklearn(), MLPClassifier.from_sklearn(there)):
@@ -374,7 +370,6 @@ def test_parameters_of_every_kind_come_back(tmp_path: Path) -> None:
 
 
 def test_early_stopping_and_names_of_columns_come_back(tmp_path: Path) -> None:
-    pd = pytest.importorskip("pandas")
     frame = pd.DataFrame(X, columns=list("abcd"))
     model = MLPRegressor(max_iter=5, early_stopping=True, random_state=0, warm_start=True).fit(frame, y)
     back = reloaded(model, tmp_path)
@@ -426,6 +421,10 @@ def test_a_file_of_the_other_class_a_damaged_one_and_none_are_told_apart(tmp_pat
         ("fitted", "out_activation_", "nonsense"),
         ("fitted", "_label_binarizer", {"dict": []}),
         ("fitted", "_optimizer", {"dict": [["t", 1]]}),
+        ("fitted", "mean_", {"tensor": "coefs_.0"}),
+        ("fitted", "scale_", {"tensor": "intercepts_.0"}),
+        ("fitted", "normalizations_", [{"dict": []}]),
+        ("fitted", "normalizations_", [{"dict": [["weight", {"tensor": "intercepts_.1"}]]}] * 2),
     ],
 )
 def test_contents_that_contradict_are_refused(part: str, name: str, value: Any, tmp_path: Path) -> None:

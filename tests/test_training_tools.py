@@ -368,3 +368,16 @@ BAD: list[tuple[Call, type[Exception], str]] = [
 def test_bad_input_is_named(call: Call, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+def test_early_stopping_restores_running_means_with_the_best_weights() -> None:
+    X, y = fg.datasets.make_moons(n_samples=64, noise=0.3, seed=0)
+    model = fg.nn.Sequential(fg.nn.Linear(2, 8), fg.nn.BatchNorm1d(8), fg.nn.ReLU(), fg.nn.Linear(8, 2))
+    trainer = fg.Trainer(model, fg.nn.CrossEntropyLoss(), fg.optim.SGD(model.parameters(), lr=2.0))
+    stop = fg.EarlyStopping(patience=3, restore_best_weights=True)
+    history = trainer.fit(
+        X, y, epochs=60, batch_size=16, validation_data=(X, y), callbacks=[stop], progress=False, seed=0
+    )
+    assert stop.best_epoch is not None
+    assert stop.best_epoch < len(history.epoch) - 1
+    assert trainer.evaluate(X, y)["loss"] == pytest.approx(stop.best, rel=1e-6)

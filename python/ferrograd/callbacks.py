@@ -124,7 +124,7 @@ class EarlyStopping(Callback):
     patience : int, default 0
         Epochs without improvement after which training stops.
     restore_best_weights : bool, default False
-        Whether to end with the weights of the best epoch.
+        Whether to end with the weights of the best epoch, and the buffers: running means.
     mode : {"auto", "min", "max"}, default "auto"
         Whether less or more is better; "auto" takes more for names with ``acc``.
 
@@ -184,8 +184,7 @@ class EarlyStopping(Callback):
         if is_first or self._sign * (self.best - value) > self.min_delta:
             self.best, self.best_epoch = value, epoch
             if self.restore_best_weights:
-                params = [p for group in self.trainer.optimizer.param_groups for p in group["params"]]
-                self._weights = [(param, param.detach().clone()) for param in params]
+                self._weights = [(tensor, tensor.detach().clone()) for tensor in self.trainer.tensors()]
         elif self.best_epoch is not None and epoch - self.best_epoch >= self.patience:
             self.stopped_epoch = epoch
             self.trainer.stop_training = True
@@ -193,8 +192,8 @@ class EarlyStopping(Callback):
     def on_train_end(self, logs: dict[str, float]) -> None:
         """Put the best weights back, if asked to."""
         with no_grad():
-            for param, value in self._weights:
-                param.detach().copy_(value)
+            for tensor, value in self._weights:
+                tensor.detach().copy_(value)
 
 
 class WeightAveraging(Callback):

@@ -5,7 +5,10 @@ from contextlib import contextmanager
 
 from ferrograd import _core
 
-__all__ = ["threads"]
+__all__ = ["MAX_THREADS", "threads"]
+
+# More than any machine of this kind has; each costs a stack.
+MAX_THREADS = 1024
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from ferrograd.callbacks import (
 )
 from ferrograd.checks import check_bool, check_int, check_number
 from ferrograd.compiled import trained
+from ferrograd.nn.module import Module
 from ferrograd.optim import Optimizer
 from ferrograd.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from ferrograd.plan import Plan
@@ -33,7 +34,7 @@ from ferrograd.samples import (
     counts_classes,
 )
 from ferrograd.scheduling import check_schedule, rates_of, updates_of
-from ferrograd.threads import threads
+from ferrograd.threads import MAX_THREADS, threads
 
 if TYPE_CHECKING:
     from ferrograd.health import HealthReport
@@ -42,9 +43,6 @@ __all__ = ["Callback", "ConvergenceWarning", "EarlyStopping", "History", "Traine
 
 # Rows that are predicted at a time: enough for the matrix products, little enough for the caches.
 _PREDICT_ROWS = 1024
-
-# More threads than any machine of this kind has; each costs a stack.
-_MAX_THREADS = 1024
 
 
 class Trainer(Plans):
@@ -107,7 +105,7 @@ class Trainer(Plans):
         if clip_grad_norm is not None:
             check_number("clip_grad_norm", clip_grad_norm, low=0.0, open_low=True)
         if n_threads is not None:
-            check_int("n_threads", n_threads, low=1, high=_MAX_THREADS)
+            check_int("n_threads", n_threads, low=1, high=MAX_THREADS)
         self.model = model
         self.loss = loss
         self.optimizer = optimizer
@@ -371,6 +369,11 @@ class Trainer(Plans):
             ConvergenceWarning,
             stacklevel=3,
         )
+
+    def tensors(self) -> list[Tensor]:
+        """Return what training moves: the optimizer's parameters, and the model's buffers."""
+        buffers = list(self.model.buffers()) if isinstance(self.model, Module) else []
+        return [*(param for group in self.optimizer.param_groups for param in group["params"]), *buffers]
 
     # Prediction and evaluation
 

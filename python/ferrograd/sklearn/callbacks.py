@@ -1,6 +1,11 @@
-"""scikit-learn's callbacks (1.9 and later) around a fit and each of its epochs."""
+"""Callbacks around a fit and each of its epochs: scikit-learn's (1.9 and later), and the library's own."""
 
 from typing import Any
+
+from ferrograd._core import Tensor
+from ferrograd.callbacks import Callback, notify
+from ferrograd.optim import Optimizer
+from ferrograd.sklearn.activations import refused
 
 try:
     from sklearn.callback import CallbackSupportMixin
@@ -10,7 +15,7 @@ except ImportError:  # before scikit-learn 1.9
         """Nothing: there are no callbacks."""
 
 
-__all__ = ["CallbackSupportMixin", "Tasks"]
+__all__ = ["CallbackSupportMixin", "Tasks", "Watchers", "check_callbacks", "release"]
 
 
 class Tasks:
@@ -42,3 +47,57 @@ class Tasks:
         if self._epoch is not None:
             self._epoch.call_on_fit_task_end(estimator=self._estimator)
         self._fit.call_on_fit_task_end(estimator=self._estimator, reconstruction_attributes={}, **self._data)
+
+
+def check_callbacks(estimator: Any) -> None:
+    """Raise `InvalidParameterError` unless an estimator's callbacks are the library's."""
+    odd = [watcher for watcher in estimator.callbacks or () if not isinstance(watcher, Callback)]
+    if odd:
+        raise refused(type(estimator).__name__, "callbacks", "a list of ferrograd.Callback or None", odd[0])
+
+
+class Watchers:
+    """The library's callbacks of an estimator. To them it is the trainer.
+
+    Attributes
+    ----------
+    model : BaseMultilayerPerceptron
+        The estimator, with the parameters of the last epoch.
+    optimizer : Optimizer
+        Holds the tensors that are trained, and their rate.
+    stop_training : bool
+        Set to True it ends the fit after the epoch.
+    """
+
+    def __init__(self, estimator: Any, optimizer: Optimizer, moved: list[Tensor]) -> None:
+        self.model, self.optimizer, self.stop_training = estimator, optimizer, False
+        self._moved = moved
+        self._watchers: list[Any] = list(estimator.callbacks or ())
+        for watcher in self._watchers:
+            watcher.set_trainer(self)
+        notify(self._watchers, "on_train_begin", {})
+
+    def tensors(self) -> list[Tensor]:
+        """Return what training moves."""
+        return self._moved
+
+    def begin(self, epoch: int) -> None:
+        """Tell that an epoch begins."""
+        notify(self._watchers, "on_epoch_begin", epoch, {})
+
+    def end(self, epoch: int, logs: dict[str, float]) -> bool:
+        """Tell that an epoch has ended, with the estimator's parameters set; whether to stop."""
+        notify(self._watchers, "on_epoch_end", epoch, logs)
+        return self.stop_training
+
+    def close(self) -> None:
+        """Tell that the fit has ended."""
+        notify(self._watchers, "on_train_end", {})
+
+
+def release(estimator: Any) -> None:
+    """Take the fit away from an estimator's callbacks, which are copied with the estimator."""
+    given = estimator.callbacks
+    for watcher in given if isinstance(given, list | tuple) else ():
+        if isinstance(watcher, Callback):
+            vars(watcher).pop("trainer", None)

@@ -1,5 +1,6 @@
 """`MLPClassifier`."""
 
+from numbers import Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -13,7 +14,8 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_targ
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ferrograd._typing import Array
-from ferrograd.sklearn.estimator import BaseMultilayerPerceptron, has_partial_fit
+from ferrograd.sklearn.activations import OUT_NAMES, refused
+from ferrograd.sklearn.estimator import BaseMultilayerPerceptron, has_partial_fit, unchanged_on_error
 from ferrograd.sklearn.parameters import documented
 
 __all__ = ["MLPClassifier"]
@@ -69,12 +71,22 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
     >>> model = MLPClassifier((8,), solver="lbfgs", random_state=1).fit(X, ["no", "yes", "yes", "no"])
     >>> model.predict(X).tolist()
     ['no', 'yes', 'yes', 'no']
+
+    Units of two pieces, scaled inputs, and a rate that rises and falls over all epochs:
+
+    >>> import ferrograd as fg
+    >>> X, y = fg.datasets.make_moons(n_samples=200, noise=0.1, seed=0)
+    >>> options = {"activation": "maxout", "standardize": True, "lr_schedule": "onecycle"}
+    >>> model = MLPClassifier((16,), **options, learning_rate_init=0.05, max_iter=100, random_state=0)
+    >>> bool(model.fit(X, y).score(X, y) > 0.95)
+    True
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseMultilayerPerceptron._parameter_constraints,
         "loss": [StrOptions({"log_loss", "hinge", "squared_hinge"})],
         "class_weight": [dict, StrOptions({"balanced"}), None],
+        "out_activation": [StrOptions({"softmax", *OUT_NAMES}), None],
     }
 
     def __init__(
@@ -115,6 +127,12 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         clip_norm: float | None = None,
         max_time: float | None = None,
         n_threads: int | None = None,
+        normalization: str | None = None,
+        out_activation: str | None = None,
+        l1: float = 0.0,
+        standardize: bool = False,
+        lr_schedule: Any = None,
+        callbacks: Any = None,
     ) -> None:
         self._assign(locals())
 
@@ -139,16 +157,11 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         self : object
             The estimator. An error leaves it as it was.
         """
-        before = dict(self.__dict__)
-        try:
+        with unchanged_on_error(self):
             if _check_partial_fit_first_call(self, classes):
                 self._label_binarizer = LabelBinarizer()
                 self._label_binarizer.fit(y if type_of_target(y).startswith("multilabel") else classes)
             return self._fit(X, y, sample_weight, incremental=True)
-        except BaseException:
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
 
     def _check_data(self, X: Any, y: Any, *, incremental: bool, reset: bool) -> tuple[Any, Array, int]:
         X, y = self._check_pair(X, y, reset=reset)
@@ -214,10 +227,14 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
             return "softmax" if self._is_multiclass() else "logistic"
         return f"multiclass_{self.loss}" if self._is_multiclass() else str(self.loss)
 
-    def _out_activation(self) -> str:
+    def _own_out_activation(self) -> str:
         if self.loss != "log_loss":
             return "identity"
         return "softmax" if self._is_multiclass() else "logistic"
+
+    def _out_activations(self) -> tuple[str, ...]:
+        # Probabilities have theirs; margins need both signs.
+        return () if self.loss == "log_loss" else ("tanh", "leaky_relu", "elu", "selu", "gelu", "silu")
 
     def _stratify(self, target: Array) -> Array | None:
         return target if self.n_outputs_ == 1 else None
@@ -232,12 +249,18 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
             raise ValueError(
                 "class_weight: expected a dict for partial_fit, which does not see all rows, got 'balanced'"
             )
-        factors: Array = compute_sample_weight(self.class_weight, self._given(target))
+        given = self.class_weight
+        if isinstance(given, dict) and not all(
+            isinstance(f, Real) and 0 <= float(f) < np.inf for f in given.values()
+        ):
+            expected = "'balanced' or a dict with finite factors of at least 0"
+            raise refused(type(self).__name__, "class_weight", expected, given)
+        factors: Array = compute_sample_weight(given, self._given(target))
         return factors
 
     def _decode(self, output: Array) -> Array:
         # Of probabilities, or of scores; a target is 0 or 1.
-        threshold = 0.0 if self.out_activation_ == "identity" else 0.5
+        threshold = 0.5 if self.out_activation_ in ("softmax", "logistic") else 0.0
         if self._is_multiclass():
             found: Array = self.classes_[output.argmax(1)]
         elif self.n_outputs_ == 1:

@@ -10,6 +10,7 @@ from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOpti
 from sklearn.utils._param_validation import InvalidParameterError
 
 from ferrograd._core import ConfigError
+from ferrograd.sklearn.inspection import folded
 from ferrograd.sklearn.solvers import Adam, Sgd
 
 __all__ = ["STATE", "ConversionMixin", "kind_of"]
@@ -36,6 +37,10 @@ STATE = (
     "_no_improvement_count",
     "_best_coefs",
     "_best_intercepts",
+    "normalizations_",
+    "_best_normalizations",
+    "mean_",
+    "scale_",
 )
 
 
@@ -54,7 +59,7 @@ def _state(estimator: Any) -> dict[str, Any]:
 def _to_theirs(optimizer: Sgd | Adam, parameters: list[Any]) -> Any:
     if isinstance(optimizer, Adam):
         adam = AdamOptimizer(
-            parameters, optimizer.learning_rate_init, optimizer.beta_1, optimizer.beta_2, optimizer.epsilon
+            parameters, optimizer.rate, optimizer.beta_1, optimizer.beta_2, optimizer.epsilon
         )
         adam.t, adam.ms, adam.vs = optimizer.t, *copy.deepcopy((optimizer.ms, optimizer.vs))
         return adam
@@ -81,6 +86,7 @@ def _to_ours(optimizer: Any) -> Sgd | Adam:
             int(optimizer.t),
             copy.deepcopy(optimizer.ms),
             copy.deepcopy(optimizer.vs),
+            float(optimizer.learning_rate_init),
         )
     return Sgd(
         float(optimizer.learning_rate_init),
@@ -106,13 +112,14 @@ class ConversionMixin:
             With copies of parameters and fitted attributes. Its predictions are the same up to rounding, and
             `partial_fit` and `warm_start` go on from here as they would have in this one: the optimizer's
             state is taken along. What does not change results, `n_threads`, is left behind, and so are
-            callbacks and `validation_loss_curve_`.
+            callbacks and `validation_loss_curve_`. What `standardize` does is put into the first layer; there
+            further training then goes another way, from rows as they are, with a new optimizer.
 
         Raises
         ------
         ConfigError
-            If a parameter that scikit-learn does not have is not at its default, or a value is none of
-            scikit-learn's; the message names the parameter.
+            If a parameter that scikit-learn does not have is not at its default (`standardize`: of an
+            estimator that is not fitted), or a value is none of scikit-learn's; the message names it.
 
         Examples
         --------
@@ -129,7 +136,8 @@ class ConversionMixin:
         for name, parameter in inspect.signature(type(self)).parameters.items():
             value, default = estimator[name], parameter.default
             is_default = value is default or (isinstance(value, int | float | str) and value == default)
-            if name not in known and name != "n_threads" and not is_default:
+            is_left = name in ("n_threads", "callbacks") or (name == "standardize" and "scale_" in estimator)
+            if name not in known and not is_left and not is_default:
                 raise ConfigError(
                     f"to_sklearn: {name}: expected {default!r}, as scikit-learn's {type(found).__name__} has "
                     f"no such parameter, got {value!r}"
@@ -140,7 +148,11 @@ class ConversionMixin:
         except InvalidParameterError as error:
             raise ConfigError(f"to_sklearn: {error}") from None
         vars(found).update(_state(self))
-        if "_optimizer" in estimator:
+        if "scale_" in estimator:
+            found.coefs_, found.intercepts_ = folded(self)
+            found._best_coefs, found._best_intercepts = folded(self)
+            del found.mean_, found.scale_
+        elif "_optimizer" in estimator:
             parameters = [*found.coefs_, *found.intercepts_]
             found._optimizer = _to_theirs(estimator["_optimizer"], parameters)
         return found

@@ -2,7 +2,8 @@
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -11,21 +12,22 @@ import numpy as np
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.metrics import check_scoring, get_scorer_names
 from sklearn.model_selection import train_test_split
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, InvalidParameterError, Options, StrOptions
+from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from ferrograd._typing import Array
-from ferrograd.sklearn.activations import Activation, activations
-from ferrograd.sklearn.callbacks import CallbackSupportMixin, Tasks
+from ferrograd.sklearn.activations import OUT_NAMES, activations, refused
+from ferrograd.sklearn.callbacks import CallbackSupportMixin, Tasks, check_callbacks, release
 from ferrograd.sklearn.conversion import ConversionMixin
 from ferrograd.sklearn.inspection import InspectionMixin
-from ferrograd.sklearn.network import Predictions, Task
+from ferrograd.sklearn.network import Layers, Predictions, Task, normalizations, parameters_of
 from ferrograd.sklearn.solvers import Data, fit_lbfgs, fit_stochastic
 from ferrograd.sklearn.storage import StorageMixin
-from ferrograd.threads import threads
+from ferrograd.threads import MAX_THREADS, threads
 
-__all__ = ["STOCHASTIC", "BaseMultilayerPerceptron", "has_partial_fit"]
+__all__ = ["STOCHASTIC", "BaseMultilayerPerceptron", "has_partial_fit", "unchanged_on_error"]
 
 STOCHASTIC = ("sgd", "adam")
 
@@ -39,11 +41,34 @@ def has_partial_fit(estimator: "BaseMultilayerPerceptron") -> bool:
     return True
 
 
+@contextmanager
+def unchanged_on_error(estimator: Any) -> Iterator[None]:
+    """Give an estimator its attributes back where the block raises."""
+    # What goes on from an earlier fit is changed in place: the optimizer, and lists that get longer.
+    attributes = vars(estimator)
+    before, optimizer = dict(attributes), copy.copy(attributes.get("_optimizer"))
+    growing = (before.get(name) for name in ("loss_curve_", "validation_scores_", "validation_loss_curve_"))
+    lengths = [(values, len(values)) for values in growing if values is not None]
+    try:
+        yield
+    except BaseException:
+        attributes.clear()
+        attributes.update(before)
+        if optimizer is not None:
+            attributes["_optimizer"] = optimizer
+        for values, length in lengths:
+            del values[length:]
+        raise
+
+
 def _given(name: str, given: Any, number: int, depth: int, shape: tuple[int, ...]) -> Array:
     """Return the initial parameter of a layer, checked."""
     if len(given) != depth:
         raise ValueError(f"{name}: expected {depth} arrays, one a layer, got {len(given)}")
-    values = np.asarray(given[number], float)
+    try:
+        values = np.asarray(given[number], float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}[{number}]: expected numbers of shape {shape}; {error}") from None
     if values.shape != shape or not np.isfinite(values).all():
         got = f"shape {values.shape}" if values.shape != shape else "NaN or infinity"
         raise ValueError(f"{name}[{number}]: expected finite values of shape {shape}, got {got}")
@@ -95,7 +120,14 @@ class BaseMultilayerPerceptron(
         "early_stopping_metric": [StrOptions({"loss", *get_scorer_names()}), callable, None],
         "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
         "max_time": [Interval(Real, 0, None, closed="neither"), None],
-        "n_threads": [Interval(Integral, 1, None, closed="left"), None],
+        "n_threads": [Interval(Integral, 1, MAX_THREADS, closed="both"), None],
+        "normalization": [StrOptions({"batch", "layer"}), None],
+        "out_activation": [StrOptions(set(OUT_NAMES)), None],
+        "l1": [Interval(Real, 0, None, closed="left")],
+        "standardize": ["boolean"],
+        # Their names and options are looked at in `schedule_of`.
+        "lr_schedule": [str, tuple, None],
+        "callbacks": [list, tuple, None],
     }
 
     def _assign(self, arguments: dict[str, Any]) -> None:
@@ -122,8 +154,12 @@ class BaseMultilayerPerceptron(
         return {}
 
     @abstractmethod
-    def _out_activation(self) -> str:
-        """Return the name of the output activation."""
+    def _own_out_activation(self) -> str:
+        """Return the name of the output activation that goes with the loss."""
+
+    @abstractmethod
+    def _out_activations(self) -> tuple[str, ...]:
+        """Return the names of those that the loss can be of."""
 
     @abstractmethod
     def _decode(self, output: Array) -> Array:
@@ -187,14 +223,11 @@ class BaseMultilayerPerceptron(
             # An iteration of lbfgs is seen at its end, when the next one may have begun or not.
             epochs = 1 if incremental else self.max_iter + (self.solver == "lbfgs")
             tasks = Tasks(self, X, y, sample_weight, epochs=epochs)
-        before = dict(self.__dict__)
         try:
-            with threads(self.n_threads):
+            with unchanged_on_error(self), threads(self.n_threads):
                 self._fit_data(X, y, sample_weight, held, incremental=incremental, tasks=tasks)
-        except BaseException:
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
+        finally:
+            release(self)
         return self
 
     def _fit_data(
@@ -207,35 +240,50 @@ class BaseMultilayerPerceptron(
         incremental: bool,
         tasks: Tasks | None,
     ) -> None:
-        hidden = np.atleast_1d(self.hidden_layer_sizes).tolist() if np.size(self.hidden_layer_sizes) else []
-        if any(width <= 0 for width in hidden):
-            raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
+        hidden = self._hidden()
+        check_callbacks(self)
         is_first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
         X, target, outputs = self._check_data(X, y, incremental=incremental, reset=is_first)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X)
         validation = self._held(*held)
+        if validation is not None and validation.target.shape[1:] != target.shape[1:]:
+            columns = [part.shape[1:] or (1,) for part in (target, validation.target)]
+            raise ValueError(f"y_val: expected {columns[0][0]} columns, as y has, got {columns[1][0]}")
         self._random_state = check_random_state(self.random_state)
         self._predictions = self.__dict__.get("_predictions") or Predictions()
         if is_first:
             self._initialize([X.shape[1], *hidden, outputs], np.dtype(self.dtype or X.dtype))
-        elif outputs != self.coefs_[-1].shape[1]:
-            known = self.coefs_[-1].shape[1]
-            raise ValueError(f"y: expected {known} outputs, as in the last fit, got {outputs}")
+        else:
+            self._check_as_before(outputs)
         self.n_outputs_ = outputs
         task = self._task()
         weights = sample_weight, self._row_factors(target, incremental=incremental)
         if self.solver == "lbfgs":
+            self._take_scale(X, sample_weight)
             fit_lbfgs(self, task, _data(X, target, *weights), tasks)
         else:
             self._fit_epochs(task, X, target, weights, validation, incremental=incremental, tasks=tasks)
         if tasks is not None:
             tasks.close()
-        if not all(np.isfinite(array).all() for array in [*self.coefs_, *self.intercepts_]):
+        if not all(np.isfinite(array).all() for arrays in parameters_of(self) for array in arrays):
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large values and "
                 "need to be preprocessed."
             )
+
+    def _hidden(self) -> list[int]:
+        """Return the widths of the hidden layers."""
+        given = self.hidden_layer_sizes
+        try:
+            hidden = np.atleast_1d(given).tolist() if np.size(given) else []
+        except ValueError:
+            raise ValueError(f"hidden_layer_sizes: expected integers, got {given!r}") from None
+        if not all(isinstance(width, Integral) and not isinstance(width, bool) for width in hidden):
+            raise TypeError(f"hidden_layer_sizes: expected integers, got {given!r}")
+        if any(width <= 0 for width in hidden):
+            raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
+        return hidden
 
     def _initialize(self, widths: list[int], dtype: Any) -> None:
         self.n_iter_ = 0
@@ -249,9 +297,10 @@ class BaseMultilayerPerceptron(
             # The output layer is drawn as the last hidden one.
             name = kinds[min(number, len(kinds) - 1)].name if kinds else str(self.activation)
             bound = np.sqrt((2.0 if name == "logistic" else 6.0) / (inputs + outputs))
+            columns = outputs * (kinds[number].pieces if number < len(kinds) else 1)
             for init, found, shape in (
-                ("coefs_init", self.coefs_, (inputs, outputs)),
-                ("intercepts_init", self.intercepts_, (outputs,)),
+                ("coefs_init", self.coefs_, (inputs, columns)),
+                ("intercepts_init", self.intercepts_, (columns,)),
             ):
                 given = getattr(self, init)
                 if given is None:
@@ -259,6 +308,11 @@ class BaseMultilayerPerceptron(
                 else:
                     values = _given(init, given, number, len(widths) - 1, shape)
                 found.append(values.astype(dtype, copy=given is not None))
+        for name in ("normalizations_", "_best_normalizations", "mean_", "scale_"):
+            self.__dict__.pop(name, None)
+        if self.normalization is not None:
+            self.normalizations_ = normalizations(self.normalization, widths[1:-1], dtype)
+            self._best_normalizations = self.normalizations_
         self._best_coefs, self._best_intercepts = self.coefs_, self.intercepts_
         if self.solver in STOCHASTIC:
             self.loss_curve_: list[float] = []
@@ -270,26 +324,73 @@ class BaseMultilayerPerceptron(
 
     def _task(self) -> Task:
         return Task(
-            self._activations(),
+            self._layers()._replace(is_standardized=bool(self.standardize), dropout=self._dropout()),
             self._loss_name(),
             float(self.alpha),
+            float(self.l1),
             bool(getattr(self, "correct_multioutput", False)),
             None if self.clip_norm is None else float(self.clip_norm),
-            self._dropout(),
+            None if self.out_activation_ == self._own_out_activation() else self.out_activation_,
             **self._loss_options(),
         )
 
-    def _activations(self) -> tuple[Activation, ...]:
-        return activations(type(self).__name__, self.activation, len(self.coefs_) - 1)
+    def _out_activation(self) -> str:
+        given, own = self.out_activation, self._own_out_activation()
+        if given is None or given == own:
+            return own
+        allowed = self._out_activations()
+        if given not in allowed:
+            names = ", ".join(map(repr, (own, *allowed)))
+            raise refused(type(self).__name__, "out_activation", f"one of {names} with this loss", given)
+        return str(given)
+
+    def _layers(self) -> Layers:
+        """Return the fitted network's layers, without dropout."""
+        kinds = activations(type(self).__name__, self.activation, len(self.coefs_) - 1)
+        norms = self.__dict__.get("normalizations_")
+        kind = None if not norms else "batch" if "running_mean" in norms[0] else "layer"
+        return Layers(kinds, kind, "scale_" in self.__dict__)
+
+    def _check_as_before(self, outputs: int) -> None:
+        """Refuse what does not go with the arrays of the last fit."""
+        layers = self._layers()
+        normalization = self.normalization if layers.activations else None
+        for name, got, known in (
+            ("y", f"{outputs} outputs", f"{self.coefs_[-1].shape[1]} outputs"),
+            ("normalization", repr(normalization), repr(layers.normalization)),
+            ("standardize", bool(self.standardize), layers.is_standardized),
+            ("out_activation", self._out_activation(), self.out_activation_),
+        ):
+            if got != known:
+                raise ValueError(f"{name}: expected {known}, as in the last fit, got {got}")
+        for number, kind in enumerate(layers.activations):
+            columns, units = self.coefs_[number].shape[1], self.coefs_[number + 1].shape[0]
+            if columns != units * kind.pieces:
+                raise ValueError(
+                    f"activation: expected {columns // units} columns to a unit of layer {number}, as in the "
+                    f"last fit, got {kind.pieces}"
+                )
+
+    def _take_scale(self, X: Any, weight: Array | None) -> None:
+        """Keep mean and scale of the first rows that are trained on, if they are to be standardized."""
+        if not self.standardize or hasattr(self, "scale_"):
+            return
+        is_dense = isinstance(X, np.ndarray)
+        with np.errstate(all="ignore"):
+            scaler = StandardScaler(with_mean=is_dense).fit(X, sample_weight=weight)
+        if not np.isfinite(scaler.scale_).all():
+            [column, *_] = np.flatnonzero(~np.isfinite(scaler.scale_))
+            raise ValueError(f"standardize: expected a finite variance in X, got none in column {column}")
+        dtype = self.coefs_[0].dtype
+        self.mean_ = (scaler.mean_ if is_dense else np.zeros(X.shape[1])).astype(dtype)
+        self.scale_ = scaler.scale_.astype(dtype)
 
     def _dropout(self) -> tuple[float, ...]:
         hidden, each = len(self.coefs_) - 1, self.dropout
         each = list(each) if isinstance(each, list | tuple) else [each] * hidden
         if len(each) != hidden or not all(isinstance(p, Real) and 0 <= float(p) < 1 for p in each):
-            raise InvalidParameterError(
-                f"The 'dropout' parameter of {type(self).__name__} must be a number in [0, 1) or a list of "
-                f"{hidden} of them, one for each hidden layer. Got {self.dropout!r} instead."
-            )
+            expected = f"a number in [0, 1) or a list of {hidden} of them, one for each hidden layer"
+            raise refused(type(self).__name__, "dropout", expected, self.dropout)
         found = float(self.input_dropout), *map(float, each)
         return found if any(found) else ()
 
@@ -299,8 +400,12 @@ class BaseMultilayerPerceptron(
             return None
         if X is None or y is None:
             raise ValueError("X_val, y_val: expected both for validation data, got one of them as None")
-        X, target = self._check_held(X, y)
-        return Data(X, target, None if weight is None else _check_sample_weight(weight, X))
+        try:
+            X, target = self._check_held(X, y)
+            return Data(X, target, None if weight is None else _check_sample_weight(weight, X))
+        except (TypeError, ValueError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"validation data X_val, y_val, sample_weight_val: {error}") from error
 
     def _fit_epochs(
         self,
@@ -339,6 +444,7 @@ class BaseMultilayerPerceptron(
             held = None
         if held is not None and not hasattr(self, "validation_loss_curve_"):
             self.validation_loss_curve_: list[float] = []
+        self._take_scale(X, weights[0])
         fit_stochastic(
             self,
             task,
@@ -404,10 +510,10 @@ class BaseMultilayerPerceptron(
 
     def _run(self, X: Any, out: str | None, *, is_checked: bool) -> Array | None:
         predictions = self.__dict__.get("_predictions") or Predictions()
-        parameters = [*self.coefs_, *self.intercepts_]
+        trained, others = parameters_of(self)
         out = out or self.out_activation_
         with threads(self.n_threads):
-            return predictions(X, parameters, self._activations(), out, self.dtype, is_checked=is_checked)
+            return predictions(X, trained + others, self._layers(), out, self.dtype, is_checked=is_checked)
 
     def predict(self, X: Any) -> Array:
         """Predict with the fitted network.

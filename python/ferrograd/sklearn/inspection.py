@@ -11,9 +11,10 @@ from ferrograd._core import Tensor
 from ferrograd._typing import Array
 from ferrograd.autograd import grad, no_grad
 from ferrograd.sklearn.activations import OUT, Activation
+from ferrograd.sklearn.network import NORMS, Layers, Network, parameters_of
 from ferrograd.threads import threads
 
-__all__ = ["InspectionMixin"]
+__all__ = ["InspectionMixin", "folded"]
 
 # Rows at a time: intermediate values are of so many rows, whatever the length of X.
 _ROWS = 1024
@@ -31,16 +32,27 @@ _MODULES: dict[str, Callable[..., nn.Module]] = {
     "softplus": nn.Softplus,
 }
 
-_Layer = tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]
+
+def folded(estimator: Any) -> tuple[list[Array], list[Array]]:
+    """Return weights and biases of the network of inputs that are not standardized: it is in the first layer.
+
+    ``(x - m) / s @ W + b = x @ (W / s) + (b - (m / s) @ W)``.
+    """
+    coefs, intercepts = list(estimator.coefs_), list(estimator.intercepts_)
+    if "scale_" in vars(estimator):
+        scale = estimator.scale_.astype(float)
+        coefs[0] = (estimator.coefs_[0] / scale[:, None]).astype(estimator.coefs_[0].dtype)
+        shift = (estimator.mean_ / scale) @ estimator.coefs_[0]
+        intercepts[0] = (estimator.intercepts_[0] - shift).astype(estimator.intercepts_[0].dtype)
+    return coefs, intercepts
 
 
-def _forward(x: Tensor, layers: list[_Layer]) -> list[Tensor]:
-    """Return what each layer gives."""
-    found: list[Tensor] = []
-    for weight, bias, activation in layers:
-        x = activation(x @ weight + bias)
-        found.append(x)
-    return found
+def _set(module: nn.Module, arrays: dict[str, Array], dtype: _core.DType) -> None:
+    """Give a module's parameters and buffers values."""
+    state = module.state_dict()
+    with no_grad():
+        for name, array in arrays.items():
+            state[name].copy_(_core.tensor(np.ascontiguousarray(array), dtype=dtype))
 
 
 class InspectionMixin:
@@ -48,10 +60,13 @@ class InspectionMixin:
 
     coefs_: list[Array]
     intercepts_: list[Array]
+    normalizations_: list[dict[str, Array]]
+    mean_: Array
+    scale_: Array
     out_activation_: str
     dtype: Any
     n_threads: int | None
-    _activations: Callable[[], tuple[Activation, ...]]
+    _layers: Callable[[], Layers]
     _dropout: Callable[[], tuple[float, ...]]
 
     def to_module(self) -> nn.Sequential:
@@ -64,7 +79,10 @@ class InspectionMixin:
             activation, as `nn.CrossEntropyLoss`, `nn.BCEWithLogitsLoss` and `nn.PoissonNLLLoss` take them:
             ``out_activation_`` of them is what the estimator predicts from. It alternates `nn.Linear`, whose
             weight is the transpose of that of ``coefs_``, with the activations, and has an `nn.Dropout`
-            where the estimator drops out; evaluation mode, of the dtype of ``coefs_``.
+            where the estimator drops out, an `nn.BatchNorm1d` or `nn.LayerNorm` where it normalises, and an
+            `nn.Maxout` in place of weight and activation for 'maxout'; evaluation mode, of the dtype of
+            ``coefs_``. What `standardize` does is in the first weight and bias, ``W / scale_`` and
+            ``b - (mean_ / scale_) @ W``; with `input_dropout` an `nn.Bias` and an `nn.CMul` do it.
 
         Raises
         ------
@@ -85,28 +103,45 @@ class InspectionMixin:
         True
         """
         check_is_fitted(self)
-        kinds, dropout = self._activations(), self._dropout()
-        dtype = _core.float32 if self.coefs_[0].dtype == np.float32 else _core.float64
+        layers, dropout = self._layers(), self._dropout()
+        coefs, intercepts = folded(self)
+        dtype = _core.float32 if coefs[0].dtype == np.float32 else _core.float64
         found: list[nn.Module] = []
-        for number, (weight, bias) in enumerate(zip(self.coefs_, self.intercepts_, strict=True)):
-            if number:
-                name, options = kinds[number - 1]
-                found.append(_MODULES[name](**dict(options)))
+        if layers.is_standardized and dropout and dropout[0]:
+            # What is dropped are inputs that are standardized.
+            coefs, intercepts = self.coefs_, self.intercepts_
+            found = [nn.Bias(len(self.mean_), dtype=dtype), nn.CMul(len(self.scale_), dtype=dtype)]
+            for module, arrays in zip(
+                found, ({"bias": -self.mean_}, {"weight": 1 / self.scale_}), strict=True
+            ):
+                _set(module.requires_grad_(False), arrays, dtype)
+        for number, (weight, bias) in enumerate(zip(coefs, intercepts, strict=True)):
             if dropout and dropout[number]:
                 found.append(nn.Dropout(dropout[number]))
+            kind = layers.activations[number] if number < len(layers.activations) else Activation("identity")
             linear = nn.Linear(weight.shape[0], weight.shape[1], dtype=dtype)
-            with no_grad():
-                linear.weight.copy_(_core.tensor(np.ascontiguousarray(weight.T), dtype=dtype))
-                assert linear.bias is not None
-                linear.bias.copy_(_core.tensor(bias, dtype=dtype))
-            found.append(linear)
+            _set(linear, {"weight": weight.T, "bias": bias}, dtype)
+            norms = []
+            if layers.normalization and number < len(layers.activations):
+                arrays = self.normalizations_[number]
+                norms = [NORMS[layers.normalization](len(arrays["weight"]), dtype=dtype)]
+                _set(norms[0], arrays, dtype)
+            if kind.name == "maxout":
+                maxout = nn.Maxout(weight.shape[0], weight.shape[1] // kind.pieces, kind.pieces)
+                maxout.linear = linear
+                found += [maxout, *norms]
+            elif number < len(layers.activations):
+                found += [linear, *norms, _MODULES[kind.name](**dict(kind.parameters))]
+            else:
+                found.append(linear)
         return nn.Sequential(*found).eval()
 
     def activations(self, X: Any) -> list[Array]:
         """Return what each layer of the fitted network gives for rows.
 
-        With ``h[0]`` the inputs, layer k gives ``h[k + 1] = f(h[k] @ coefs_[k] + intercepts_[k])``, where f
-        is the activation of the layer, for the last one ``out_activation_``.
+        With ``h[0]`` the inputs, standardized if the estimator does so, layer k gives
+        ``h[k + 1] = f(h[k] @ coefs_[k] + intercepts_[k])``, where f is the activation of the layer with its
+        normalisation, for the last one ``out_activation_``.
 
         Parameters
         ----------
@@ -135,11 +170,13 @@ class InspectionMixin:
         >>> [values.shape for values in model.activations(X)]
         [(50, 5), (50, 4), (50, 1)]
         """
-        X, layers, dtype = self._rows_and_layers(X)
-        found = [np.empty((X.shape[0], weight.shape[1]), dtype) for weight, _, _ in layers]
+        X, network, dtype = self._rows_and_network(X)
+        widths = [*(weight.shape[0] for weight in self.coefs_[1:]), self.coefs_[-1].shape[1]]
+        found = [np.empty((X.shape[0], width), dtype) for width in widths]
         with threads(self.n_threads), no_grad():
-            for rows, x in self._blocks(X, layers):
-                for values, layer in zip(found, _forward(x, layers), strict=True):
+            for rows, x in self._blocks(X, network):
+                *hidden, scores = network.outputs(x)
+                for values, layer in zip(found, [*hidden, OUT[self.out_activation_](scores)], strict=True):
                     values[rows] = layer.numpy()
         return found
 
@@ -148,8 +185,9 @@ class InspectionMixin:
 
         The outputs are those after the output activation, the last of `activations`: probabilities for
         'log_loss', of the second class if there are two; predictions of a regressor; scores of a hinge loss.
-        With the scores z, ``dz/dx = W[-1]^T diag(f'(a[-1])) ... diag(f'(a[0])) W[0]^T``, a the inputs of the
-        activations f; an output p has ``dp/dx = sum over j of dp/dz[j] * dz[j]/dx``.
+        Without normalisation the scores z have ``dz/dx = W[-1]^T diag(f'(a[-1])) ... diag(f'(a[0])) W[0]^T``,
+        a the inputs of the activations f, over ``scale_`` where rows are standardized; an output p has
+        ``dp/dx = sum over j of dp/dz[j] * dz[j]/dx``.
 
         Parameters
         ----------
@@ -178,38 +216,34 @@ class InspectionMixin:
         >>> (model.input_gradient(X[:2]).round(2) + 0.0).tolist()
         [[3.0, -1.0], [3.0, -1.0]]
         """
-        X, layers, dtype = self._rows_and_layers(X)
-        outputs = layers[-1][0].shape[1]
+        X, network, dtype = self._rows_and_network(X)
+        outputs = self.coefs_[-1].shape[1]
         found = np.empty((X.shape[0], outputs, X.shape[1]), dtype)
         with threads(self.n_threads):
-            for rows, x in self._blocks(X, layers):
+            for rows, x in self._blocks(X, network):
                 x.requires_grad_()
                 # A row's output depends on no other row: the gradient of the sum holds that of each.
-                total = _forward(x, layers)[-1].sum(0)
+                total = OUT[self.out_activation_](network.outputs(x)[-1]).sum(0)
                 for number in range(outputs):
                     [gradient] = grad(total[number], [x], retain_graph=number + 1 < outputs)
                     assert gradient is not None
                     found[rows, number] = gradient.numpy()
         return found[:, 0] if outputs == 1 else found
 
-    def _rows_and_layers(self, X: Any) -> tuple[Any, list[_Layer], Any]:
-        """Return checked rows, the layers in the dtype of predictions, and that dtype."""
+    def _rows_and_network(self, X: Any) -> tuple[Any, Network, Any]:
+        """Return checked rows, the network in the dtype of predictions, and that dtype."""
         check_is_fitted(self)
         X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
         X = X if isinstance(X, np.ndarray) else X.tocsr()
         kind = np.dtype(self.dtype or np.result_type(X.dtype, self.coefs_[0].dtype))
         is_short = kind == np.float32
-        dtype = _core.float32 if is_short else _core.float64
-        kinds: list[Any] = [*self._activations(), OUT[self.out_activation_]]
-        layers: list[_Layer] = [
-            (_core.tensor(np.asarray(weight), dtype=dtype), _core.tensor(np.asarray(bias), dtype=dtype), f)
-            for weight, bias, f in zip(self.coefs_, self.intercepts_, kinds, strict=True)
-        ]
-        return X, layers, np.float32 if is_short else np.float64
+        trained, others = parameters_of(self)
+        network = Network(self._layers(), trained + others, _core.float32 if is_short else _core.float64)
+        return X, network, np.float32 if is_short else np.float64
 
     @staticmethod
-    def _blocks(X: Any, layers: list[_Layer]) -> Iterator[tuple[slice, Tensor]]:
+    def _blocks(X: Any, network: Network) -> Iterator[tuple[slice, Tensor]]:
         for start in range(0, X.shape[0], _ROWS):
             rows = slice(start, start + _ROWS)
             block = X[rows] if isinstance(X, np.ndarray) else X[rows].toarray()
-            yield rows, _core.tensor(np.ascontiguousarray(block), dtype=layers[0][0].dtype)
+            yield rows, _core.tensor(np.ascontiguousarray(block), dtype=network.parameters[0].dtype)

@@ -7,8 +7,10 @@ _SHARED = """
         Widths of the hidden layers.
     activation : str, (str, dict) or list of them, default='relu'
         Of the hidden layers: 'identity', 'logistic', 'tanh' or 'relu', and beyond scikit-learn's
-        'leaky_relu', 'elu', 'selu', 'gelu', 'silu', 'softplus'; with a dict of the parameters that the
-        function of that name in `ferrograd.nn.functional` takes; or a list with one for each hidden layer.
+        'leaky_relu', 'elu', 'selu', 'gelu', 'silu', 'softplus', 'maxout'; with a dict of the parameters that
+        the function of that name in `ferrograd.nn.functional` takes; or a list with one for each hidden
+        layer. A unit of a 'maxout' is the largest of `pieces` (2 by default) affine maps, whose weights are
+        as many neighbouring columns of ``coefs_``.
     solver : {'lbfgs', 'sgd', 'adam'}, default='adam'
         'lbfgs' is SciPy's L-BFGS-B over all rows at once; the others are native and go by mini-batches.
     alpha : float, default=0.0001
@@ -77,6 +79,37 @@ _OWN = """
         Seconds after which training stops, at the end of the epoch (of the iteration for 'lbfgs').
     n_threads : int or None, default=None
         Threads at most, by default those of `ferrograd.set_num_threads`; no result changes.
+    normalization : {'batch', 'layer'} or None, default=None
+        Of what each hidden layer's activation is given, of a 'maxout' of what it gives: by
+        `ferrograd.nn.BatchNorm1d`, for 'sgd' and 'adam', or by `ferrograd.nn.LayerNorm`, with their learned
+        weights and biases, which no penalty or decay touches; the arrays are in `normalizations_`, from where
+        `warm_start` and `partial_fit` go on. Predictions take the running means and variances of 'batch'. It
+        needs two rows in each batch.
+    out_activation : str or None, default=None
+        Of the output, in place of the one that goes with the loss; the loss is of what it gives. A fit that
+        goes on from another keeps it. {out}
+    l1 : float, default=0.0
+        Adds ``l1 * sum(abs(W)) / n`` to a batch's loss, with the weights and n of `alpha`. The gradient is
+        ``l1 * sign(W) / n``, 0 at 0: weights come near to 0 but seldom to it.
+    standardize : bool, default=False
+        Whether X less `mean_` over `scale_` is trained on: means and standard deviations, by `sample_weight`,
+        of the rows of the first `fit` or `partial_fit` (without those set aside), as scikit-learn's
+        StandardScaler takes them. `warm_start` and later calls keep them, and predictions apply them. Sparse
+        rows to fit are scaled and not centred.
+    lr_schedule : str, (str, dict) or None, default=None
+        For 'sgd', whose `learning_rate` is then 'constant', and 'adam': 'cosine', 'onecycle' or 'plateau',
+        with a dict of options of `WarmupCosineLR`, `OneCycleLR` or `ReduceLROnPlateau`, which are in
+        `ferrograd.optim.lr_scheduler`; 'constant' is none. The first two have a rate for each update inside
+        the native epochs, over `max_iter` epochs in all, of which the last gives no ConvergenceWarning then:
+        'cosine' rises to `learning_rate_init` for a tenth of the updates and falls to 0; of 'onecycle' it is
+        the largest rate. 'plateau' follows the validation loss, if there is one, else the training loss,
+        after each epoch, which then run one by one. `fit` begins anew; `partial_fit` goes on in the schedule
+        of the first call, after whose end 'cosine' keeps its last rate and 'onecycle' refuses.
+    callbacks : list of ferrograd.Callback or None, default=None
+        Told of the fit and each epoch, for 'lbfgs' each iteration: `logs` has 'loss', 'val_loss' where there
+        is a validation loss, and with `early_stopping` 'val_score'. Their `trainer` stands for this fit: it
+        has `model`, the estimator, `optimizer`, whose rate is followed, and `stop_training`. Epochs then run
+        one by one; a call of `partial_fit` is a training of one. `set_callbacks` sets scikit-learn's own.
 """
 
 _FITTED = """
@@ -103,12 +136,28 @@ _FITTED = """
         Epochs, or iterations, of the last fit.
     out_activation_ : str
         Of the last layer.
+    normalizations_ : list of dict of ndarray of shape (n_units,)
+        With `normalization`, for each hidden layer 'weight' and 'bias', and of 'batch' 'running_mean' and
+        'running_var'.
+    mean_, scale_ : ndarray of shape (n_features_in_,)
+        With `standardize`.
 """
+
+
+# What `out_activation` may be.
+_OUT = {
+    "MLPClassifier": """With a
+        hinge loss 'tanh', 'leaky_relu', 'elu', 'selu', 'gelu' or 'silu'; with 'log_loss' there is no other
+        than its own, 'softmax' for more than two classes, else 'logistic'.""",
+    "MLPRegressor": """One of
+        'exp' and the names of `activation` but 'maxout'; with 'poisson' 'exp', 'softplus' or 'logistic'.""",
+}
 
 
 def documented(cls: type) -> type:
     """Put the shared parameters and attributes into a class's docstring."""
     if cls.__doc__ is not None:
-        cls.__doc__ = cls.__doc__.replace("\n    {shared}\n", _SHARED).replace("\n    {fitted}\n", _FITTED)
-        cls.__doc__ = cls.__doc__.replace("\n    {own}\n", _OWN)
+        own = _OWN.replace("{out}", _OUT[cls.__name__])
+        for place, text in (("shared", _SHARED), ("own", own), ("fitted", _FITTED)):
+            cls.__doc__ = cls.__doc__.replace(f"\n    {{{place}}}\n", text)
     return cls

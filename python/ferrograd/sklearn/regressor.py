@@ -4,6 +4,7 @@ from numbers import Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import RegressorMixin, _fit_context
 from sklearn.metrics import r2_score
 from sklearn.utils import column_or_1d
@@ -11,7 +12,9 @@ from sklearn.utils._param_validation import Interval, InvalidParameterError, Str
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
 
+from ferrograd._core import DTypeError
 from ferrograd._typing import Array
+from ferrograd.sklearn.activations import OUT_NAMES, refused
 from ferrograd.sklearn.estimator import BaseMultilayerPerceptron, has_partial_fit
 from ferrograd.sklearn.parameters import documented
 
@@ -59,6 +62,17 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
     >>> model = MLPRegressor(hidden_layer_sizes=(20,), solver="lbfgs", random_state=0).fit(X, X[:, 0] ** 2)
     >>> bool(model.score(X, X[:, 0] ** 2) > 0.99)
     True
+
+    Predictions above 0, and training that ends with the best weights by validation data:
+
+    >>> import ferrograd as fg
+    >>> y = np.exp(3 * X[:, 0])
+    >>> stop = fg.EarlyStopping(patience=20, restore_best_weights=True)
+    >>> options = {"out_activation": "softplus", "callbacks": [stop], "learning_rate_init": 0.02}
+    >>> model = MLPRegressor(**options, max_iter=2000, n_iter_no_change=np.inf, random_state=0)
+    >>> model = model.fit(X[::2], y[::2], X_val=X[1::2], y_val=y[1::2])
+    >>> model.n_iter_ == stop.stopped_epoch + 1, bool(model.predict(X).min() > 0)
+    (True, True)
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -109,6 +123,12 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
         clip_norm: float | None = None,
         max_time: float | None = None,
         n_threads: int | None = None,
+        normalization: str | None = None,
+        out_activation: str | None = None,
+        l1: float = 0.0,
+        standardize: bool = False,
+        lr_schedule: Any = None,
+        callbacks: Any = None,
     ) -> None:
         self._assign(locals())
 
@@ -153,6 +173,9 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
             dtype=(np.float64, np.float32),
             reset=reset,
         )
+        y = y.toarray() if issparse(y) else y
+        if y.dtype.kind not in "biuf":
+            raise DTypeError(f"y: expected real numbers, got dtype {y.dtype}")
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         y = y.reshape(len(y), -1)
@@ -175,10 +198,8 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
     def _quantiles(self) -> tuple[float, ...]:
         found = self.quantile
         if not found or not all(isinstance(q, Real) and 0 < float(q) < 1 for q in found):
-            raise InvalidParameterError(
-                "The 'quantile' parameter of MLPRegressor must be a number above 0 and below 1 or a list of "
-                f"them. Got {found!r} instead."
-            )
+            expected = "a number above 0 and below 1 or a list of them"
+            raise refused(type(self).__name__, "quantile", expected, found)
         return tuple(map(float, found))
 
     def _stopping_metric(self) -> Any:
@@ -187,8 +208,12 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
     def _loss_name(self) -> str:
         return str(self.loss)
 
-    def _out_activation(self) -> str:
+    def _own_out_activation(self) -> str:
         return "exp" if self.loss == "poisson" else "identity"
+
+    def _out_activations(self) -> tuple[str, ...]:
+        # A mean of counts is above 0.
+        return ("logistic", "softplus") if self.loss == "poisson" else OUT_NAMES
 
     def _decode(self, output: Array) -> Array:
         return output.ravel() if output.shape[1] == 1 else output

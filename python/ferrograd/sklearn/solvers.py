@@ -12,12 +12,14 @@ import scipy.optimize
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.optimize import _check_optimize_result
 
-from ferrograd import _core
+from ferrograd import _core, optim
 from ferrograd._core import ConfigError
 from ferrograd._typing import Array
-from ferrograd.sklearn.callbacks import Tasks
-from ferrograd.sklearn.network import Fit, Task, tables
+from ferrograd.sklearn.activations import refused
+from ferrograd.sklearn.callbacks import Tasks, Watchers
+from ferrograd.sklearn.network import Fit, Task, parameters_of, tables
 from ferrograd.sklearn.randomness import continued, is_native
+from ferrograd.sklearn.schedules import Rates, schedule_of
 
 __all__ = ["Adam", "Data", "Sgd", "fit_lbfgs", "fit_stochastic"]
 
@@ -52,6 +54,7 @@ class Sgd:
     weight_decay: float
     learning_rate: float
     velocities: list[Array]
+    lr_schedule: dict[str, Any] | None = None
 
     @classmethod
     def of(cls, estimator: Any, parameters: Sequence[Array]) -> "Sgd":
@@ -72,6 +75,15 @@ class Sgd:
     def states(self) -> list[list[Array]]:
         """Arrays that go with the parameters."""
         return [self.velocities] if self.momentum else []
+
+    @property
+    def rate(self) -> float:
+        """The present rate."""
+        return self.learning_rate
+
+    @rate.setter
+    def rate(self, value: float) -> None:
+        self.learning_rate = value
 
     def rules(self) -> list[dict[str, Any]]:
         """Return the next step of weights and that of biases in the native form."""
@@ -123,6 +135,8 @@ class Adam:
     t: int
     ms: list[Array]
     vs: list[Array]
+    rate: float
+    lr_schedule: dict[str, Any] | None = None
 
     @classmethod
     def of(cls, estimator: Any, parameters: Sequence[Array]) -> "Adam":
@@ -130,7 +144,7 @@ class Adam:
         ms, vs = ([np.zeros_like(array) for array in parameters] for _ in range(2))
         names = "learning_rate_init", "beta_1", "beta_2", "epsilon", "weight_decay"
         rate, beta_1, beta_2, eps, decay = (float(getattr(estimator, name)) for name in names)
-        return cls(rate, beta_1, beta_2, eps, decay, 0, ms, vs)
+        return cls(rate, beta_1, beta_2, eps, decay, 0, ms, vs, rate)
 
     @property
     def states(self) -> list[list[Array]]:
@@ -141,14 +155,14 @@ class Adam:
     def learning_rate(self) -> float:
         """The rate of the last step, corrections included."""
         if not self.t:
-            return self.learning_rate_init
-        return self.learning_rate_init * math.sqrt(1 - self.beta_2**self.t) / (1 - self.beta_1**self.t)
+            return self.rate
+        return self.rate * math.sqrt(1 - self.beta_2**self.t) / (1 - self.beta_1**self.t)
 
     def rules(self) -> list[dict[str, Any]]:
         """Return the next step of weights and that of biases in the native form."""
         shared = {
             "kind": "adam",
-            "lr": self.learning_rate_init,
+            "lr": self.rate,
             "beta1": self.beta_1,
             "beta2": self.beta_2,
             "eps": self.epsilon,
@@ -213,13 +227,19 @@ def fit_stochastic(
         Told of each epoch; may stop.
     """
     task = task._replace(is_weighted=data.weight is not None)
-    parameters = [*estimator.coefs_, *estimator.intercepts_]
+    trained, others = parameters_of(estimator)
+    parameters = trained + others
     if not incremental or not hasattr(estimator, "_optimizer"):
         kind: Any = Sgd if estimator.solver == "sgd" else Adam
-        estimator._optimizer = kind.of(estimator, parameters)
+        estimator._optimizer = kind.of(estimator, trained)
     optimizer: Sgd | Adam = estimator._optimizer
     batch = _batch_size(estimator, data.rows)
     sizes = sorted({batch, data.rows % batch or batch}, reverse=True)
+    if task.layers.normalization == "batch" and 1 in sizes:
+        raise ValueError(
+            f"normalization: 'batch' needs two rows in each batch, got a last one of one row: {data.rows} "
+            f"rows in batches of {batch}; choose another batch_size"
+        )
     random_state = estimator._random_state
     fit = Fit.cached(
         estimator._predictions,
@@ -240,7 +260,11 @@ def fit_stochastic(
     epochs = _core.Epochs(data.rows, batch, patience, falling, estimator.max_time)
     fit.engine.set_rules(optimizer.rules())
     draws_natively = estimator.shuffle and is_native(random_state)
-    is_watched = bool(held or validate or tasks or estimator.verbose or incremental)
+    rates = None
+    if estimator.callbacks or estimator.lr_schedule is not None or optimizer.lr_schedule is not None:
+        rates = Rates(estimator, optimizer, fit.network.trained, -(-data.rows // batch))
+    is_watched = bool(held or validate or tasks or estimator.verbose or incremental or estimator.callbacks)
+    is_watched = is_watched or (rates is not None and rates.is_by_epoch)
     is_single = is_watched or (estimator.shuffle and not draws_natively)
     read = data.tables()
     loss_of_held = None if held is None else fit.losses_of(task, held.tables(), held.rows)
@@ -273,14 +297,22 @@ def fit_stochastic(
                     estimator.best_loss_ = best
             fit.give(estimator)
             seen = estimator.t_ if losses else None
-            optimizer.advance(fit.engine.steps_made - before, seen, fit.state_arrays())
+            made = fit.engine.steps_made - before
+            optimizer.advance(made, seen, fit.state_arrays())
+            if rates is not None:
+                rates.advance(made)
 
     estimator.n_iter_ = 0
+    moved = fit.network.parameters
+    watchers = None if rates is None else Watchers(estimator, rates.optimizer, moved)
     try:
         while estimator.n_iter_ < estimator.max_iter:
             if tasks is not None:
                 tasks.begin()
-            is_over = run(1 if is_single else estimator.max_iter - estimator.n_iter_)
+            if watchers is not None:
+                watchers.begin(estimator.n_iter_)
+            count = 1 if is_single else estimator.max_iter - estimator.n_iter_
+            is_over = run(count if rates is None else rates.hand_over(fit.engine, count))
             if estimator.verbose:
                 print(f"Iteration {estimator.n_iter_}, loss = {estimator.loss_:.8f}")
             if loss_of_held is not None:
@@ -288,6 +320,11 @@ def fit_stochastic(
             if validate is not None:
                 is_over = _watch_score(estimator, validate())
             is_stopped = tasks is not None and tasks.end()
+            if rates is not None and watchers is not None:
+                logs = _logs(estimator, has_loss=held is not None, has_score=validate is not None)
+                rates.follow(logs)
+                is_stopped = watchers.end(estimator.n_iter_ - 1, logs) or is_stopped
+                rates.take_over(fit.engine)
             if is_over:
                 what = "Training loss" if validate is None else "Validation score"
                 message = (
@@ -302,7 +339,8 @@ def fit_stochastic(
                 fit.engine.set_rules(optimizer.rules())
             if incremental or is_stopped or epochs.is_late:
                 break
-            if estimator.n_iter_ == estimator.max_iter:
+            # A schedule over all epochs has been meant to see the last.
+            if estimator.n_iter_ == estimator.max_iter and not (rates is not None and rates.is_by_batch):
                 warnings.warn(
                     f"Stochastic Optimizer: Maximum iterations ({estimator.max_iter}) "
                     "reached and the optimization hasn't converged yet.",
@@ -311,9 +349,25 @@ def fit_stochastic(
                 )
     except KeyboardInterrupt:
         warnings.warn("Training interrupted by user.", stacklevel=4)
+    if watchers is not None:
+        watchers.close()
+        # They may have put the best weights back.
+        fit.give(estimator)
     if validate is not None:
         estimator.coefs_ = estimator._best_coefs
         estimator.intercepts_ = estimator._best_intercepts
+        if task.layers.normalization:
+            estimator.normalizations_ = estimator._best_normalizations
+
+
+def _logs(estimator: Any, *, has_loss: bool, has_score: bool) -> dict[str, float]:
+    """Return what the last epoch has given, under the names that callbacks know."""
+    logs = {"loss": estimator.loss_}
+    if has_loss:
+        logs["val_loss"] = estimator.validation_loss_curve_[-1]
+    if has_score:
+        logs["val_score"] = estimator.validation_scores_[-1]
+    return logs
 
 
 def _watch_score(estimator: Any, score: float) -> bool:
@@ -327,30 +381,49 @@ def _watch_score(estimator: Any, score: float) -> bool:
         estimator.best_validation_score_ = score
         estimator._best_coefs = estimator.coefs_
         estimator._best_intercepts = estimator.intercepts_
+        if hasattr(estimator, "normalizations_"):
+            estimator._best_normalizations = estimator.normalizations_
     return bool(estimator._no_improvement_count > estimator.n_iter_no_change)
 
 
 def fit_lbfgs(estimator: Any, task: Task, data: Data, tasks: Tasks | None) -> None:
     """Minimize with SciPy's L-BFGS-B; loss and gradient over all rows are native."""
-    task = task._replace(is_weighted=data.weight is not None, clip_norm=None, dropout=())
-    parameters = [*estimator.coefs_, *estimator.intercepts_]
-    fit = Fit(task, parameters, 0, [data.rows], whole=True)
+    schedule_of(estimator)
+    if task.layers.normalization == "batch":
+        raise refused(type(estimator).__name__, "normalization", "None or 'layer' for 'lbfgs'", "batch")
+    layers = task.layers._replace(dropout=())
+    task = task._replace(layers=layers, is_weighted=data.weight is not None, clip_norm=None)
+    parameters, others = parameters_of(estimator)
+    fit = Fit(task, parameters + others, 0, [data.rows], whole=True)
     read = data.tables()
 
     end = math.inf if estimator.max_time is None else time.monotonic() + estimator.max_time
+    watchers, made = None, 0
+    if estimator.callbacks:
+        watchers = Watchers(estimator, optim.SGD(fit.network.trained), fit.network.parameters)
 
-    def after_iteration(x: Array) -> None:
-        if tasks is not None:
-            fit.put(x)
+    def after_iteration(intermediate_result: Any) -> None:
+        nonlocal made
+        made += 1
+        is_stopped = time.monotonic() > end
+        if tasks is not None or watchers is not None:
+            fit.put(intermediate_result.x)
             fit.give(estimator)
-            if tasks.end():
-                raise StopIteration
-            tasks.begin()
-        if time.monotonic() > end:
+        if tasks is not None:
+            is_stopped = tasks.end() or is_stopped
+        if watchers is not None:
+            is_stopped = watchers.end(made - 1, {"loss": float(intermediate_result.fun)}) or is_stopped
+        if is_stopped:
             raise StopIteration
+        if tasks is not None:
+            tasks.begin()
+        if watchers is not None:
+            watchers.begin(made)
 
     if tasks is not None:
         tasks.begin()
+    if watchers is not None:
+        watchers.begin(0)
     result = scipy.optimize.minimize(
         lambda x: _core.loss_and_gradient(fit.engine, x, read),
         np.hstack([array.ravel() for array in parameters]),
@@ -362,4 +435,6 @@ def fit_lbfgs(estimator: Any, task: Task, data: Data, tasks: Tasks | None) -> No
     estimator.n_iter_ = _check_optimize_result("lbfgs", result, estimator.max_iter)
     estimator.loss_ = float(result.fun)
     fit.put(result.x)
+    if watchers is not None:
+        watchers.close()
     fit.give(estimator)

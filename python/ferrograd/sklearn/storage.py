@@ -3,7 +3,6 @@
 import json
 import math
 from dataclasses import asdict
-from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
@@ -12,7 +11,9 @@ from sklearn.preprocessing import LabelBinarizer
 from ferrograd import _core
 from ferrograd._core import ConfigError, CorruptFileError, Tensor
 from ferrograd._typing import PathLike
+from ferrograd.sklearn.activations import OUT_NAMES
 from ferrograd.sklearn.conversion import STATE, kind_of
+from ferrograd.sklearn.network import parameters_of
 from ferrograd.sklearn.solvers import Adam, Sgd
 
 __all__ = ["StorageMixin"]
@@ -89,14 +90,23 @@ def _decode(coded: Any, tensors: _Tensors) -> Any:
 def _check(estimator: Any) -> None:
     """Refuse fitted attributes that contradict each other."""
     weights, biases = estimator.coefs_, estimator.intercepts_
-    widths = [weights[0].shape[0], *(bias.shape[0] for bias in biases)]
+    pieces = [kind.pieces for kind in estimator._layers().activations]
+    # Columns of the weights, and units, of which a maxout has fewer.
+    columns = [bias.shape[0] for bias in biases]
+    widths = [weights[0].shape[0], *(size // n for size, n in zip(columns, [*pieces, 1], strict=True))]
     ends = estimator.n_features_in_, estimator.n_outputs_
+    norms = [array for norm in vars(estimator).get("normalizations_", []) for array in norm.values()]
+    owners = [width for width in widths[1:-1] for _ in range(len(norms) // max(len(pieces), 1))]
+    scaling = [vars(estimator)[name] for name in ("mean_", "scale_") if name in vars(estimator)]
     if (
-        [weight.shape for weight in weights] != list(pairwise(widths))
+        [weight.shape for weight in weights] != list(zip(widths, columns, strict=False))
+        or [n * width for n, width in zip([*pieces, 1], widths[1:], strict=True)] != columns
         or any(bias.ndim != 1 for bias in biases)
         or (widths[0], widths[-1]) != ends
         or estimator.n_layers_ != len(widths)
-        or estimator.out_activation_ not in ("identity", "logistic", "softmax", "exp")
+        or estimator.out_activation_ not in ("softmax", *OUT_NAMES)
+        or [array.shape for array in norms] != [(width,) for width in owners]
+        or [array.shape for array in scaling] != [(widths[0],)] * (2 if scaling else 0)
     ):
         raise ValueError(f"widths {widths} do not go with {ends} inputs and outputs")
     if kind_of(type(estimator)) == "MLPClassifier":
@@ -104,7 +114,7 @@ def _check(estimator: Any) -> None:
         if not isinstance(estimator.classes_, np.ndarray) or estimator.classes_.tolist() != known.tolist():
             raise ValueError("the labels are damaged")
     if "_optimizer" in vars(estimator):
-        shapes = [array.shape for array in (*weights, *biases)]
+        shapes = [array.shape for array in parameters_of(estimator)[0]]
         optimizer = estimator._optimizer
         states = [optimizer.velocities] if isinstance(optimizer, Sgd) else optimizer.states
         if any([array.shape for array in state] != shapes for state in states):
@@ -157,7 +167,9 @@ class StorageMixin:
             "class": kind_of(type(self)),
             "optimizer": "sgd" if isinstance(vars(self).get("_optimizer"), Sgd) else "adam",
             "parameters": {
-                name: _encode(value, name, tensors) for name, value in own.get_params(deep=False).items()
+                name: _encode(value, name, tensors)
+                for name, value in own.get_params(deep=False).items()
+                if name != "callbacks"
             },
             "fitted": {name: _encode(value, name, tensors) for name, value in fitted.items()},
         }

@@ -115,7 +115,8 @@ impl Epochs {
     }
 
     /// Runs at most `count` epochs, each in a new order where there is a generator. Returns whether the patience
-    /// is at its end. An epoch that an error ends leaves no loss behind, but its steps are made.
+    /// is at its end. An epoch that an error ends leaves no loss behind, but its steps are made. The engine's rates
+    /// are those of all updates of the run.
     ///
     /// # Errors
     /// Those of [`Engine::epoch`].
@@ -133,7 +134,11 @@ impl Epochs {
                 if let Some(generator) = &mut generator {
                     self.shuffle(generator);
                 }
+                let before = engine.updates_made;
                 let epoch = engine.run(&self.order, self.batch, tables, None, poll)?;
+                // Those of the next epoch come behind.
+                let used = (engine.updates_made - before) as usize * engine.rules.len();
+                engine.rates.drain(..used.min(engine.rates.len()));
                 let loss = epoch.loss_of_rows / epoch.rows as f64;
                 self.losses.push(loss);
                 if let Some(falling) = &mut self.falling {
@@ -152,6 +157,7 @@ impl Epochs {
             Ok(())
         };
         let made = run();
+        engine.rates.clear();
         engine.store()?;
         made.map(|()| is_over)
     }
