@@ -8,7 +8,7 @@ from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, _fit_context
+from sklearn.base import _fit_context
 from sklearn.metrics import check_scoring, get_scorer_names
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
@@ -21,6 +21,7 @@ from ferrograd.sklearn.callbacks import CallbackSupportMixin, Tasks
 from ferrograd.sklearn.conversion import ConversionMixin
 from ferrograd.sklearn.inspection import InspectionMixin
 from ferrograd.sklearn.network import Predictions, Task
+from ferrograd.sklearn.shortcuts import ShortcutMixin
 from ferrograd.sklearn.solvers import Data, fit_lbfgs, fit_stochastic
 from ferrograd.sklearn.storage import StorageMixin
 from ferrograd.threads import threads
@@ -57,7 +58,7 @@ def _data(X: Any, target: Array, weight: Array | None, factors: Array | None) ->
 
 
 class BaseMultilayerPerceptron(
-    ConversionMixin, InspectionMixin, StorageMixin, CallbackSupportMixin, BaseEstimator, ABC
+    ConversionMixin, InspectionMixin, StorageMixin, CallbackSupportMixin, ShortcutMixin, ABC
 ):
     """Base of `MLPClassifier` and `MLPRegressor`."""
 
@@ -419,7 +420,9 @@ class BaseMultilayerPerceptron(
         ndarray of shape (n_samples,) or (n_samples, n_outputs)
             Classes, or numbers. A row's prediction does not depend on the other rows.
         """
-        return self._decode(self._output(X))
+        # The order of the scores is that of their softmax.
+        is_softmax = self.__dict__.get("out_activation_") == "softmax"
+        return self._decode(self._output(X, "identity" if is_softmax else None))
 
     def __sklearn_tags__(self) -> Any:
         """Return scikit-learn's tags."""

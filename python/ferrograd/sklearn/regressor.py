@@ -14,6 +14,7 @@ from sklearn.utils.validation import validate_data
 from ferrograd._typing import Array
 from ferrograd.sklearn.estimator import BaseMultilayerPerceptron, has_partial_fit
 from ferrograd.sklearn.parameters import documented
+from ferrograd.sklearn.shortcuts import are_plain
 
 __all__ = ["MLPRegressor"]
 
@@ -143,16 +144,17 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
         return self._fit(X, y, sample_weight, incremental=True)
 
     def _check_data(self, X: Any, y: Any, *, incremental: bool, reset: bool) -> tuple[Any, Array, int]:
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            accept_sparse=["csr", "csc"],
-            multi_output=True,
-            y_numeric=True,
-            dtype=(np.float64, np.float32),
-            reset=reset,
-        )
+        if not are_plain(self, X, y, "iuf", reset=reset):
+            X, y = validate_data(
+                self,
+                X,
+                y,
+                accept_sparse=["csr", "csc"],
+                multi_output=True,
+                y_numeric=True,
+                dtype=(np.float64, np.float32),
+                reset=reset,
+            )
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         y = y.reshape(len(y), -1)
