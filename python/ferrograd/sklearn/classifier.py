@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from ferrograd._typing import Array
 from ferrograd.sklearn.estimator import BaseMultilayerPerceptron, has_partial_fit
 from ferrograd.sklearn.parameters import documented
+from ferrograd.sklearn.restoring import unchanged_on_error
 from ferrograd.sklearn.shortcuts import are_plain, fit_binarizer
 
 __all__ = ["MLPClassifier"]
@@ -140,16 +141,11 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         self : object
             The estimator. An error leaves it as it was.
         """
-        before = dict(self.__dict__)
-        try:
+        with unchanged_on_error([self]):
             if _check_partial_fit_first_call(self, classes):
                 self._label_binarizer = LabelBinarizer()
                 self._label_binarizer.fit(y if type_of_target(y).startswith("multilabel") else classes)
             return self._fit(X, y, sample_weight, incremental=True)
-        except BaseException:
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
 
     def _check_data(self, X: Any, y: Any, *, incremental: bool, reset: bool) -> tuple[Any, Array, int]:
         X, y = self._check_pair(X, y, reset=reset)

@@ -21,9 +21,11 @@ from ferrograd.sklearn.callbacks import CallbackSupportMixin, Tasks
 from ferrograd.sklearn.conversion import ConversionMixin
 from ferrograd.sklearn.inspection import InspectionMixin
 from ferrograd.sklearn.network import Predictions, Task
+from ferrograd.sklearn.restoring import unchanged_on_error
 from ferrograd.sklearn.shortcuts import ShortcutMixin
 from ferrograd.sklearn.solvers import Data, fit_lbfgs, fit_stochastic
 from ferrograd.sklearn.storage import StorageMixin
+from ferrograd.sklearn.turns import native
 from ferrograd.threads import threads
 
 __all__ = ["STOCHASTIC", "BaseMultilayerPerceptron", "has_partial_fit"]
@@ -188,14 +190,8 @@ class BaseMultilayerPerceptron(
             # An iteration of lbfgs is seen at its end, when the next one may have begun or not.
             epochs = 1 if incremental else self.max_iter + (self.solver == "lbfgs")
             tasks = Tasks(self, X, y, sample_weight, epochs=epochs)
-        before = dict(self.__dict__)
-        try:
-            with threads(self.n_threads):
-                self._fit_data(X, y, sample_weight, held, incremental=incremental, tasks=tasks)
-        except BaseException:
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
+        with unchanged_on_error([self]), threads(self.n_threads):
+            self._fit_data(X, y, sample_weight, held, incremental=incremental, tasks=tasks)
         return self
 
     def _fit_data(
@@ -371,7 +367,9 @@ class BaseMultilayerPerceptron(
         def validate() -> float:
             # A diverged network has no score.
             with np.errstate(all="ignore"):
-                predicted = self._decode(self._output(held.X, is_checked=True))
+                with native():
+                    output = self._output(held.X, is_checked=True)
+                predicted = self._decode(output)
             if np.issubdtype(predicted.dtype, np.floating) and not np.isfinite(predicted).all():
                 return float("nan")
             return self._metric(given, predicted, held.weight)

@@ -18,6 +18,7 @@ from ferrograd._typing import Array
 from ferrograd.sklearn.callbacks import Tasks
 from ferrograd.sklearn.network import Fit, Task, tables
 from ferrograd.sklearn.randomness import continued, is_native
+from ferrograd.sklearn.turns import native
 
 __all__ = ["Adam", "Data", "Sgd", "fit_lbfgs", "fit_stochastic"]
 
@@ -249,13 +250,14 @@ def fit_stochastic(
         before, done = fit.engine.steps_made, len(epochs.losses)
         try:
             if draws_natively:
-                with continued(random_state) as generator:
+                with continued(random_state) as generator, native():
                     return epochs.run(fit.engine, read, count, generator)
             if estimator.shuffle:
                 order = np.arange(data.rows)
                 random_state.shuffle(order)
                 epochs.permute(order)
-            return epochs.run(fit.engine, read, count)
+            with native():
+                return epochs.run(fit.engine, read, count)
         except ConfigError as error:
             if "sample_weight" in str(error):
                 raise ZeroDivisionError("Weights sum to zero, can't be normalized") from error
@@ -284,7 +286,9 @@ def fit_stochastic(
             if estimator.verbose:
                 print(f"Iteration {estimator.n_iter_}, loss = {estimator.loss_:.8f}")
             if loss_of_held is not None:
-                estimator.validation_loss_curve_.append(loss_of_held())
+                with native():
+                    loss = loss_of_held()
+                estimator.validation_loss_curve_.append(loss)
             if validate is not None:
                 is_over = _watch_score(estimator, validate())
             is_stopped = tasks is not None and tasks.end()
@@ -339,6 +343,10 @@ def fit_lbfgs(estimator: Any, task: Task, data: Data, tasks: Tasks | None) -> No
 
     end = math.inf if estimator.max_time is None else time.monotonic() + estimator.max_time
 
+    def evaluate(x: Array) -> tuple[float, Array]:
+        with native():
+            return _core.loss_and_gradient(fit.engine, x, read)
+
     def after_iteration(x: Array) -> None:
         if tasks is not None:
             fit.put(x)
@@ -352,7 +360,7 @@ def fit_lbfgs(estimator: Any, task: Task, data: Data, tasks: Tasks | None) -> No
     if tasks is not None:
         tasks.begin()
     result = scipy.optimize.minimize(
-        lambda x: _core.loss_and_gradient(fit.engine, x, read),
+        evaluate,
         np.hstack([array.ravel() for array in parameters]),
         method="L-BFGS-B",
         jac=True,
