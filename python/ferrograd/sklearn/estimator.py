@@ -102,9 +102,8 @@ class BaseMultilayerPerceptron(
     }
 
     def _assign(self, arguments: dict[str, Any]) -> None:
-        """Set each parameter to the constructor's argument."""
-        for name in self._get_param_names():
-            setattr(self, name, arguments[name])
+        """Set each parameter to the constructor's argument; a subclass may have other parameters."""
+        self.__dict__.update((name, value) for name, value in arguments.items() if name != "self")
 
     # What a subclass defines
 

@@ -2,9 +2,10 @@
 
 import contextvars
 import inspect
+import queue
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -163,6 +164,8 @@ class _Fits:
         self._models, self._arguments, self._places = models, arguments, places
         self._halts = [_core.Halt() for _ in models]
         self._turn, self._next = threading.Lock(), threading.Lock()
+        self._began = self._ended = 0
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         # Of the first estimator that failed, so far.
         self._failed = len(models)
         self._error: BaseException | None = None
@@ -182,29 +185,48 @@ class _Fits:
         _core.set_anomaly_mode(anomaly_mode)
 
         def work() -> None:
-            # What settings a thread has of its own are those of the caller.
-            _core.set_anomaly_mode(anomaly_mode)
-            with config_context(**config), threads(share):
-                while (chain := self._take()) is not None:
-                    for number in chain:
-                        self._fit(number)
+            with self._next:
+                self._began += 1
+            try:
+                # What settings a thread has of its own are those of the caller.
+                _core.set_anomaly_mode(anomaly_mode)
+                with config_context(**config), threads(share):
+                    while (chain := self._take()) is not None:
+                        for number in chain:
+                            self._fit(number)
+            finally:
+                with self._next:
+                    self._ended += 1
+                self._wake.put(None)
 
         workers = [
             threading.Thread(target=contextvars.copy_context().run, args=(work,), name=f"ferrograd-fit-{n}")
             for n in range(min(count, len(self._chains)))
         ]
-        started = []
         try:
             for worker in workers:
                 worker.start()
-                started.append(worker)
-            _join(started)
+            self._wait(lambda: self._ended == len(workers))
         except BaseException:
             self._halt_after(-1)
-            _join_anyway(started)
+            self._wait_for_those_that_began()
             raise
         if self._error is not None:
             raise self._error
+
+    def _wait(self, is_over: Callable[[], bool]) -> None:
+        # Not by joining: in Python 3.11 a thread counts as ended once Ctrl-C has interrupted the wait for it.
+        while not is_over():
+            with suppress(queue.Empty):
+                self._wake.get(timeout=_PAUSE)
+
+    def _wait_for_those_that_began(self) -> None:
+        """Wait for threads that are about to end, whatever is raised meanwhile; others find nothing to do."""
+        while True:
+            try:
+                return self._wait(lambda: self._ended == self._began)
+            except BaseException:
+                continue
 
     def _take(self) -> list[int] | None:
         with self._next:
@@ -241,18 +263,3 @@ def _joined(chains: Any, models: list[BaseMultilayerPerceptron]) -> Any:
     if watched:
         yield sorted(number for chain in watched for number in chain)
     yield from (chain for chain in chains if chain not in watched)
-
-
-def _join(workers: list[threading.Thread]) -> None:
-    for worker in workers:
-        while worker.is_alive():
-            worker.join(_PAUSE)
-
-
-def _join_anyway(workers: list[threading.Thread]) -> None:
-    """Wait for threads that are about to end, whatever is raised meanwhile."""
-    while True:
-        try:
-            return _join(workers)
-        except BaseException:
-            continue
