@@ -53,7 +53,6 @@ impl Patience {
 pub struct Epochs {
     /// The rows in their present order.
     order: Vec<u32>,
-    permutation: Vec<u32>,
     batch: usize,
     /// Mean loss of each epoch: over the rows, of the batches' losses before their updates.
     pub losses: Vec<f64>,
@@ -70,7 +69,6 @@ impl Epochs {
     pub fn new(rows: u32, batch: usize) -> Epochs {
         Epochs {
             order: (0..rows).collect(),
-            permutation: Vec::new(),
             batch,
             losses: Vec::new(),
             patience: None,
@@ -99,16 +97,6 @@ impl Epochs {
         self.order.extend(permutation.iter().map(|&place| before[place as usize]));
     }
 
-    /// Permutes as `sklearn.utils.shuffle` does: by a shuffled count from 0.
-    fn shuffle(&mut self, generator: &mut Mt19937) {
-        let mut permutation = std::mem::take(&mut self.permutation);
-        permutation.clear();
-        permutation.extend(0..self.order.len() as u32);
-        generator.shuffle(&mut permutation);
-        self.permute(&permutation);
-        self.permutation = permutation;
-    }
-
     /// Runs at most `count` epochs, each in a new order where there is a generator. Returns whether the patience
     /// is at its end. An epoch that an error ends leaves no loss behind, but its steps are made.
     ///
@@ -126,7 +114,8 @@ impl Epochs {
         let mut run = || {
             for _ in 0..count {
                 if let Some(generator) = &mut generator {
-                    self.shuffle(generator);
+                    // As `sklearn.utils.shuffle`, which takes the rows in the order of a shuffled count.
+                    generator.shuffle(&mut self.order);
                 }
                 let epoch = engine.run(&self.order, self.batch, tables, None, poll)?;
                 let loss = epoch.loss_of_rows / epoch.rows as f64;
