@@ -88,8 +88,8 @@ def fit_many(
     >>> X = np.linspace(-1, 1, 40).reshape(-1, 1)
     >>> models = [MLPRegressor(solver="lbfgs", alpha=alpha, random_state=0) for alpha in (0.0, 0.1)]
     >>> folds = [np.arange(0, 30), np.arange(10, 40)]
-    >>> [round(model.loss_, 2) for model in fit_many(models, X, X[:, 0] ** 2, rows=folds)]
-    [0.0, 0.0]
+    >>> [model.loss_ < 0.05 for model in fit_many(models, X, X[:, 0] ** 2, rows=folds)]
+    [True, True]
     """
     models = list(estimators)
     _check(models)
