@@ -56,7 +56,8 @@ from ferrograd.io import load
 from ferrograd.ops import *  # noqa: F403
 
 if TYPE_CHECKING:
-    from ferrograd import datasets
+    from ferrograd import datasets, viz
+    from ferrograd.loggers import CSVLogger, JSONLinesLogger
     from ferrograd.trainer import (
         Callback,
         ConvergenceWarning,
@@ -75,6 +76,7 @@ device = Device
 
 __all__ = [
     "AnomalyError",
+    "CSVLogger",
     "Callback",
     "CheckpointError",
     "ConfigError",
@@ -92,6 +94,7 @@ __all__ = [
     "GraphError",
     "History",
     "InternalError",
+    "JSONLinesLogger",
     "LabelError",
     "Node",
     "NonFiniteError",
@@ -139,6 +142,7 @@ __all__ = [
     "set_num_threads",
     "tensor",
     "uint8",
+    "viz",
     "zeros",
     "zeros_like",
 ]
@@ -146,13 +150,16 @@ __all__ += ops.__all__
 
 # Loaded at first use, so that `import ferrograd` stays quick.
 _LAZY = {
+    "CSVLogger": "ferrograd.loggers",
     "Callback": "ferrograd.trainer",
     "ConvergenceWarning": "ferrograd.trainer",
     "EarlyStopping": "ferrograd.trainer",
     "History": "ferrograd.trainer",
+    "JSONLinesLogger": "ferrograd.loggers",
     "Trainer": "ferrograd.trainer",
     "WeightAveraging": "ferrograd.trainer",
     "datasets": "ferrograd.datasets",
+    "viz": "ferrograd.viz",
 }
 
 
@@ -160,4 +167,4 @@ def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'ferrograd' has no attribute {name!r}")
     module = import_module(_LAZY[name])
-    return module if name == "datasets" else getattr(module, name)
+    return module if _LAZY[name].endswith(f".{name}") else getattr(module, name)

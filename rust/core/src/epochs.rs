@@ -53,6 +53,8 @@ impl Patience {
 pub struct Epochs {
     /// The rows in their present order.
     order: Vec<u32>,
+    /// Room for their order before a permutation.
+    before: Vec<u32>,
     batch: usize,
     /// Mean loss of each epoch: over the rows, of the batches' losses before their updates.
     pub losses: Vec<f64>,
@@ -69,6 +71,7 @@ impl Epochs {
     pub fn new(rows: u32, batch: usize) -> Epochs {
         Epochs {
             order: (0..rows).collect(),
+            before: Vec::new(),
             batch,
             losses: Vec::new(),
             patience: None,
@@ -93,8 +96,10 @@ impl Epochs {
     /// When it is no permutation of the places.
     pub fn permute(&mut self, permutation: &[u32]) {
         assert_eq!(permutation.len(), self.order.len(), "a place for each row");
-        let before = std::mem::take(&mut self.order);
-        self.order.extend(permutation.iter().map(|&place| before[place as usize]));
+        self.before.clone_from(&self.order);
+        for (row, &place) in self.order.iter_mut().zip(permutation) {
+            *row = self.before[place as usize];
+        }
     }
 
     /// Runs at most `count` epochs, each in a new order where there is a generator. Returns whether the patience
