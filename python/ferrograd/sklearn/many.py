@@ -41,7 +41,8 @@ def fit_many(
 
     For restarts, seeds, folds and grids. The estimators may differ in every parameter and in kind. With at
     least as many fits as threads (`ferrograd.set_num_threads`) each runs on one; fewer fits share the threads
-    evenly. A fit's `n_threads` bounds its own share. Which threads run what changes no result.
+    evenly. A fit's `n_threads` bounds its own share. Which threads run what changes no result, but for what
+    `max_time` cuts short.
 
     Estimators that draw from one generator, by the same RandomState or by ``random_state=None``, are fitted
     one after the other in the order given, as own fits in a loop would draw; so are those with callbacks.
