@@ -15,8 +15,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ferrograd._typing import Array
 from ferrograd.sklearn.activations import OUT_NAMES, refused
-from ferrograd.sklearn.estimator import BaseMultilayerPerceptron, has_partial_fit, unchanged_on_error
+from ferrograd.sklearn.estimator import BaseMultilayerPerceptron, has_partial_fit
 from ferrograd.sklearn.parameters import documented
+from ferrograd.sklearn.restoring import unchanged_on_error
+from ferrograd.sklearn.shortcuts import are_plain, fit_binarizer
 
 __all__ = ["MLPClassifier"]
 
@@ -157,7 +159,7 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         self : object
             The estimator. An error leaves it as it was.
         """
-        with unchanged_on_error(self):
+        with unchanged_on_error([self]):
             if _check_partial_fit_first_call(self, classes):
                 self._label_binarizer = LabelBinarizer()
                 self._label_binarizer.fit(y if type_of_target(y).startswith("multilabel") else classes)
@@ -167,7 +169,7 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         X, y = self._check_pair(X, y, reset=reset)
         is_first = not hasattr(self, "classes_") or not (self.warm_start or incremental)
         if is_first:
-            self._label_binarizer = LabelBinarizer().fit(y)
+            self._label_binarizer = fit_binarizer(y)
             self.classes_ = self._label_binarizer.classes_
         else:
             self._check_classes(unique_labels(y))
@@ -182,6 +184,8 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         return X, self._code(y, is_known=False)
 
     def _check_pair(self, X: Any, y: Any, *, reset: bool) -> tuple[Any, Array]:
+        if are_plain(self, X, y, "iub", reset=reset):
+            return X, y
         X, y = validate_data(
             self,
             X,

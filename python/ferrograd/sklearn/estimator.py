@@ -2,14 +2,13 @@
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, _fit_context
+from sklearn.base import _fit_context
 from sklearn.metrics import check_scoring, get_scorer_names
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
@@ -23,8 +22,11 @@ from ferrograd.sklearn.callbacks import CallbackSupportMixin, Tasks, check_callb
 from ferrograd.sklearn.conversion import ConversionMixin
 from ferrograd.sklearn.inspection import InspectionMixin
 from ferrograd.sklearn.network import Layers, Predictions, Task, normalizations, parameters_of
+from ferrograd.sklearn.restoring import unchanged_on_error
+from ferrograd.sklearn.shortcuts import ShortcutMixin
 from ferrograd.sklearn.solvers import Data, fit_lbfgs, fit_stochastic
 from ferrograd.sklearn.storage import StorageMixin
+from ferrograd.sklearn.turns import native
 from ferrograd.threads import MAX_THREADS, threads
 
 __all__ = ["STOCHASTIC", "BaseMultilayerPerceptron", "has_partial_fit", "unchanged_on_error"]
@@ -39,26 +41,6 @@ def has_partial_fit(estimator: "BaseMultilayerPerceptron") -> bool:
             f"partial_fit is only available for stochastic optimizers. {estimator.solver} is not stochastic."
         )
     return True
-
-
-@contextmanager
-def unchanged_on_error(estimator: Any) -> Iterator[None]:
-    """Give an estimator its attributes back where the block raises."""
-    # What goes on from an earlier fit is changed in place: the optimizer, and lists that get longer.
-    attributes = vars(estimator)
-    before, optimizer = dict(attributes), copy.copy(attributes.get("_optimizer"))
-    growing = (before.get(name) for name in ("loss_curve_", "validation_scores_", "validation_loss_curve_"))
-    lengths = [(values, len(values)) for values in growing if values is not None]
-    try:
-        yield
-    except BaseException:
-        attributes.clear()
-        attributes.update(before)
-        if optimizer is not None:
-            attributes["_optimizer"] = optimizer
-        for values, length in lengths:
-            del values[length:]
-        raise
 
 
 def _given(name: str, given: Any, number: int, depth: int, shape: tuple[int, ...]) -> Array:
@@ -82,7 +64,7 @@ def _data(X: Any, target: Array, weight: Array | None, factors: Array | None) ->
 
 
 class BaseMultilayerPerceptron(
-    ConversionMixin, InspectionMixin, StorageMixin, CallbackSupportMixin, BaseEstimator, ABC
+    ConversionMixin, InspectionMixin, StorageMixin, CallbackSupportMixin, ShortcutMixin, ABC
 ):
     """Base of `MLPClassifier` and `MLPRegressor`."""
 
@@ -131,9 +113,8 @@ class BaseMultilayerPerceptron(
     }
 
     def _assign(self, arguments: dict[str, Any]) -> None:
-        """Set each parameter to the constructor's argument."""
-        for name in self._get_param_names():
-            setattr(self, name, arguments[name])
+        """Set each parameter to the constructor's argument; a subclass may have other parameters."""
+        self.__dict__.update((name, value) for name, value in arguments.items() if name != "self")
 
     # What a subclass defines
 
@@ -224,7 +205,7 @@ class BaseMultilayerPerceptron(
             epochs = 1 if incremental else self.max_iter + (self.solver == "lbfgs")
             tasks = Tasks(self, X, y, sample_weight, epochs=epochs)
         try:
-            with unchanged_on_error(self), threads(self.n_threads):
+            with unchanged_on_error([self]), threads(self.n_threads):
                 self._fit_data(X, y, sample_weight, held, incremental=incremental, tasks=tasks)
         finally:
             release(self)
@@ -479,7 +460,9 @@ class BaseMultilayerPerceptron(
         def validate() -> float:
             # A diverged network has no score.
             with np.errstate(all="ignore"):
-                predicted = self._decode(self._output(held.X, is_checked=True))
+                with native():
+                    output = self._output(held.X, is_checked=True)
+                predicted = self._decode(output)
             if np.issubdtype(predicted.dtype, np.floating) and not np.isfinite(predicted).all():
                 return float("nan")
             return self._metric(given, predicted, held.weight)
@@ -528,7 +511,9 @@ class BaseMultilayerPerceptron(
         ndarray of shape (n_samples,) or (n_samples, n_outputs)
             Classes, or numbers. A row's prediction does not depend on the other rows.
         """
-        return self._decode(self._output(X))
+        # The order of the scores is that of their softmax.
+        is_softmax = self.__dict__.get("out_activation_") == "softmax"
+        return self._decode(self._output(X, "identity" if is_softmax else None))
 
     def __sklearn_tags__(self) -> Any:
         """Return scikit-learn's tags."""

@@ -13,6 +13,7 @@ mod file;
 mod function;
 mod gate;
 mod graph;
+mod halt;
 mod hook;
 mod info;
 mod operand;
@@ -62,9 +63,11 @@ mod _core {
     #[pymodule_export]
     use crate::graph::{PyGraph, PyNode};
     #[pymodule_export]
+    use crate::halt::PyHalt;
+    #[pymodule_export]
     use crate::hook::PyRemovableHandle;
     #[pymodule_export]
-    use crate::info::{_before_fork, get_num_threads, info, machine_peak, set_num_threads};
+    use crate::info::{_before_fork, get_num_threads, info, machine_peak, set_num_threads, set_own_threads};
     #[pymodule_export]
     use crate::optim::{lbfgs_step, optimizer_update};
     #[pymodule_export]
