@@ -259,7 +259,7 @@ class _Fits:
 
 def _joined(chains: Any, models: list[BaseMultilayerPerceptron]) -> Any:
     """Join the chains of estimators that have callbacks."""
-    own = [number for number, model in enumerate(models) if hasattr(model, "_skl_callbacks")]
+    own = [n for n, model in enumerate(models) if model.callbacks or hasattr(model, "_skl_callbacks")]
     watched = [chain for chain in chains if any(number in own for number in chain)]
     if watched:
         yield sorted(number for chain in watched for number in chain)
