@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::lbfgs;
 use crate::op::{Op, Unary};
 pub use crate::plan::Rows;
-use crate::plan::{Batch, Plan, Program, Tracing, Trained, reads_after};
+use crate::plan::{Batch, Part, Plan, Program, Tracing, Trained, reads_after};
 use crate::shape::Dims;
 use crate::tensor::Tensor;
 use crate::{for_any, for_float};
@@ -514,6 +514,28 @@ impl Engine {
         let step = self.steps.iter_mut().find(|step| step.batch == rows.len());
         let step = step.ok_or_else(|| Error::Graph(format!("plan: no step for {} rows", rows.len())))?;
         step.at(x, Batch { rows, tables }, 1, poll).map(|(outcome, gradient)| (outcome.loss, gradient))
+    }
+
+    /// Makes `count` steps of `rows` with their updates, part by part on this thread, and returns the mean of what
+    /// each part took. The step for as many rows must have been added.
+    ///
+    /// # Errors
+    /// Those of the ops and of the tables.
+    pub fn profile(&mut self, rows: &[u32], tables: &[&dyn Rows], count: usize) -> Result<Vec<Part>> {
+        let step = self.steps.iter_mut().find(|step| step.batch == rows.len());
+        let step = step.ok_or_else(|| Error::Graph(format!("plan: no step for {} rows", rows.len())))?;
+        step.plan.load()?;
+        let mut parts = Vec::new();
+        for _ in 0..count {
+            step.plan.reseed(self.key, self.steps_made);
+            step.plan.profile(Batch { rows, tables }, &self.rules, &mut parts)?;
+        }
+        for part in &mut parts {
+            part.seconds /= count as f64;
+            part.multiply_adds /= count as u64;
+        }
+        step.plan.store()?;
+        Ok(parts)
     }
 
     /// An epoch that leaves the parameters packed.

@@ -217,6 +217,31 @@ impl PyEngine {
         })
     }
 
+    /// Makes `count` steps of the first `batch` rows on this thread; returns of each part its name, its seconds in a
+    /// step, and its multiply-adds.
+    fn profile(
+        &self,
+        py: Python<'_>,
+        tables: Vec<Bound<'_, PyAny>>,
+        batch: usize,
+        count: usize,
+    ) -> Result<Vec<(String, f64, u64)>> {
+        enter(|| {
+            let tables: Vec<Table> = tables.iter().map(Table::new).collect::<Result<_>>()?;
+            if let Some(table) = tables.iter().find(|table| table.rows() < batch) {
+                let text = format!("data: expected at least {batch} rows, got {}", table.rows());
+                return Err(raise(Kind::Shape, text).into());
+            }
+            let tables: Vec<&dyn Rows> = tables.iter().map(|table| table as &dyn Rows).collect();
+            let rows: Vec<u32> = (0..batch as u32).collect();
+            self.with(|state| {
+                let engine = &mut state.engine;
+                let parts = py.detach(|| engine.profile(&rows, &tables, count))?;
+                Ok(parts.into_iter().map(|part| (part.name, part.seconds, part.multiply_adds)).collect())
+            })
+        })
+    }
+
     /// One pass over rows `start..stop` of the tables, shuffled by `shuffle = (seed, number of the epoch)`
     /// where given, `batch` rows at a time; with `drop_last` without a short batch at the end. Returns (sum of
     /// batch losses times their weights, sum of the weights, rows whose largest score was their label's, rows

@@ -12,7 +12,7 @@ use super::penalty::{self, Pull};
 use super::run::{self, Action, Instruction, Phase, Plan, Task};
 use super::schedule::Schedule;
 use super::trace::{Definition, Leaf, Program, ValueId};
-use super::update::{BiasUpdate, BlockUpdate, Update};
+use super::update::{self, BiasUpdate, BlockUpdate, Update};
 use super::weights::Weight;
 use crate::anomaly::{self, Check};
 use crate::buffer::Array;
@@ -433,8 +433,7 @@ impl Builder {
         total: usize,
         shares: &mut [Vec<(usize, Task)>],
     ) {
-        let (penalty, sum) = (pull.map_or("", |_| "+penalty"), bias.map_or("", |_| "+sum"));
-        self.names.push(format!("matmul{penalty}{sum}+update"));
+        self.names.push(update::name(pull.is_some(), bias.is_some()));
         let bias = bias.map(|bias| BiasUpdate {
             bias: bias.weight.clone(),
             rule: bias.rule,

@@ -3,13 +3,14 @@
 //! `trace` turns recorded nodes into a program, `fuse` rewrites patterns, `schedule` orders instructions in
 //! phases with `rows` as its knowledge of ops, `memory` lays values out in one arena, `weights` keeps parameters
 //! packed, `penalty` reads their sums of squares there, `compile` puts all of it together, `run` executes,
-//! `update` ends a training step. Numbers never depend on any of it: a fused, cut or reused value has the bits of
+//! `update` ends a training step, `profile` tells what takes how long. Numbers never depend on any of it: a fused, cut or reused value has the bits of
 //! the same op run alone.
 
 mod compile;
 mod fuse;
 mod memory;
 mod penalty;
+mod profile;
 mod rows;
 mod run;
 mod schedule;
@@ -18,6 +19,7 @@ mod update;
 mod weights;
 
 pub use compile::Trained;
+pub use profile::Part;
 pub use run::{Batch, Plan, Rows};
 pub(crate) use trace::without_assignments;
 pub use trace::{Definition, Leaf, Program, Tracing, ValueId, assign, latest, reads_after};

@@ -45,7 +45,7 @@ pub(super) enum Phase {
 
 impl Phase {
     /// The instructions by block; those of a whole phase are one.
-    fn blocks(&self) -> &[Vec<Instruction>] {
+    pub(super) fn blocks(&self) -> &[Vec<Instruction>] {
         match self {
             Phase::Whole(instructions) => std::slice::from_ref(instructions),
             Phase::Rows(blocks) => blocks,
@@ -231,8 +231,13 @@ impl Plan {
             Task::Nothing => Ok(()),
         })?;
         self.updates.iter().try_for_each(|update| update.run(rules))?;
-        self.weights.iter_mut().for_each(Weight::set_ahead);
+        self.set_ahead();
         Ok(())
+    }
+
+    /// Notes that the packed weights have been updated.
+    pub(super) fn set_ahead(&mut self) {
+        self.weights.iter_mut().for_each(Weight::set_ahead);
     }
 
     /// Runs tasks on the threads, or on this one where the step is short. Returns the error of the first task
@@ -255,7 +260,7 @@ impl Plan {
 }
 
 impl Instruction {
-    fn run(&self, batch: Batch, weights: &[Weight]) -> Result<()> {
+    pub(super) fn run(&self, batch: Batch, weights: &[Weight]) -> Result<()> {
         let Some(first) = self.operands.first() else { return self.run_on(&[], batch, weights) };
         if self.operands.len() > INLINE_OPERANDS {
             return self.run_on(&self.operands.iter().collect::<Vec<_>>(), batch, weights);

@@ -143,6 +143,22 @@ impl BlockUpdate {
         self.a.shape()[0] * self.panels.len() * self.rows.len()
     }
 
+    /// Number of the weight.
+    pub(super) fn weight(&self) -> usize {
+        self.weight
+    }
+
+    /// What is one pass.
+    pub(super) fn name(&self) -> String {
+        name(self.pull.is_some(), self.bias.is_some())
+    }
+
+    /// Multiply-adds of the gradient's blocks.
+    pub(super) fn multiply_adds(&self, layout: &Panels) -> u64 {
+        let columns: usize = self.panels.clone().map(|panel| layout.columns(panel).len()).sum();
+        (self.a.shape()[0] * columns * self.rows.len()) as u64
+    }
+
     /// Runs on this thread.
     pub(super) fn run(&self, weights: &[Weight], rules: &[Rule]) -> Result<()> {
         for_float!("update", self.a.dtype(), T => self.run_typed::<T>(&weights[self.weight], rules))
@@ -207,6 +223,12 @@ impl<T: Math + Element> Gradients<T> for Updates<'_, T> {
         let states = guards.each_mut().map(|guard| guard.as_deref_mut().map(|all| &mut all[columns.clone()]));
         self.rules[*rule].apply(&mut bias[columns.clone()], sums, states);
     }
+}
+
+/// What the gradient of a weight and its update are called, perhaps with a penalty and a bias.
+pub(super) fn name(has_penalty: bool, has_sum: bool) -> String {
+    let (penalty, sum) = (if has_penalty { "+penalty" } else { "" }, if has_sum { "+sum" } else { "" });
+    format!("matmul{penalty}{sum}+update")
 }
 
 /// The blocks in which rows of a gradient are finished.
