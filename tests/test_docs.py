@@ -38,6 +38,7 @@ SPACES = (
     fg.autograd.functional,
     fg.func,
     fg.datasets,
+    fg.viz,
 )
 # They read files that do not come with the package.
 WITHOUT_EXAMPLE = {fg.datasets.MNIST, fg.datasets.load_mnist}

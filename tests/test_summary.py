@@ -30,12 +30,13 @@ def test_each_layer_has_its_shape_parameters_products_and_bytes() -> None:
     found = summary(model, (5, 4))
     # tanh keeps its output, (5, 8) of 8 bytes; the second product finds it kept.
     assert found.layers == (
-        Layer("0", "Linear", (5, 8), 40, 160, 0),
-        Layer("1.0", "Tanh", (5, 8), 0, 0, 320),
-        Layer("1.1", "Linear", (5, 3), 24, 120, 0),
+        Layer("0", "Linear", (5, 8), 40, 160, 0, 2 * 160 + 40),
+        Layer("1.0", "Tanh", (5, 8), 0, 0, 320, 40),
+        Layer("1.1", "Linear", (5, 3), 24, 120, 0, 2 * 120),
     )
     assert (found.parameters, found.trained_parameters) == (64, 64)
     assert (found.multiply_adds, found.kept_bytes) == (280, 320)
+    assert (found.operations, found.parameter_bytes) == (640, 64 * 8)
 
 
 def test_calls_add_up_and_the_total_has_what_no_layer_did() -> None:
@@ -45,7 +46,10 @@ def test_calls_add_up_and_the_total_has_what_no_layer_did() -> None:
     rows = {layer.name: layer for layer in found.layers}
     assert list(rows) == ["", "square", "idle"]
     assert rows["square"].multiply_adds == 2 * 4 * 9
-    assert rows["idle"] == Layer("idle", "Linear", None, 6, 0, 0)
+    assert rows["idle"] == Layer("idle", "Linear", None, 6, 0, 0, 0)
+    # The products, the factors and the product of the rows.
+    assert rows["square"].operations == 2 * 2 * 4 * 9
+    assert found.operations == 2 * found.multiply_adds + 4 * 3
     assert rows[""].multiply_adds == found.multiply_adds == 2 * 4 * 9 + 4 * 4 * 3
     assert (found.parameters, found.trained_parameters) == (9 + 6 + 3, 9 + 3)
 
@@ -61,9 +65,10 @@ def test_a_shared_parameter_is_counted_once() -> None:
 def test_the_table_and_the_dict_say_the_same() -> None:
     found = summary(nn.Sequential(nn.Linear(100, 50), nn.ReLU()), (8, 100))
     lines = str(found).splitlines()
-    assert lines[0].split() == ["layer", "output", "shape", "parameters", "multiply-adds", "kept", "bytes"]
-    assert lines[2].split() == ["0", "(Linear)", "(8,", "50)", "5,050", "40,000", "0"]
-    assert len({len(line) for line in lines}) == 1
+    assert " ".join(lines[0].split()) == "layer output shape parameters multiply-adds FLOPs kept bytes"
+    assert lines[2].split() == ["0", "(Linear)", "(8,", "50)", "5,050", "40,000", "80,400", "0"]
+    assert len({len(line) for line in lines[:-1]}) == 1
+    assert lines[-1] == "memory of the parameters: 20,200 bytes"
     as_dict = json.loads(json.dumps(found.as_dict()))
     assert as_dict["multiply_adds"] == 40_000
     assert as_dict["layers"][0]["output_shape"] == [8, 50]

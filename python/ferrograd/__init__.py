@@ -56,7 +56,13 @@ from ferrograd.io import load
 from ferrograd.ops import *  # noqa: F403
 
 if TYPE_CHECKING:
-    from ferrograd import datasets
+    from ferrograd import datasets, viz
+    from ferrograd.backward_trace import Trace, TraceOperand, TraceStep, trace
+    from ferrograd.drawing import Drawing, draw
+    from ferrograd.gradient_report import GradientReport, ParameterCheck, check_gradients
+    from ferrograd.health import ActivationHealth, Finding, HealthReport, ParameterHealth
+    from ferrograd.loggers import CSVLogger, JSONLinesLogger
+    from ferrograd.plan import Plan
     from ferrograd.trainer import (
         Callback,
         ConvergenceWarning,
@@ -74,7 +80,9 @@ long = int64
 device = Device
 
 __all__ = [
+    "ActivationHealth",
     "AnomalyError",
+    "CSVLogger",
     "Callback",
     "CheckpointError",
     "ConfigError",
@@ -85,19 +93,30 @@ __all__ = [
     "DTypeError",
     "Device",
     "DeviceError",
+    "Drawing",
     "EarlyStopping",
     "FerrogradError",
+    "Finding",
     "Generator",
+    "GradientReport",
     "Graph",
     "GraphError",
+    "HealthReport",
     "History",
     "InternalError",
+    "JSONLinesLogger",
     "LabelError",
     "Node",
     "NonFiniteError",
     "OutOfRangeError",
+    "ParameterCheck",
+    "ParameterHealth",
+    "Plan",
     "ShapeError",
     "Tensor",
+    "Trace",
+    "TraceOperand",
+    "TraceStep",
     "Trainer",
     "WeightAveraging",
     "__version__",
@@ -106,9 +125,11 @@ __all__ = [
     "autograd",
     "bool",
     "bool_",
+    "check_gradients",
     "datasets",
     "device",
     "double",
+    "draw",
     "empty",
     "enable_grad",
     "eye",
@@ -138,7 +159,9 @@ __all__ = [
     "set_grad_enabled",
     "set_num_threads",
     "tensor",
+    "trace",
     "uint8",
+    "viz",
     "zeros",
     "zeros_like",
 ]
@@ -146,13 +169,30 @@ __all__ += ops.__all__
 
 # Loaded at first use, so that `import ferrograd` stays quick.
 _LAZY = {
+    "ActivationHealth": "ferrograd.health",
+    "CSVLogger": "ferrograd.loggers",
     "Callback": "ferrograd.trainer",
     "ConvergenceWarning": "ferrograd.trainer",
+    "Drawing": "ferrograd.drawing",
     "EarlyStopping": "ferrograd.trainer",
+    "Finding": "ferrograd.health",
+    "GradientReport": "ferrograd.gradient_report",
+    "HealthReport": "ferrograd.health",
     "History": "ferrograd.trainer",
+    "JSONLinesLogger": "ferrograd.loggers",
+    "ParameterCheck": "ferrograd.gradient_report",
+    "ParameterHealth": "ferrograd.health",
+    "Plan": "ferrograd.plan",
+    "Trace": "ferrograd.backward_trace",
+    "TraceOperand": "ferrograd.backward_trace",
+    "TraceStep": "ferrograd.backward_trace",
     "Trainer": "ferrograd.trainer",
     "WeightAveraging": "ferrograd.trainer",
+    "check_gradients": "ferrograd.gradient_report",
     "datasets": "ferrograd.datasets",
+    "draw": "ferrograd.drawing",
+    "trace": "ferrograd.backward_trace",
+    "viz": "ferrograd.viz",
 }
 
 
@@ -160,4 +200,4 @@ def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'ferrograd' has no attribute {name!r}")
     module = import_module(_LAZY[name])
-    return module if name == "datasets" else getattr(module, name)
+    return module if _LAZY[name].endswith(f".{name}") else getattr(module, name)

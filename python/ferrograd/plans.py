@@ -21,6 +21,9 @@ from ferrograd.threads import threads
 
 __all__ = ["Plans"]
 
+# Rows of the last fit that a health report looks at.
+_NOTED_ROWS = 256
+
 
 class Plans:
     """What a `Trainer` has below its methods: a model, a loss and an optimizer with their compiled steps."""
@@ -39,10 +42,14 @@ class Plans:
         self._engines: dict[str, Compiled] = {}
         # Numbers of the trained parameters that the present step updates.
         self._updated: list[int] = []
+        # The first rows of the last fit, its losses, and the batch and the instructions of its step.
+        self._seen: Samples | None = None
+        self._planned: tuple[int, tuple[str, ...]] | None = None
+        self._logs: dict[str, list[float]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave compiled plans behind: they are made anew."""
-        made_anew = ("_lock", "_reading", "_engines", "_updated")
+        made_anew = ("_lock", "_reading", "_engines", "_updated", "_seen", "_logs", "_planned")
         return {key: value for key, value in self.__dict__.items() if key not in made_anew}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -51,6 +58,11 @@ class Plans:
         self._reset()
 
     # Compilation
+
+    def _note(self, engine: _core.Engine, data: Samples, batch: int) -> None:
+        """Remember what `plan` and `health` look at."""
+        self._seen = data.first(_NOTED_ROWS)
+        self._planned = batch, tuple(engine.instructions(batch))
 
     def _engine(self, kind: str, data: Samples, *sizes: int) -> Compiled:
         """Return the cached engine of a kind with steps for these batch sizes, compiled where needed."""

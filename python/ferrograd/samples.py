@@ -33,6 +33,10 @@ class Samples(NamedTuple):
         """Number of samples."""
         return len(self.tables[0])
 
+    def first(self, rows: int) -> "Samples":
+        """Return copies of the first rows."""
+        return Samples([table[:rows].copy() for table in self.tables], self.dtypes)
+
     def has_labels(self) -> bool:
         """Whether the targets are class numbers, one a row."""
         return len(self.tables) > 1 and self.dtypes[1] == _core.int64 and self.tables[1].ndim == 1

@@ -5,11 +5,12 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ferrograd import _core, checkpoint
-from ferrograd._core import AnomalyError, ConfigError, Tensor
+from ferrograd._core import AnomalyError, ConfigError, GraphError, Tensor
 from ferrograd._typing import Array, TensorLike
 from ferrograd.anomaly import name_update
 from ferrograd.callbacks import (
@@ -26,6 +27,7 @@ from ferrograd.compiled import trained
 from ferrograd.nn.module import Module
 from ferrograd.optim import Optimizer
 from ferrograd.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from ferrograd.plan import Plan
 from ferrograd.plans import Plans
 from ferrograd.samples import (
     Samples,
@@ -33,6 +35,9 @@ from ferrograd.samples import (
 )
 from ferrograd.scheduling import check_schedule, rates_of, updates_of
 from ferrograd.threads import MAX_THREADS, threads
+
+if TYPE_CHECKING:
+    from ferrograd.health import HealthReport
 
 __all__ = ["Callback", "ConvergenceWarning", "EarlyStopping", "History", "Trainer", "WeightAveraging"]
 
@@ -228,6 +233,8 @@ class Trainer(Plans):
             if isinstance(schedule, ReduceLROnPlateau) and schedule.mode == "max" and not has_accuracy:
                 raise ConfigError("schedule: mode 'max' needs an accuracy, and the targets are no classes")
             history = History()
+            self._logs = history.history
+            self._note(engine, data, batch)
             watchers: list[Callback] = [*callbacks, history]
             bar = progress_bar(progress, epochs)
             self.stop_training = False
@@ -298,6 +305,7 @@ class Trainer(Plans):
         with self._alone(), threads(self.n_threads):
             compiled = self._engine("train", data, data.rows)
             result = self._epoch(compiled.engine, data, data.rows, None, drop_last=False)
+            self._note(compiled.engine, data, data.rows)
             # Now: what a step counts has been counted.
             self._engines["train"] = compiled.with_step_again(self._own(), data)
         loss, weight, _, _, diverged = result
@@ -446,6 +454,65 @@ class Trainer(Plans):
         if counts_classes(data, compiled.score_shape):
             result["accuracy"] = math.nan if diverged is not None else correct / rows
         return result
+
+    def health(self, X: TensorLike | None = None, y: TensorLike | None = None) -> "HealthReport":
+        """Look into the network at some rows: what is dead, what explodes, and what might help.
+
+        Looked at are, after one forward and one backward pass on a copy in float64 and training mode (without
+        what draws random numbers): the shares of ReLUs that are 0 for all rows, and of saturated sigmoids and
+        tanhs; each parameter's gradient norm, and how far the next step would move it; the features' means
+        and variances; and the trend of the last fit's losses. Nothing is changed. A callback may ask during
+        the fit.
+
+        Parameters
+        ----------
+        X, y : array_like, optional
+            Inputs and targets as `fit` takes them; by default the first 256 rows of the last fit's.
+
+        Returns
+        -------
+        HealthReport
+            ``str()`` of it is a text with a hint for what is not well; ``as_dict()`` gives numbers.
+
+        Raises
+        ------
+        ConfigError
+            If there was no fit and no rows are given, or one of `X` and `y` is missing; or the model is no
+            Module.
+        ShapeError, DTypeError, LabelError, NonFiniteError
+            If the data do not fit.
+
+        Examples
+        --------
+        >>> import ferrograd as fg
+        >>> model = fg.nn.Sequential(fg.nn.Linear(1, 8), fg.nn.Tanh(), fg.nn.Linear(8, 1))
+        >>> trainer = fg.Trainer(model, fg.nn.MSELoss(), fg.optim.SGD(model.parameters(), lr=0.001))
+        >>> report = trainer.health([[300.0], [400.0]], [[0.3], [0.4]])
+        >>> [finding.check for finding in report.findings if finding.hint]
+        ['saturation', 'gradients', 'inputs']
+        """
+        from ferrograd.health import examine
+
+        if (X is None) != (y is None):
+            raise ConfigError(f"health: expected both X and y, or none, got no {'X' if X is None else 'y'}")
+        samples = self._seen if X is None else self._data(X, y, None)
+        if samples is None:
+            raise ConfigError("health: X, y: expected rows to look at, as there was no fit of this trainer")
+        with self._reading:
+            return examine(self, samples, self._logs.get("loss", ()), self._logs.get("val_loss", ()))
+
+    @property
+    def plan(self) -> Plan:
+        """The training step that the last `fit` or `train_step` compiled; `ferrograd.draw` shows it.
+
+        Raises
+        ------
+        GraphError
+            If there was none.
+        """
+        if self._planned is None or self._seen is None:
+            raise GraphError("plan: no step was compiled: call fit or train_step first")
+        return Plan(*self._planned, self, self._seen)
 
     def clear_state(self) -> None:
         """Free the compiled steps with their memory; they are made anew where they are needed.

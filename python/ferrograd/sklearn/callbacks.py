@@ -1,5 +1,7 @@
 """Callbacks around a fit and each of its epochs: scikit-learn's (1.9 and later), and the library's own."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ferrograd._core import Tensor
@@ -15,7 +17,7 @@ except ImportError:  # before scikit-learn 1.9
         """Nothing: there are no callbacks."""
 
 
-__all__ = ["CallbackSupportMixin", "Tasks", "Watchers", "check_callbacks", "release"]
+__all__ = ["CallbackSupportMixin", "Tasks", "Watchers", "check_callbacks", "released"]
 
 
 class Tasks:
@@ -95,9 +97,13 @@ class Watchers:
         notify(self._watchers, "on_train_end", {})
 
 
-def release(estimator: Any) -> None:
-    """Take the fit away from an estimator's callbacks, which are copied with the estimator."""
+@contextmanager
+def released(estimator: Any) -> Iterator[None]:
+    """Take the fit away from an estimator's callbacks at the end: they are copied with the estimator."""
     given = estimator.callbacks
-    for watcher in given if isinstance(given, list | tuple) else ():
-        if isinstance(watcher, Callback):
-            vars(watcher).pop("trainer", None)
+    try:
+        yield
+    finally:
+        for watcher in given if isinstance(given, list | tuple) else ():
+            if isinstance(watcher, Callback):
+                vars(watcher).pop("trainer", None)

@@ -15,8 +15,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ferrograd._typing import Array
 from ferrograd.sklearn.activations import OUT_NAMES, refused
-from ferrograd.sklearn.estimator import BaseMultilayerPerceptron, has_partial_fit, unchanged_on_error
+from ferrograd.sklearn.estimator import BaseMultilayerPerceptron, has_partial_fit
 from ferrograd.sklearn.parameters import documented
+from ferrograd.sklearn.restoring import unchanged_on_error
 
 __all__ = ["MLPClassifier"]
 
@@ -157,7 +158,7 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         self : object
             The estimator. An error leaves it as it was.
         """
-        with unchanged_on_error(self):
+        with unchanged_on_error([self]):
             if _check_partial_fit_first_call(self, classes):
                 self._label_binarizer = LabelBinarizer()
                 self._label_binarizer.fit(y if type_of_target(y).startswith("multilabel") else classes)

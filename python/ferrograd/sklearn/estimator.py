@@ -2,8 +2,7 @@
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -19,15 +18,16 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from ferrograd._typing import Array
 from ferrograd.sklearn.activations import OUT_NAMES, activations, refused
-from ferrograd.sklearn.callbacks import CallbackSupportMixin, Tasks, check_callbacks, release
+from ferrograd.sklearn.callbacks import CallbackSupportMixin, Tasks, check_callbacks, released
 from ferrograd.sklearn.conversion import ConversionMixin
 from ferrograd.sklearn.inspection import InspectionMixin
 from ferrograd.sklearn.network import Layers, Predictions, Task, normalizations, parameters_of
+from ferrograd.sklearn.restoring import unchanged_on_error
 from ferrograd.sklearn.solvers import Data, fit_lbfgs, fit_stochastic
 from ferrograd.sklearn.storage import StorageMixin
 from ferrograd.threads import MAX_THREADS, threads
 
-__all__ = ["STOCHASTIC", "BaseMultilayerPerceptron", "has_partial_fit", "unchanged_on_error"]
+__all__ = ["STOCHASTIC", "BaseMultilayerPerceptron", "has_partial_fit"]
 
 STOCHASTIC = ("sgd", "adam")
 
@@ -39,26 +39,6 @@ def has_partial_fit(estimator: "BaseMultilayerPerceptron") -> bool:
             f"partial_fit is only available for stochastic optimizers. {estimator.solver} is not stochastic."
         )
     return True
-
-
-@contextmanager
-def unchanged_on_error(estimator: Any) -> Iterator[None]:
-    """Give an estimator its attributes back where the block raises."""
-    # What goes on from an earlier fit is changed in place: the optimizer, and lists that get longer.
-    attributes = vars(estimator)
-    before, optimizer = dict(attributes), copy.copy(attributes.get("_optimizer"))
-    growing = (before.get(name) for name in ("loss_curve_", "validation_scores_", "validation_loss_curve_"))
-    lengths = [(values, len(values)) for values in growing if values is not None]
-    try:
-        yield
-    except BaseException:
-        attributes.clear()
-        attributes.update(before)
-        if optimizer is not None:
-            attributes["_optimizer"] = optimizer
-        for values, length in lengths:
-            del values[length:]
-        raise
 
 
 def _given(name: str, given: Any, number: int, depth: int, shape: tuple[int, ...]) -> Array:
@@ -223,11 +203,8 @@ class BaseMultilayerPerceptron(
             # An iteration of lbfgs is seen at its end, when the next one may have begun or not.
             epochs = 1 if incremental else self.max_iter + (self.solver == "lbfgs")
             tasks = Tasks(self, X, y, sample_weight, epochs=epochs)
-        try:
-            with unchanged_on_error(self), threads(self.n_threads):
-                self._fit_data(X, y, sample_weight, held, incremental=incremental, tasks=tasks)
-        finally:
-            release(self)
+        with unchanged_on_error([self]), threads(self.n_threads), released(self):
+            self._fit_data(X, y, sample_weight, held, incremental=incremental, tasks=tasks)
         return self
 
     def _fit_data(
@@ -257,16 +234,7 @@ class BaseMultilayerPerceptron(
         else:
             self._check_as_before(outputs)
         self.n_outputs_ = outputs
-        task = Task(
-            self._layers()._replace(is_standardized=bool(self.standardize), dropout=self._dropout()),
-            self._loss_name(),
-            float(self.alpha),
-            float(self.l1),
-            bool(getattr(self, "correct_multioutput", False)),
-            None if self.clip_norm is None else float(self.clip_norm),
-            None if self.out_activation_ == self._own_out_activation() else self.out_activation_,
-            **self._loss_options(),
-        )
+        task = self._task()
         weights = sample_weight, self._row_factors(target, incremental=incremental)
         if self.solver == "lbfgs":
             self._take_scale(X, sample_weight)
@@ -381,6 +349,18 @@ class BaseMultilayerPerceptron(
         dtype = self.coefs_[0].dtype
         self.mean_ = (scaler.mean_ if is_dense else np.zeros(X.shape[1])).astype(dtype)
         self.scale_ = scaler.scale_.astype(dtype)
+
+    def _task(self) -> Task:
+        return Task(
+            self._layers()._replace(is_standardized=bool(self.standardize), dropout=self._dropout()),
+            self._loss_name(),
+            float(self.alpha),
+            float(self.l1),
+            bool(getattr(self, "correct_multioutput", False)),
+            None if self.clip_norm is None else float(self.clip_norm),
+            None if self.out_activation_ == self._own_out_activation() else self.out_activation_,
+            **self._loss_options(),
+        )
 
     def _dropout(self) -> tuple[float, ...]:
         hidden, each = len(self.coefs_) - 1, self.dropout

@@ -220,30 +220,36 @@ class Fit:
     def _step(self, task: Task, rows: int, *, training: bool = True) -> Callable[..., tuple[Tensor, Tensor]]:
         def step(x: Tensor, target: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
             scores = self.network.outputs(x, training=training)[-1]
-            losses, reported = _losses(task, scores, target)
-            total = rows if weight is None else weight.sum()
-
-            def mean(losses: Tensor) -> Tensor:
-                return (losses if weight is None else losses * weight).sum() / total
-
-            loss, outputs = mean(losses), scores.shape[1]
-            if reported is not losses:
-                loss = loss + (mean(reported) - loss).detach()
-            elif task.loss == "squared_error" and outputs > 1:
-                # scikit-learn reports the mean over the outputs, and goes down the gradient of their sum.
-                share = loss / outputs
-                loss = share if task.correct_multioutput else loss + (share - loss).detach()
-            weights = self.network.parameters[: self.network.depth]
-            if task.alpha:
-                # By columns, as a plan that keeps the weights packed sums them.
-                squares = [w.square().sum(0).sum() for w in weights]
-                loss = loss + sum(squares[1:], squares[0]) * (task.alpha / 2) / total
-            if task.l1:
-                sizes = [w.abs().sum(0).sum() for w in weights]
-                loss = loss + sum(sizes[1:], sizes[0]) * task.l1 / total
-            return scores, loss
+            return scores, self.loss_of(task, rows, scores, target, weight)
 
         return step
+
+    def loss_of(
+        self, task: Task, rows: int, scores: Tensor, target: Tensor, weight: Tensor | None = None
+    ) -> Tensor:
+        """Return the loss of scores, penalty included."""
+        losses, reported = _losses(task, scores, target)
+        total = rows if weight is None else weight.sum()
+
+        def mean(losses: Tensor) -> Tensor:
+            return (losses if weight is None else losses * weight).sum() / total
+
+        loss, outputs = mean(losses), scores.shape[1]
+        if reported is not losses:
+            loss = loss + (mean(reported) - loss).detach()
+        elif task.loss == "squared_error" and outputs > 1:
+            # scikit-learn reports the mean over the outputs, and goes down the gradient of their sum.
+            share = loss / outputs
+            loss = share if task.correct_multioutput else loss + (share - loss).detach()
+        weights = self.network.parameters[: self.network.depth]
+        if task.alpha:
+            # By columns, as a plan that keeps the weights packed sums them.
+            squares = [w.square().sum(0).sum() for w in weights]
+            loss = loss + sum(squares[1:], squares[0]) * (task.alpha / 2) / total
+        if task.l1:
+            sizes = [w.abs().sum(0).sum() for w in weights]
+            loss = loss + sum(sizes[1:], sizes[0]) * task.l1 / total
+        return loss
 
     @classmethod
     def cached(

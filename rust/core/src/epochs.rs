@@ -53,6 +53,8 @@ impl Patience {
 pub struct Epochs {
     /// The rows in their present order.
     order: Vec<u32>,
+    /// Room for their order before a permutation, and for one that is drawn here.
+    before: Vec<u32>,
     permutation: Vec<u32>,
     batch: usize,
     /// Mean loss of each epoch: over the rows, of the batches' losses before their updates.
@@ -70,6 +72,7 @@ impl Epochs {
     pub fn new(rows: u32, batch: usize) -> Epochs {
         Epochs {
             order: (0..rows).collect(),
+            before: Vec::new(),
             permutation: Vec::new(),
             batch,
             losses: Vec::new(),
@@ -95,8 +98,10 @@ impl Epochs {
     /// When it is no permutation of the places.
     pub fn permute(&mut self, permutation: &[u32]) {
         assert_eq!(permutation.len(), self.order.len(), "a place for each row");
-        let before = std::mem::take(&mut self.order);
-        self.order.extend(permutation.iter().map(|&place| before[place as usize]));
+        self.before.clone_from(&self.order);
+        for (row, &place) in self.order.iter_mut().zip(permutation) {
+            *row = self.before[place as usize];
+        }
     }
 
     /// Permutes as `sklearn.utils.shuffle` does: by a shuffled count from 0.

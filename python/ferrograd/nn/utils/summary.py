@@ -7,10 +7,10 @@ from typing import Any
 from ferrograd import _core
 from ferrograd._core import ConfigError, Tensor
 from ferrograd._typing import DTypeLike
-from ferrograd.autograd import enable_grad
+from ferrograd.autograd import enable_grad, no_grad
 from ferrograd.checks import check_int
 from ferrograd.columns import aligned
-from ferrograd.nn.hooks import drop_idle_hooks
+from ferrograd.nn.calls import Call, recorded_calls
 from ferrograd.nn.module import Module, in_mode
 
 __all__ = ["Layer", "Summary", "summary"]
@@ -34,13 +34,16 @@ class Layer:
         Of its matrix products, over all its calls.
     kept_bytes : int
         What its operations keep for backward and no earlier one does, without parameters and the input.
+    operations : int
+        Floating-point operations of all its calls, as `ferrograd.func.cost` counts them: a multiply-add of a
+        matrix product is 2, an elementwise operation 1 an element.
 
     Examples
     --------
     >>> import ferrograd as fg
     >>> (layer,) = fg.nn.utils.summary(fg.nn.Linear(4, 3), (2, 4)).layers
-    >>> layer.kind, layer.output_shape, layer.parameters, layer.multiply_adds
-    ('Linear', (2, 3), 15, 24)
+    >>> layer.kind, layer.output_shape, layer.parameters, layer.multiply_adds, layer.operations
+    ('Linear', (2, 3), 15, 24, 54)
     """
 
     name: str
@@ -49,6 +52,7 @@ class Layer:
     parameters: int
     multiply_adds: int
     kept_bytes: int
+    operations: int
 
 
 @dataclass(frozen=True)
@@ -61,8 +65,10 @@ class Summary:
         The modules that have no modules inside, and those with parameters of their own.
     parameters, trained_parameters : int
         Elements of all parameters, and of those that require a gradient.
-    multiply_adds, kept_bytes : int
+    multiply_adds, kept_bytes, operations : int
         Of the whole pass, operations outside the layers included.
+    parameter_bytes : int
+        Memory of the parameters; a gradient of each takes as much again, and an optimizer what it remembers.
 
     Examples
     --------
@@ -78,31 +84,36 @@ class Summary:
     trained_parameters: int
     multiply_adds: int
     kept_bytes: int
+    operations: int
+    parameter_bytes: int
 
     def as_dict(self) -> dict[str, Any]:
         """Return the same as dicts, lists and numbers."""
         return {**asdict(self), "layers": [asdict(layer) for layer in self.layers]}
 
     def __str__(self) -> str:
-        rows: list[tuple[str, ...]] = [("layer", "output shape", "parameters", "multiply-adds", "kept bytes")]
+        head = ("layer", "output shape", "parameters", "multiply-adds", "FLOPs", "kept bytes")
+        rows: list[tuple[str, ...]] = [head]
         for layer in self.layers:
             name = f"{layer.name} ({layer.kind})" if layer.name else layer.kind
             shape = "-" if layer.output_shape is None else str(layer.output_shape)
-            costs = (layer.parameters, layer.multiply_adds, layer.kept_bytes)
+            costs = (layer.parameters, layer.multiply_adds, layer.operations, layer.kept_bytes)
             rows.append((name, shape, *(f"{cost:,}" for cost in costs)))
-        totals = (self.parameters, self.multiply_adds, self.kept_bytes)
+        totals = (self.parameters, self.multiply_adds, self.operations, self.kept_bytes)
         rows.append(("total", "", *(f"{cost:,}" for cost in totals)))
         lines = aligned(rows, left=2)
         rule = "-" * len(lines[0])
-        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+        memory = f"memory of the parameters: {self.parameter_bytes:,} bytes"
+        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1], memory])
 
 
 def summary(model: Module, input_shape: Sequence[int], dtype: DTypeLike | None = None) -> Summary:
-    """Run a model once on zeros and tell each layer's output shape, parameters, multiply-adds and kept bytes.
+    """Run a model on zeros and tell each layer's output shape, parameters, operations and kept bytes.
 
-    The pass runs in evaluation mode, so that it changes neither buffers nor random streams: dropout masks and
+    Passes run in evaluation mode, so that they change neither buffers nor random streams: dropout masks and
     a batch's own statistics are not in the figures. A multiply-add is one term of a matrix product, so that
-    ``Linear`` on a batch has ``batch * in_features * out_features``; other operations count none.
+    ``Linear`` on a batch has ``batch * in_features * out_features``; other operations count none. FLOPs count
+    all arithmetic, 2 for a multiply-add.
 
     Parameters
     ----------
@@ -130,13 +141,14 @@ def summary(model: Module, input_shape: Sequence[int], dtype: DTypeLike | None =
     >>> import ferrograd as fg
     >>> model = fg.nn.Sequential(fg.nn.Linear(4, 8), fg.nn.ReLU(), fg.nn.Linear(8, 3))
     >>> print(fg.nn.utils.summary(model, (10, 4)))
-    layer       output shape  parameters  multiply-adds  kept bytes
-    ---------------------------------------------------------------
-    0 (Linear)  (10, 8)               40            320           0
-    1 (ReLU)    (10, 8)                0              0         320
-    2 (Linear)  (10, 3)               27            240           0
-    ---------------------------------------------------------------
-    total                             67            560         320
+    layer       output shape  parameters  multiply-adds  FLOPs  kept bytes
+    ----------------------------------------------------------------------
+    0 (Linear)  (10, 8)               40            320    720           0
+    1 (ReLU)    (10, 8)                0              0     80         320
+    2 (Linear)  (10, 3)               27            240    510           0
+    ----------------------------------------------------------------------
+    total                             67            560  1,310         320
+    memory of the parameters: 268 bytes
     """
     if not isinstance(model, Module):
         raise ConfigError(f"summary: model must be a Module, got {type(model).__name__}")
@@ -149,32 +161,18 @@ def summary(model: Module, input_shape: Sequence[int], dtype: DTypeLike | None =
         floating = (parameter.dtype for parameter in parameters if parameter.dtype.is_floating_point)
         dtype = next(floating, _core.float32)
 
-    # Numbers of the ops before and after each call, and what it returned.
-    calls: dict[int, list[tuple[int, int]]] = {}
-    shapes: dict[int, tuple[int, ...]] = {}
-    open_calls: list[int] = []
-
-    def enter(module: Module, args: Any) -> None:
-        open_calls.append(_core.last_id())
-
-    def leave(module: Module, args: Any, output: Any) -> None:
-        calls.setdefault(id(module), []).append((open_calls.pop(), _core.last_id()))
-        if isinstance(output, Tensor):
-            shapes[id(module)] = output.shape
-
     named = list(model.named_modules())
-    handles = [module.register_forward_pre_hook(enter) for _, module in named]
-    handles += [module.register_forward_hook(leave) for _, module in named]
-    try:
-        with in_mode(model, training=False), enable_grad():
-            output = model(_core.zeros(input_shape, dtype=dtype))
-            found = output if isinstance(output, tuple | list) else (output,)
-            ops = _core.recorded([tensor for tensor in found if isinstance(tensor, Tensor)])
-    finally:
-        for handle in handles:
-            handle.remove()
-        for _, module in named:
-            drop_idle_hooks(module)
+    with recorded_calls(model) as found_calls, in_mode(model, training=False), enable_grad():
+        given = _core.zeros(input_shape, dtype=dtype)
+        output = model(given)
+        found = output if isinstance(output, tuple | list) else (output,)
+        ops = _core.recorded([tensor for tensor in found if isinstance(tensor, Tensor)])
+    calls: dict[int, list[Call]] = {}
+    shapes: dict[int, tuple[int, ...]] = {}
+    for call in found_calls:
+        calls.setdefault(id(call.module), []).append(call)
+        if isinstance(call.output, Tensor):
+            shapes[id(call.module)] = call.output.shape
 
     layers: list[Layer] = []
     seen: set[int] = set()
@@ -182,8 +180,8 @@ def summary(model: Module, input_shape: Sequence[int], dtype: DTypeLike | None =
         own = [parameter for parameter in module.parameters(recurse=False) if id(parameter) not in seen]
         seen.update(map(id, own))
         if own or not any(True for _ in module.children()):
-            spans = calls.get(id(module), [])
-            inside = [op for op in ops if any(first < op[0] <= last for first, last in spans)]
+            own_calls = calls.get(id(module), [])
+            inside = [op for op in ops if any(call.first < op[0] <= call.last for call in own_calls)]
             layers.append(
                 Layer(
                     name,
@@ -192,8 +190,24 @@ def summary(model: Module, input_shape: Sequence[int], dtype: DTypeLike | None =
                     sum(parameter.numel() for parameter in own),
                     sum(op[1] for op in inside),
                     sum(op[2] for op in inside),
+                    sum(_operations(model, module, call.args, call.kwargs) for call in own_calls),
                 )
             )
     trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
     total = sum(parameter.numel() for parameter in parameters)
-    return Summary(tuple(layers), total, trained, sum(op[1] for op in ops), sum(op[2] for op in ops))
+    return Summary(
+        tuple(layers),
+        total,
+        trained,
+        sum(op[1] for op in ops),
+        sum(op[2] for op in ops),
+        _operations(model, model, (given,), {}),
+        sum(parameter.numel() * parameter.dtype.itemsize for parameter in parameters),
+    )
+
+
+def _operations(model: Module, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+    """Call a module of the model again and count."""
+    with in_mode(model, training=False), no_grad():
+        _, operations, _ = _core.counted(lambda: module(*args, **kwargs))
+    return operations

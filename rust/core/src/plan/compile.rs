@@ -12,12 +12,12 @@ use super::penalty::{self, Pull};
 use super::run::{self, Action, Instruction, Phase, Plan, Task};
 use super::schedule::Schedule;
 use super::trace::{Definition, Leaf, Program, ValueId};
-use super::update::{BlockUpdate, Update};
+use super::update::{BiasUpdate, BlockUpdate, Update};
 use super::weights::Weight;
 use crate::anomaly::{self, Check};
 use crate::buffer::Array;
 use crate::error::Result;
-use crate::op::{Dense, Meta, Op};
+use crate::op::{Dense, Meta, Op, Reduce, ReduceKind};
 use crate::shape::Dims;
 
 /// A parameter that the plan updates with one of the program's outputs as its gradient.
@@ -48,6 +48,8 @@ struct Gradient {
     a: ValueId,
     d: ValueId,
     pull: Option<Pull>,
+    /// Which of the trained parameters has the sum of d's rows as its gradient, and is updated beside the weight.
+    bias: Option<usize>,
 }
 
 /// The weights of a program and the products that read them.
@@ -110,21 +112,28 @@ pub(super) fn compile(mut program: Program, trained: Vec<Trained>, fused: bool) 
             *gradient = products.absorb_gradient(&mut program, &views, &first, trained)?;
         }
     }
+    let mut is_beside = vec![false; trained.len()];
+    if fused {
+        for (i, trained) in trained.iter().enumerate() {
+            is_beside[i] =
+                gradients[i].is_none() && absorb_bias(&mut program, &views, &mut gradients, trained, i);
+        }
+    }
     // Without the absorbed gradients fewer values are outputs.
     let shown = program.outputs.len() - trained.len();
     let scale = |g: &Gradient| g.pull.map(|pull| pull.scale);
     let mut kept: Vec<ValueId> =
         gradients.iter().flatten().flat_map(|g| [g.a, g.d].into_iter().chain(scale(g))).collect();
-    let left =
-        trained.iter().zip(&gradients).filter(|(_, g)| g.is_none()).map(|(t, _)| program.outputs[t.output]);
-    let left: Vec<ValueId> = left.collect();
+    let is_left = |i: &usize| gradients[*i].is_none() && !is_beside[*i];
+    let left: Vec<usize> = (0..trained.len()).filter(is_left).collect();
     let all = std::mem::take(&mut program.outputs);
-    program.outputs = all[..shown].iter().copied().chain(left).collect();
+    let stored = left.iter().map(|&i| all[trained[i].output]);
+    program.outputs = all[..shown].iter().copied().chain(stored).collect();
     let schedule = schedule(&program, &views);
     // A bias gradient and the like: one thread reduces and updates while others update blocks.
     let uses = program.uses();
     let mut is_moved = vec![false; uses.len()];
-    for (trained, _) in trained.iter().zip(&gradients).filter(|(t, g)| fused && g.is_none() && !t.whole) {
+    for trained in left.iter().map(|&i| &trained[i]).filter(|trained| fused && !trained.whole) {
         // Perhaps seen through a reshape.
         let value = views.owner[all[trained.output]];
         let is_reduction = matches!(program.definitions[value], Definition::Op { op: Op::Reduce(_), .. });
@@ -148,16 +157,19 @@ pub(super) fn compile(mut program: Program, trained: Vec<Trained>, fused: bool) 
     let mut builder = Builder { program, schedule, placement, padded, products, check, names: Vec::new() };
     let mut shares: Vec<Vec<(usize, Task)>> = (0..threads).map(|_| Vec::new()).collect();
     let mut updates = Vec::new();
-    for (trained, gradient) in trained.into_iter().zip(&gradients) {
-        let value = all[trained.output];
-        match *gradient {
-            Some(gradient) => builder.add_blocks(gradient, trained.rule, cost, &mut shares),
+    for (i, parameter) in trained.iter().enumerate().filter(|&(i, _)| !is_beside[i]) {
+        let value = all[parameter.output];
+        match gradients[i] {
+            Some(gradient) => {
+                let bias = gradient.bias.map(|bias| &trained[bias]);
+                builder.add_blocks(gradient, parameter.rule, bias, cost, &mut shares);
+            }
             None => {
                 let update = Update {
-                    weight: trained.weight,
+                    weight: parameter.weight.clone(),
                     gradient: builder.placement.array(value).clone(),
-                    rule: trained.rule,
-                    state: trained.state,
+                    rule: parameter.rule,
+                    state: parameter.state.clone(),
                 };
                 let source = owner[value];
                 if is_moved[source] {
@@ -346,8 +358,44 @@ impl Products {
         let matrix = |array: &Array| if flipped { transpose(array) } else { array.clone() };
         self.weights[number].update(trained.state.iter().map(matrix).collect())?;
         let (a, d) = if flipped != is_transposed { (upper, lower) } else { (lower, upper) };
-        Ok(Some(Gradient { weight: number, a, d, pull }))
+        Ok(Some(Gradient { weight: number, a, d, pull, bias: None }))
     }
+}
+
+/// Takes the gradient of a bias out of the program, where it is the sum of the rows of what a weight's gradient is
+/// made of: the same pass then reads them for both. A single column is summed in another order.
+fn absorb_bias(
+    program: &mut Program,
+    views: &Views,
+    gradients: &mut [Option<Gradient>],
+    trained: &Trained,
+    number: usize,
+) -> bool {
+    let value = program.outputs[trained.output];
+    let sum = views.owner[value];
+    let Definition::Op { op: Op::Reduce(Reduce { kind: ReduceKind::Sum, axes: 1, .. }), operands } =
+        &program.definitions[sum]
+    else {
+        return false;
+    };
+    let d = operands[0];
+    let uses = program.uses();
+    let is_alone = |value: ValueId| uses[value] == 1;
+    // The sum, or one view of it.
+    let is_near = sum == value || program.operands(value) == [sum] && is_alone(sum);
+    let elements = trained.weight.shape().elements();
+    let fits = !trained.whole
+        && is_near
+        && is_alone(value)
+        && elements > 1
+        && trained.weight.is_contiguous()
+        && trained.state.iter().all(|s| s.is_contiguous() && s.shape() == trained.weight.shape());
+    let of = gradients.iter_mut().flatten().find(|gradient| gradient.d == d && gradient.bias.is_none());
+    let Some(gradient) = of.filter(|_| fits && program.metas[d].shape[1] == elements) else { return false };
+    gradient.bias = Some(number);
+    program.definitions[value] = Definition::Written;
+    program.definitions[sum] = Definition::Written;
+    true
 }
 
 /// What a value is the transpose of.
@@ -379,12 +427,19 @@ impl Builder {
     /// gets the panels that it also takes in a product that is split by panels.
     fn add_blocks(
         &mut self,
-        Gradient { weight, a, d, pull }: Gradient,
+        Gradient { weight, a, d, pull, .. }: Gradient,
         rule: usize,
+        bias: Option<&Trained>,
         total: usize,
         shares: &mut [Vec<(usize, Task)>],
     ) {
-        self.names.push(if pull.is_some() { "matmul+penalty+update" } else { "matmul+update" }.into());
+        let (penalty, sum) = (pull.map_or("", |_| "+penalty"), bias.map_or("", |_| "+sum"));
+        self.names.push(format!("matmul{penalty}{sum}+update"));
+        let bias = bias.map(|bias| BiasUpdate {
+            bias: bias.weight.clone(),
+            rule: bias.rule,
+            state: bias.state.clone(),
+        });
         let threads = shares.len();
         let layout = self.products.weights[weight].packed.layout;
         let (a, d) = (self.placement.array(a).clone(), self.placement.array(d).clone());
@@ -400,7 +455,8 @@ impl Builder {
             for j in 0..by_rows {
                 let source = (weight, &self.products.weights[weight]);
                 let panels = cut(layout.count(), by_panels, i);
-                let block = BlockUpdate::new(source, rule, (&a, &d), &pull, panels, row(j)..row(j + 1));
+                let block =
+                    BlockUpdate::new(source, rule, (&a, &d), &pull, &bias, panels, row(j)..row(j + 1));
                 let thread =
                     if by_panels < threads { (i * by_rows + j) * threads / (by_panels * by_rows) } else { i };
                 shares[thread].push((block.cost(), Task::Block(block)));

@@ -2,8 +2,9 @@
 //!
 //! `trace` turns recorded nodes into a program, `fuse` rewrites patterns, `schedule` orders instructions in
 //! phases with `rows` as its knowledge of ops, `memory` lays values out in one arena, `weights` keeps parameters
-//! packed, `penalty` reads their sums of squares there, `compile` puts all of it together, `run` executes, `update` ends a training step. Numbers never depend
-//! on any of it: a fused, cut or reused value has the bits of the same op run alone.
+//! packed, `penalty` reads their sums of squares there, `compile` puts all of it together, `run` executes,
+//! `update` ends a training step. Numbers never depend on any of it: a fused, cut or reused value has the bits of
+//! the same op run alone.
 
 mod compile;
 mod fuse;

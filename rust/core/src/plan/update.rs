@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use ferrograd_kernels::gemm::MatRef;
-use ferrograd_kernels::gemm::panels::{GRADIENT_ROWS, gradient_panels};
+use ferrograd_kernels::gemm::panels::{GRADIENT_ROWS, Gradients, Panels, gradient_panels};
 use ferrograd_kernels::math::Math;
 use ferrograd_kernels::update::{Rule, Update as _, penalise};
 
@@ -70,6 +70,14 @@ fn update_typed<T: Math + Element>(
     Ok(())
 }
 
+/// The update of a vector that is added to the rows of a product, whose gradient is the sum of D's rows.
+#[derive(Clone)]
+pub(super) struct BiasUpdate {
+    pub(super) bias: Array,
+    pub(super) rule: usize,
+    pub(super) state: Vec<Array>,
+}
+
 /// Some rows of one panel of a packed weight, with what changes with them.
 struct Segment {
     weight: Array,
@@ -88,6 +96,8 @@ pub(super) struct BlockUpdate {
     pull: Option<(f64, Array)>,
     panels: Range<usize>,
     rows: Range<usize>,
+    /// Updated with the panels' sums of D, where this block has the first rows.
+    bias: Option<BiasUpdate>,
     /// By block of rows, then panel.
     segments: Vec<Segment>,
 }
@@ -98,6 +108,7 @@ impl BlockUpdate {
         rule: usize,
         (a, d): (&Array, &Array),
         pull: &Option<(f64, Array)>,
+        bias: &Option<BiasUpdate>,
         panels: Range<usize>,
         rows: Range<usize>,
     ) -> BlockUpdate {
@@ -123,7 +134,8 @@ impl BlockUpdate {
             }
         }
         let (a, d, pull) = (a.clone(), d.clone(), pull.clone());
-        BlockUpdate { weight: number, rule, a, d, pull, panels, rows, segments }
+        let bias = bias.clone().filter(|_| rows.start == 0);
+        BlockUpdate { weight: number, rule, a, d, pull, bias, panels, rows, segments }
     }
 
     /// Work in proportion to that of other blocks of the same weight.
@@ -133,10 +145,10 @@ impl BlockUpdate {
 
     /// Runs on this thread.
     pub(super) fn run(&self, weights: &[Weight], rules: &[Rule]) -> Result<()> {
-        for_float!("update", self.a.dtype(), T => self.run_typed::<T>(&weights[self.weight], &rules[self.rule]))
+        for_float!("update", self.a.dtype(), T => self.run_typed::<T>(&weights[self.weight], rules))
     }
 
-    fn run_typed<T: Math + Element>(&self, weight: &Weight, rule: &Rule) -> Result<()> {
+    fn run_typed<T: Math + Element>(&self, weight: &Weight, rules: &[Rule]) -> Result<()> {
         let layout = &weight.packed.layout;
         let (a, d) = (self.a.read::<T>(), self.d.read::<T>());
         let matrix = |array: &Array| (array.strides()[0], array.strides()[1]);
@@ -152,22 +164,48 @@ impl BlockUpdate {
             .pull
             .as_ref()
             .map(|(factor, scale)| (<T as Element>::from_f64(*factor), scale.read::<T>()[0]));
-        gradient_panels(batch, a, d, layout, panels, rows, near, &mut |panel, rows, gradient| {
-            let block = (rows.start - self.rows.start) / GRADIENT_ROWS;
-            let segment = &self.segments[block * self.panels.len() + panel - self.panels.start];
-            let mut weight = segment.weight.write::<T>();
-            let mut guards = write_all::<T>(&segment.states);
-            if let Some((factor, scale)) = pull {
-                penalise(&weight, gradient, factor, scale);
-            }
-            rule.apply(&mut weight, gradient, guards.each_mut().map(Option::as_deref_mut));
-            let stride = layout.stride(panel);
-            for (rows, part) in &segment.transposed {
-                let block = &weight[rows.start * stride..rows.end * stride];
-                layout.pack_transposed(panel, rows.len(), block, &mut part.write::<T>());
-            }
-        });
+        let mut updates = Updates { of: self, layout, rules, pull };
+        gradient_panels(batch, a, d, layout, panels, rows, near, &mut updates);
         Ok(())
+    }
+}
+
+/// Updates with what a block's gradients are.
+struct Updates<'a, T> {
+    of: &'a BlockUpdate,
+    layout: &'a Panels,
+    rules: &'a [Rule],
+    pull: Option<(T, T)>,
+}
+
+impl<T: Math + Element> Gradients<T> for Updates<'_, T> {
+    fn block(&mut self, panel: usize, rows: Range<usize>, gradient: &mut [T]) {
+        let of = self.of;
+        let block = (rows.start - of.rows.start) / GRADIENT_ROWS;
+        let segment = &of.segments[block * of.panels.len() + panel - of.panels.start];
+        let mut weight = segment.weight.write::<T>();
+        let mut guards = write_all::<T>(&segment.states);
+        if let Some((factor, scale)) = self.pull {
+            penalise(&weight, gradient, factor, scale);
+        }
+        self.rules[of.rule].apply(&mut weight, gradient, guards.each_mut().map(Option::as_deref_mut));
+        let stride = self.layout.stride(panel);
+        for (rows, part) in &segment.transposed {
+            let block = &weight[rows.start * stride..rows.end * stride];
+            self.layout.pack_transposed(panel, rows.len(), block, &mut part.write::<T>());
+        }
+    }
+
+    fn wants_sums(&self) -> bool {
+        self.of.bias.is_some()
+    }
+
+    fn sums(&mut self, panel: usize, sums: &[T]) {
+        let Some(BiasUpdate { bias, rule, state }) = &self.of.bias else { return };
+        let columns = self.layout.columns(panel);
+        let (mut bias, mut guards) = (bias.write::<T>(), write_all::<T>(state));
+        let states = guards.each_mut().map(|guard| guard.as_deref_mut().map(|all| &mut all[columns.clone()]));
+        self.rules[*rule].apply(&mut bias[columns.clone()], sums, states);
     }
 }
 

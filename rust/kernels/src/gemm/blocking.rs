@@ -157,9 +157,21 @@ impl<T: Real> Rectangle<'_, '_, T> {
                                 };
                                 a_panel = a_panel.wrapping_add(r * kc);
                                 let c = p.c.add(row * p.c_row + column);
-                                let (c_row, ahead) = (p.c_row, Ahead::NOTHING);
-                                let operands =
-                                    Operands { k: kc, a, a_row, a_k, b, b_k, c, c_row, resume, ahead };
+                                let operands = Operands {
+                                    k: kc,
+                                    a,
+                                    a_row,
+                                    a_k,
+                                    b,
+                                    b_k,
+                                    c,
+                                    c_row: p.c_row,
+                                    resume,
+                                    ahead: Ahead::NOTHING,
+                                    tiles: 1,
+                                    a_tile: 0,
+                                    c_tile: 0,
+                                };
                                 run_tile::<I, T>(r, width, lanes, operands);
                                 if let Some(finish) = finish {
                                     let c_row = p.c_row;
@@ -249,6 +261,15 @@ impl RowTiles {
     pub fn get(self, tile: usize) -> (usize, usize) {
         (tile * self.short + tile.min(self.long_count), self.short + usize::from(tile < self.long_count))
     }
+
+    /// The tiles from `tile` on that have as many rows, at most `most`: the first row, the rows of each, and how
+    /// many there are.
+    #[inline(always)]
+    pub fn run(self, tile: usize, most: usize) -> (usize, usize, usize) {
+        let (start, rows) = self.get(tile);
+        let end = if tile < self.long_count { self.long_count } else { self.count };
+        (start, rows, most.min(end - tile))
+    }
 }
 
 #[cfg(test)]
@@ -268,6 +289,16 @@ mod tests {
                     next += len;
                 }
                 assert_eq!(next, rows);
+                for most in [1, 3, usize::MAX] {
+                    let (mut tile, mut next) = (0, 0);
+                    while tile < tiles.count {
+                        let (start, len, count) = tiles.run(tile, most);
+                        assert!((1..=most).contains(&count) && start == next);
+                        assert!((tile..tile + count).all(|t| tiles.get(t).1 == len));
+                        (tile, next) = (tile + count, next + len * count);
+                    }
+                    assert_eq!((tile, next), (tiles.count, rows));
+                }
             }
         }
     }

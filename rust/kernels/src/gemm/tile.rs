@@ -17,9 +17,9 @@ use crate::lanes::{Lanes, Real};
 pub(super) const MAX_TILE: usize = 12 * 2 * 16;
 
 /// Elements in a row of the widest tile: 4 lane arrays of 16.
-const MAX_WIDTH: usize = 64;
+pub(super) const MAX_WIDTH: usize = 64;
 
-/// The operands of one tile. `a` broadcasts from any strides, `b` is read in lane arrays.
+/// The operands of a run of tiles, one below the other. `a` broadcasts from any strides, `b` is read in lane arrays.
 #[derive(Clone, Copy)]
 pub(super) struct Operands<'a, T> {
     pub k: usize,
@@ -33,6 +33,11 @@ pub(super) struct Operands<'a, T> {
     /// Continue the sums that are in C instead of starting from zero.
     pub resume: bool,
     pub ahead: Ahead<'a>,
+    /// Tiles in the run. One call for all: making it takes as long as the sums of a small tile.
+    pub tiles: usize,
+    /// Elements from a tile of A, and of C, to the next.
+    pub a_tile: usize,
+    pub c_tile: usize,
 }
 
 /// Memory that will be needed after this tile, asked for line by line between the steps of k. All at once would fill
@@ -42,7 +47,7 @@ pub(super) struct Operands<'a, T> {
 pub(super) struct Ahead<'a> {
     /// Addresses of arrays; any will do.
     pub arrays: &'a [usize],
-    /// Which bytes of each.
+    /// Which bytes of each for the first tile; those of the next tile follow.
     pub start: usize,
     pub bytes: usize,
 }
@@ -58,8 +63,9 @@ impl<'a, T> Operands<'a, T> {
     /// The same operands under the name that `T` has after `is::<T, U>()`.
     #[inline(always)]
     fn cast<U>(self) -> Operands<'a, U> {
-        let Operands { k, a, a_row, a_k, b, b_k, c, c_row, resume, ahead } = self;
-        Operands { k, a: a.cast(), a_row, a_k, b: b.cast(), b_k, c: c.cast(), c_row, resume, ahead }
+        let Operands { k, a, a_row, a_k, b, b_k, c, c_row, resume, ahead, tiles, a_tile, c_tile } = self;
+        let (a, b, c) = (a.cast(), b.cast(), c.cast());
+        Operands { k, a, a_row, a_k, b, b_k, c, c_row, resume, ahead, tiles, a_tile, c_tile }
     }
 }
 
@@ -289,10 +295,10 @@ fn has_registers<I: Isa>() -> bool {
     I::LEVEL != Level::Portable
 }
 
-/// Runs the tile of `rows` rows and `lanes` lane arrays: 1, 2 or 4, at most [`most_lanes`].
+/// Runs tiles of `rows` rows and `lanes` lane arrays: 1, 2 or 4, at most [`most_lanes`].
 ///
 /// # Safety
-/// As [`tile`] with `R = rows` and `N = lanes`; called where the code for `I` is compiled.
+/// As [`tile`] with `R = rows` and `N = lanes`, for each tile; called where the code for `I` is compiled.
 #[inline(always)]
 pub(super) unsafe fn run<I: Isa, T: Real>(rows: usize, lanes: usize, o: Operands<'_, T>) {
     let is_beside = o.a_row == 1 && reads_beside::<I>(rows, lanes);
@@ -360,8 +366,14 @@ unsafe fn select<I: Isa, T: Real, V: Vector<T>, const N: usize, const BESIDE: bo
                     && N <= most_lanes::<I>($r)
                     && (!BESIDE || reads_beside::<I>($r, N)) =>
                 {
-                    // SAFETY: passed on from the caller.
-                    unsafe { tile::<T, V, $r, N, BESIDE>(o) }
+                    let mut o = o;
+                    for _ in 0..o.tiles {
+                        // SAFETY: passed on from the caller.
+                        unsafe { tile::<T, V, $r, N, BESIDE>(o) };
+                        o.a = o.a.wrapping_add(o.a_tile);
+                        o.c = o.c.wrapping_add(o.c_tile);
+                        o.ahead.start += o.ahead.bytes;
+                    }
                 })*
                 _ => unreachable!("a tile of {rows} rows and {N} lane arrays"),
             }

@@ -207,11 +207,85 @@ pub fn reduce_rows<T: Math>(op: Reduction, rows: usize, cols: usize, x: &[T], ou
 }
 
 /// Rows that are added in order before blocks are combined in pairs.
-const COLUMN_BLOCK: usize = 64;
+pub(crate) const COLUMN_BLOCK: usize = 64;
 /// Levels of the tree over row blocks; the last one goes on in order, beyond 2^17 rows.
 const COLUMN_LEVELS: usize = 12;
 
-/// Reduces one block of rows in order; see [`fold_columns`].
+/// Results of blocks of [`COLUMN_BLOCK`] rows for `V` lane arrays of columns, combined in pairs as they come.
+#[derive(Clone, Copy)]
+pub(crate) struct ColumnTree<L, const V: usize> {
+    partial: [[L; V]; COLUMN_LEVELS],
+    blocks: usize,
+}
+
+impl<L: Copy, const V: usize> ColumnTree<L, V> {
+    #[inline(always)]
+    pub(crate) fn new<T: Math<Lanes = L>>(op: impl Combine<T>) -> Self
+    where
+        L: Lanes<T>,
+    {
+        ColumnTree { partial: [[L::splat(op.identity()); V]; COLUMN_LEVELS], blocks: 0 }
+    }
+
+    /// Takes rows that are `stride` apart: whole blocks, but for the last ones. What a lane array reads beyond the
+    /// columns is dropped by the caller: lanes never meet.
+    #[inline(always)]
+    pub(crate) fn push<T: Math<Lanes = L>>(
+        &mut self,
+        op: impl Combine<T>,
+        rows: usize,
+        stride: usize,
+        x: &[T],
+    ) where
+        L: Lanes<T>,
+    {
+        for first in (0..rows).step_by(COLUMN_BLOCK) {
+            let mut value = fold_column_block(op, first..rows.min(first + COLUMN_BLOCK), stride, x);
+            let full = (self.blocks.trailing_ones() as usize).min(COLUMN_LEVELS - 1);
+            for lower in &self.partial[..full] {
+                value = combine(op, lower, value);
+            }
+            if full == COLUMN_LEVELS - 1 {
+                value = combine(op, &self.partial[full], value);
+            }
+            self.partial[full] = value;
+            self.blocks += 1;
+        }
+    }
+
+    /// The result of all rows.
+    #[inline(always)]
+    pub(crate) fn finish<T: Math<Lanes = L>>(&self, op: impl Combine<T>) -> [L; V]
+    where
+        L: Lanes<T>,
+    {
+        let mut total = [L::splat(op.identity()); V];
+        for (level, partial) in self.partial.iter().enumerate() {
+            let used = match level {
+                _ if level == COLUMN_LEVELS - 1 => self.blocks >> level != 0,
+                _ => self.blocks >> level & 1 == 1,
+            };
+            if used {
+                total = combine(op, partial, total);
+            }
+        }
+        total
+    }
+}
+
+#[inline(always)]
+fn combine<T: Math, const V: usize>(
+    op: impl Combine<T>,
+    a: &[T::Lanes; V],
+    mut b: [T::Lanes; V],
+) -> [T::Lanes; V] {
+    for v in 0..V {
+        b[v] = a[v].zip(b[v], |a, b| op.combine(a, b));
+    }
+    b
+}
+
+/// Reduces one block of rows in order.
 #[inline(always)]
 fn fold_column_block<T: Math, C: Combine<T>, const V: usize>(
     op: C,
@@ -229,8 +303,7 @@ fn fold_column_block<T: Math, C: Combine<T>, const V: usize>(
     acc
 }
 
-/// Reduces `V` lane arrays of columns that begin at `x`, over rows `stride` apart. What a lane array reads
-/// beyond the columns is dropped by the caller: lanes never meet.
+/// Reduces `V` lane arrays of columns that begin at `x`, over rows `stride` apart, as a [`ColumnTree`] does.
 #[inline(always)]
 pub(crate) fn fold_columns<T: Math, C: Combine<T>, const V: usize>(
     op: C,
@@ -238,38 +311,12 @@ pub(crate) fn fold_columns<T: Math, C: Combine<T>, const V: usize>(
     stride: usize,
     x: &[T],
 ) -> [T::Lanes; V] {
-    let identity = [T::Lanes::splat(op.identity()); V];
     if rows <= COLUMN_BLOCK {
         return fold_column_block(op, 0..rows, stride, x);
     }
-    let mut partial = [identity; COLUMN_LEVELS];
-    let blocks = rows.div_ceil(COLUMN_BLOCK);
-    for i in 0..blocks {
-        let first = i * COLUMN_BLOCK;
-        let mut value = fold_column_block(op, first..rows.min(first + COLUMN_BLOCK), stride, x);
-        let full = (i.trailing_ones() as usize).min(COLUMN_LEVELS - 1);
-        for lower in &partial[..full] {
-            for v in 0..V {
-                value[v] = lower[v].zip(value[v], |a, b| op.combine(a, b));
-            }
-        }
-        if full == COLUMN_LEVELS - 1 {
-            for v in 0..V {
-                value[v] = partial[full][v].zip(value[v], |a, b| op.combine(a, b));
-            }
-        }
-        partial[full] = value;
-    }
-    let mut total = identity;
-    for level in 0..COLUMN_LEVELS {
-        let used = if level == COLUMN_LEVELS - 1 { blocks >> level != 0 } else { blocks >> level & 1 == 1 };
-        if used {
-            for v in 0..V {
-                total[v] = partial[level][v].zip(total[v], |a, b| op.combine(a, b));
-            }
-        }
-    }
-    total
+    let mut tree = ColumnTree::new(op);
+    tree.push(op, rows, stride, x);
+    tree.finish(op)
 }
 
 struct ColumnsJob<'a, T, C> {

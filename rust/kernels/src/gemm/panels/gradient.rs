@@ -6,23 +6,32 @@ use super::{K_BLOCK, PackBlock, Panels, pack_tiles, run_tiles};
 use crate::gemm::MatRef;
 use crate::gemm::blocking::{Line, RowTiles, SCRATCH, balanced, reserve};
 use crate::gemm::pack::{SPILL, Source};
-use crate::gemm::tile::{Ahead, Operands};
+use crate::gemm::tile::{Ahead, MAX_WIDTH, Operands};
 use crate::isa::{Isa, Job, Level, dispatch};
-use crate::lanes::Real;
+use crate::lanes::{Lanes, Real};
+use crate::math::Math;
+use crate::reduce::{COLUMN_BLOCK, ColumnTree, Sum, fold_columns};
 
-/// Takes a finished block of a gradient: its panel, its rows, and its values, laid out as those of the packed weight.
-pub type GradientBlock<'a, T> = dyn FnMut(usize, Range<usize>, &mut [T]) + 'a;
+/// What becomes of a gradient.
+pub trait Gradients<T> {
+    /// Takes a finished block of it: the panel, its rows, and the values, laid out as those of the packed weight.
+    fn block(&mut self, panel: usize, rows: Range<usize>, values: &mut [T]);
+    /// Whether to sum the columns of D too, which is the gradient of a bias.
+    fn wants_sums(&self) -> bool;
+    /// Takes the sums of a panel's columns: what [`crate::reduce::reduce_columns`] makes of them, to the bit.
+    fn sums(&mut self, panel: usize, sums: &[T]);
+}
 
 /// The gradient of a packed weight: `A^T D` for some rows and panels of it, where A is `batch x k`
-/// and D is `batch x n`, on this thread. `update` gets each finished block. `rows` are cut into blocks of
+/// and D is `batch x n`, on this thread. `gradients` get each finished block. `rows` are cut into blocks of
 /// [`GRADIENT_ROWS`], so they should begin at a multiple of it. The sums are those of [`super::gemm`], to the bit.
 ///
-/// `near` holds the addresses of packed arrays of the weight's layout that `update` works on: what belongs to a tile
-/// is asked for while the tile is computed, worth 3 to 5 % where the weight is larger than the caches.
+/// `near` holds the addresses of packed arrays of the weight's layout that `gradients` work on: what belongs to a
+/// tile is asked for while the tile is computed.
 ///
 /// # Panics
 /// When a slice is too short.
-pub fn gradient_panels<T: Real>(
+pub fn gradient_panels<T: Math>(
     batch: usize,
     a: MatRef<'_, T>,
     d: MatRef<'_, T>,
@@ -30,19 +39,19 @@ pub fn gradient_panels<T: Real>(
     panels: Range<usize>,
     rows: Range<usize>,
     near: &[usize],
-    update: &mut GradientBlock<'_, T>,
+    gradients: &mut dyn Gradients<T>,
 ) {
     let Panels { k, n, .. } = *layout;
     assert!(a.holds(batch, k) && d.holds(batch, n) && panels.end <= layout.count() && rows.end <= k);
     let mut scratch = SCRATCH.take();
-    dispatch(Gradient { batch, a, d, layout: *layout, panels, rows, near, update, scratch: &mut scratch });
+    dispatch(Gradient { batch, a, d, layout: *layout, panels, rows, near, gradients, scratch: &mut scratch });
     SCRATCH.set(scratch);
 }
 
 /// Rows of a weight's gradient that are finished together: a multiple of every tile's rows and panel's width.
 pub const GRADIENT_ROWS: usize = 96;
 
-struct Gradient<'a, 'u, T> {
+struct Gradient<'a, T> {
     batch: usize,
     a: MatRef<'a, T>,
     d: MatRef<'a, T>,
@@ -50,9 +59,12 @@ struct Gradient<'a, 'u, T> {
     panels: Range<usize>,
     rows: Range<usize>,
     near: &'a [usize],
-    update: &'a mut GradientBlock<'u, T>,
+    gradients: &'a mut dyn Gradients<T>,
     scratch: &'a mut Vec<Line>,
 }
+
+/// Sums of a lane array of D's columns, on the way.
+type Tree<T> = ColumnTree<<T as Real>::Lanes, 1>;
 
 /// Columns of C from which packing A pays for itself.
 const PACK_A_COLUMNS: usize = 256;
@@ -60,8 +72,8 @@ const PACK_A_COLUMNS: usize = 256;
 /// Samples from which packing D pays for itself.
 const PACK_D_SAMPLES: usize = 64;
 
-/// Bytes of a weight up to which it is in L1 anyway.
-const NEAR_BYTES: usize = 32 << 10;
+/// Bytes of a weight above which what the update works on is asked for ahead: a smaller one is in L1 anyway.
+const ASK_BYTES: usize = 32 << 10;
 
 /// Bytes of unfinished sums; few in tests, so that small matrices take several turns.
 const C_BYTES: usize = if cfg!(test) { 1 << 14 } else { 1 << 20 };
@@ -124,17 +136,22 @@ impl<T: Real> DPanels<'_, T> {
     }
 }
 
-impl<T: Real> Job for Gradient<'_, '_, T> {
+impl<T: Math> Job for Gradient<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn run<I: Isa>(self) {
-        let Gradient { batch, a, d, layout, panels: all_panels, rows: all_rows, near, update, scratch } =
+        let Gradient { batch, a, d, layout, panels: all_panels, rows: all_rows, near, gradients, scratch } =
             self;
         if all_panels.is_empty() || all_rows.is_empty() {
             return;
         }
-        let (kc, k_blocks) = balanced(batch, K_BLOCK);
+        let (mut kc, mut k_blocks) = balanced(batch, K_BLOCK);
+        if k_blocks > 1 {
+            // Blocks of samples are added up as they come.
+            kc = kc.next_multiple_of(COLUMN_BLOCK);
+            k_blocks = batch.div_ceil(kc);
+        }
         let nr = layout.nr;
         // As many panels of D at a time as stay in L2 while the rows pass, and as many rows as leave sums there:
         // with several blocks of samples they rest until the last.
@@ -150,12 +167,19 @@ impl<T: Real> Job for Gradient<'_, '_, T> {
             if k_blocks > 1 { group * most_rows.min(all_rows.len()).div_ceil(GRADIENT_ROWS) } else { 1 };
         let d_len = (nr * kc + SPILL).next_multiple_of(T::LANES);
         let a_len = (GRADIENT_ROWS * kc + SPILL).next_multiple_of(T::LANES);
-        let c_all = reserve::<T>(scratch, c_len * c_count + d_len * group + a_len);
-        // SAFETY: the parts lie side by side in the buffer.
-        let (d_pack, a_pack) =
-            unsafe { (c_all.add(c_len * c_count), c_all.add(c_len * c_count + d_len * group)) };
+        let tree_len = size_of::<Tree<T>>() / size_of::<T>();
+        let trees_len =
+            if gradients.wants_sums() && k_blocks > 1 { group * nr / T::LANES * tree_len } else { 0 };
+        let c_all = reserve::<T>(scratch, c_len * c_count + d_len * group + a_len + trees_len);
+        // SAFETY: the parts lie side by side in the buffer, each of whole lane arrays.
+        let (d_pack, a_pack, trees) = unsafe {
+            let d_pack = c_all.add(c_len * c_count);
+            let a_pack = d_pack.add(d_len * group);
+            (d_pack, a_pack, a_pack.add(a_len).cast::<Tree<T>>())
+        };
+        let a_step = a.row_stride;
         let packs_all = batch >= PACK_D_SAMPLES && all_rows.len() > GRADIENT_ROWS;
-        let is_near = layout.len() * size_of::<T>() > NEAR_BYTES;
+        let asks_ahead = layout.len() * size_of::<T>() > ASK_BYTES;
         let d_panels = DPanels { d, layout, packs_all, packed: d_pack, len: d_len };
         for first_panel in all_panels.clone().step_by(group) {
             let panels = first_panel..all_panels.end.min(first_panel + group);
@@ -166,33 +190,66 @@ impl<T: Real> Job for Gradient<'_, '_, T> {
                     let first = block * kc;
                     let kc = kc.min(batch - first);
                     d_panels.pack::<I>(panels.clone(), first..first + kc);
+                    if gradients.wants_sums() && first_row == all_rows.start {
+                        for (i, panel) in panels.clone().enumerate() {
+                            let (d, stride) = d_panels.get(panel, i, first);
+                            let (columns, width) = (layout.columns(panel).len(), layout.stride(panel));
+                            let len = if kc == 0 { 0 } else { (kc - 1) * stride + width };
+                            // SAFETY: the samples of the whole panel are in the packed one or in D.
+                            let d = unsafe { std::slice::from_raw_parts(d, len) };
+                            let mut sums = [T::ZERO; MAX_WIDTH];
+                            for lane in 0..width / T::LANES {
+                                let d = &d[(lane * T::LANES).min(len)..];
+                                let [sum] = if k_blocks == 1 {
+                                    fold_columns::<T, Sum, 1>(Sum, kc, stride, d)
+                                } else {
+                                    // SAFETY: there is a tree for each lane array of the group's panels, and it is
+                                    // made with the first block.
+                                    let tree = unsafe {
+                                        let tree = trees.add(i * nr / T::LANES + lane);
+                                        if block == 0 {
+                                            tree.write(Tree::<T>::new(Sum));
+                                        }
+                                        &mut *tree
+                                    };
+                                    tree.push(Sum, kc, stride, d);
+                                    if block + 1 < k_blocks {
+                                        continue;
+                                    }
+                                    tree.finish(Sum)
+                                };
+                                sum.store(&mut sums[lane * T::LANES..]);
+                            }
+                            if block + 1 == k_blocks {
+                                gradients.sums(panel, &sums[..columns]);
+                            }
+                        }
+                    }
                     for (i, first_row) in some_rows.clone().step_by(GRADIENT_ROWS).enumerate() {
                         let rows = first_row..some_rows.end.min(first_row + GRADIENT_ROWS);
                         let tiles = RowTiles::new(rows.len(), I::TILE_ROWS);
                         // SAFETY: the sample and the column are in A.
                         let a_block =
                             unsafe { a.data.as_ptr().add(first * a.row_stride + rows.start * a.col_stride) };
-                        if packs_a {
+                        // As in a product: where the columns begin, and the elements from one to the next.
+                        let (a_start, a_row, a_pitch) = if packs_a {
                             let source = Source { start: a_block, column: a.col_stride, step: a.row_stride };
                             // SAFETY: the columns and samples are in A; the buffer has `a_len` elements.
                             unsafe { pack_tiles::<I, T>(tiles, kc, source, a_pack) };
-                        }
+                            (a_pack.cast_const(), 1, kc)
+                        } else {
+                            (a_block, a.col_stride, a.col_stride)
+                        };
                         for panel in panels.clone() {
                             let stride = layout.stride(panel);
                             let (b, b_k) = d_panels.get(panel, panel - panels.start, first);
                             let at = if k_blocks > 1 { i * group + panel - panels.start } else { 0 };
                             // SAFETY: `c_count` blocks of `c_len` elements.
                             let c = unsafe { c_all.add(at * c_len) };
-                            for t in 0..tiles.count {
-                                let (start, r) = tiles.get(t);
-                                let (a, a_row, a_k) = if packs_a {
-                                    // SAFETY: packed above.
-                                    (unsafe { a_pack.add(start * kc) }.cast_const(), 1, r)
-                                } else {
-                                    // SAFETY: the column is in A.
-                                    (unsafe { a_block.add(start * a.col_stride) }, a.col_stride, a.row_stride)
-                                };
-                                let ahead = if is_near && block + 1 == k_blocks {
+                            let mut t = 0;
+                            while t < tiles.count {
+                                let (start, r, count) = tiles.run(t, usize::MAX);
+                                let ahead = if asks_ahead && block + 1 == k_blocks {
                                     let tile = rows.start + start..rows.start + start + r;
                                     let tile = layout.segment(panel, tile);
                                     let size = size_of::<T>();
@@ -200,21 +257,33 @@ impl<T: Real> Job for Gradient<'_, '_, T> {
                                 } else {
                                     Ahead::NOTHING
                                 };
-                                // SAFETY: the tile is in this block of C.
-                                let c = unsafe { c.add(start * stride) };
-                                let resume = block > 0;
-                                let c_row = stride;
-                                let operands =
-                                    Operands { k: kc, a, a_row, a_k, b, b_k, c, c_row, resume, ahead };
-                                // SAFETY: the packed operands or A and D hold the tile's; `b_k` is the panel's
+                                // SAFETY: the tile is in this block of C, and its columns in the packed ones or A.
+                                let (c, a) = unsafe { (c.add(start * stride), a_start.add(start * a_pitch)) };
+                                let operands = Operands {
+                                    k: kc,
+                                    a,
+                                    a_row,
+                                    a_k: if packs_a { r } else { a_step },
+                                    b,
+                                    b_k,
+                                    c,
+                                    c_row: stride,
+                                    resume: block > 0,
+                                    ahead,
+                                    tiles: count,
+                                    a_tile: r * a_pitch,
+                                    c_tile: r * stride,
+                                };
+                                // SAFETY: the packed operands or A and D hold the tiles'; `b_k` is the panel's
                                 // stride or D's, whose rows hold the whole panel.
                                 unsafe { run_tiles::<I, T>(r, stride / T::LANES, operands) };
+                                t += count;
                             }
                             if block + 1 == k_blocks {
                                 // SAFETY: the block's rows were written, and nothing else refers to them now.
                                 let gradient =
                                     unsafe { std::slice::from_raw_parts_mut(c, rows.len() * stride) };
-                                update(panel, rows.clone(), gradient);
+                                gradients.block(panel, rows.clone(), gradient);
                             }
                         }
                     }

@@ -8,7 +8,7 @@ mod multiply;
 #[cfg(test)]
 mod tests;
 
-pub use gradient::{GRADIENT_ROWS, GradientBlock, gradient_panels};
+pub use gradient::{GRADIENT_ROWS, Gradients, gradient_panels};
 pub use multiply::{Factor, Finish, Tile, TileMap, multiply_panels};
 
 use std::ops::Range;

@@ -170,14 +170,13 @@ impl<T: Real> Turn<'_, T> {
         }
     }
 
-    /// Addresses of what is turned for `rows`, and the bytes of each.
+    /// Writes the addresses of what is turned for `rows`, one a step panel, and returns the bytes of each.
     #[inline(always)]
-    fn sources(&self, rows: Range<usize>) -> ([usize; MOST_SOURCES], usize) {
-        let mut found = [0; MOST_SOURCES];
-        for (slot, panel) in found.iter_mut().zip(self.steps.clone()) {
+    fn sources(&self, rows: Range<usize>, addresses: &mut [usize]) -> usize {
+        for (slot, panel) in addresses.iter_mut().zip(self.steps.clone()) {
             *slot = self.values.as_ptr().wrapping_add(self.layout.segment(panel, rows.clone()).start).addr();
         }
-        (found, rows.len() * self.layout.nr * size_of::<T>())
+        rows.len() * self.layout.nr * size_of::<T>()
     }
 }
 
@@ -185,6 +184,8 @@ impl<T: Real> Turn<'_, T> {
 const ROW_BLOCK: usize = 128;
 /// Bytes of packed weights above which the next panel is asked for in advance: more than an L2 cache holds.
 const FAR_BYTES: usize = 2 << 20;
+/// Bytes of a block of a panel that leaves results of a block of rows in L1.
+const SMALL_PANEL: usize = 16 << 10;
 /// Columns of C from which packing A pays for itself.
 const PACK_A_COLUMNS: usize = 256;
 
@@ -195,7 +196,7 @@ impl<T: Real, F: Finish<T>> Job for Multiply<'_, T, F> {
     fn run<I: Isa>(self) {
         let Multiply { rows: all_rows, a, b, panels, c, finish, scratch } = self;
         let (layout, stored) = (b.shape(), b.layout);
-        let (k, m, c_stride) = (layout.k, all_rows.len(), c.stride);
+        let (k, m, c_stride, a_step) = (layout.k, all_rows.len(), c.stride, a.col_stride);
         let (mut kc, mut k_blocks) = balanced(k, K_BLOCK);
         if b.is_transposed {
             // Whole panels of what is turned.
@@ -219,6 +220,7 @@ impl<T: Real, F: Finish<T>> Job for Multiply<'_, T, F> {
         let (edge, turned) =
             unsafe { (a_pack.add(a_len), a_pack.add(a_len + edge_len.next_multiple_of(T::LANES))) };
         let is_far = layout.len() * size_of::<T>() > FAR_BYTES;
+        let mut next = [0; MOST_SOURCES];
         for i in 0..row_blocks {
             let rows = all_rows.start + i * row_block..all_rows.end.min(all_rows.start + (i + 1) * row_block);
             let tiles = RowTiles::new(rows.len(), I::TILE_ROWS);
@@ -228,11 +230,17 @@ impl<T: Real, F: Finish<T>> Job for Multiply<'_, T, F> {
                 // SAFETY: row `rows.start` and step `first` are in A.
                 let a_block =
                     unsafe { a.data.as_ptr().add(rows.start * a.row_stride + first * a.col_stride) };
-                if packs_a {
+                // Where the rows begin, the elements from a row to the next in a tile, and in the first of tiles.
+                let (a_start, a_row, a_pitch) = if packs_a {
                     let source = Source { start: a_block, column: a.row_stride, step: a.col_stride };
                     // SAFETY: the rows and steps are in A; the buffer has `a_len` elements.
                     unsafe { pack_tiles::<I, T>(tiles, kc, source, a_pack) };
-                }
+                    (a_pack.cast_const(), 1, kc)
+                } else {
+                    (a_block, a.row_stride, a.row_stride)
+                };
+                // Results are finished while they are in L1, where the panel passes for each tile.
+                let together = if kc * layout.nr * size_of::<T>() <= SMALL_PANEL { tiles.count } else { 1 };
                 let turn = Turn {
                     values: b.values,
                     layout: stored,
@@ -240,13 +248,11 @@ impl<T: Real, F: Finish<T>> Job for Multiply<'_, T, F> {
                 };
                 for panel in panels.clone() {
                     let (columns, b_k) = (layout.columns(panel), layout.stride(panel));
-                    let mut next = [0; MOST_SOURCES];
                     let (b_panel, sources, next_bytes) = if b.is_transposed {
                         // SAFETY: the buffer has room for `kc` steps of a panel, and nothing else refers to it now.
                         let target = unsafe { std::slice::from_raw_parts_mut(turned, kc * b_k) };
                         turn.run::<I>(columns.clone(), target);
-                        let bytes;
-                        (next, bytes) = turn.sources(layout.columns((panel + 1).min(last)));
+                        let bytes = turn.sources(layout.columns((panel + 1).min(last)), &mut next);
                         (turned.cast_const(), turn.steps.len(), bytes)
                     } else {
                         let b_start = layout.segment(panel, first..first).start;
@@ -255,68 +261,94 @@ impl<T: Real, F: Finish<T>> Job for Multiply<'_, T, F> {
                         (b_panel, 1, kc * b_k * size_of::<T>())
                     };
                     let in_edge = !fits && panel == last;
-                    for t in 0..tiles.count {
-                        let (start, r) = tiles.get(t);
+                    // SAFETY: row `rows.start` of the columns is in C.
+                    let in_c = || unsafe { c.start.add(rows.start * c_stride + columns.start) };
+                    let (c_start, c_row) = if in_edge { (edge, edge_stride) } else { (in_c(), c_stride) };
+                    let mut t = 0;
+                    while t < tiles.count {
+                        let (start, r, count) = tiles.run(t, together);
                         let ahead = if is_far {
-                            let part = cut(next_bytes, tiles.count, t);
-                            Ahead { arrays: &next[..sources], start: part.start, bytes: part.len() }
+                            let bytes = next_bytes.div_ceil(tiles.count);
+                            Ahead { arrays: &next[..sources], start: t * bytes, bytes }
                         } else {
                             Ahead::NOTHING
                         };
-                        let row = rows.start + start;
-                        let (c_at, c_row) = if in_edge {
-                            // SAFETY: `start + r` rows of the edge.
-                            (unsafe { edge.add(start * edge_stride) }, edge_stride)
-                        } else {
-                            // SAFETY: (row, columns.start) is in C.
-                            (unsafe { c.start.add(row * c_stride + columns.start) }, c_stride)
-                        };
-                        let (a, a_row, a_k) = if packs_a {
-                            // SAFETY: packed above.
-                            (unsafe { a_pack.add(start * kc) }.cast_const(), 1, r)
-                        } else {
-                            // SAFETY: the row is in A.
-                            (unsafe { a_block.add(start * a.row_stride) }, a.row_stride, a.col_stride)
-                        };
+                        // SAFETY: the edge or C has the row, and so have the packed rows or A.
+                        let (c, a) = unsafe { (c_start.add(start * c_row), a_start.add(start * a_pitch)) };
                         let operands = Operands {
                             k: kc,
                             a,
                             a_row,
-                            a_k,
+                            a_k: if packs_a { r } else { a_step },
                             b: b_panel,
                             b_k,
-                            c: c_at,
+                            c,
                             c_row,
                             resume: block > 0,
                             ahead,
+                            tiles: count,
+                            a_tile: r * a_pitch,
+                            c_tile: r * c_row,
                         };
-                        // SAFETY: A and B hold the tile's operands; C or the edge has room for the whole panel.
+                        // SAFETY: A and B hold the tiles' operands; C or the edge has room for the whole panel.
                         unsafe { run_tiles::<I, T>(r, b_k / T::LANES, operands) };
                         if block + 1 == k_blocks {
                             // These elements of C or of the edge were just written, and nothing else refers to
                             // them now.
                             finish.finish(Tile {
-                                row,
+                                row: rows.start + start,
                                 column: columns.start,
-                                rows: r,
+                                rows: r * count,
                                 lanes: b_k / T::LANES,
-                                start: c_at,
+                                start: c,
                                 stride: c_row,
                                 values: PhantomData,
                             });
                         }
+                        t += count;
                     }
                     if in_edge && block + 1 == k_blocks {
-                        for (i, row) in rows.clone().enumerate() {
-                            for (j, column) in columns.clone().enumerate() {
-                                // SAFETY: row i of the edge was written; the element is in C.
-                                unsafe {
-                                    *c.start.add(row * c_stride + column) = *edge.add(i * edge_stride + j)
-                                };
-                            }
+                        // SAFETY: the rows of the edge were written; its columns are in C.
+                        unsafe {
+                            let shape = (rows.len(), columns.len());
+                            copy_edge(shape, (edge, edge_stride), (in_c(), c_stride), panel == 0);
                         }
                     }
                 }
+            }
+        }
+    }
+}
+
+/// Copies `rows` rows of `width` elements out of a buffer with room for lane arrays. Where these columns are all that
+/// a row has, whole lane arrays are copied as long as the next rows overwrite what is too much.
+///
+/// # Safety
+/// The buffer must have the rows, each of whole lane arrays, and the target the elements; nothing else may refer to
+/// either.
+#[inline(always)]
+unsafe fn copy_edge<T: Real>(
+    (rows, width): (usize, usize),
+    (edge, edge_stride): (*const T, usize),
+    (target, stride): (*mut T, usize),
+    is_alone: bool,
+) {
+    let padded = width.next_multiple_of(T::LANES);
+    let end = (rows - 1) * stride + width;
+    let mut row = 0;
+    // SAFETY: promised by the caller; no lane array ends beyond the last element.
+    unsafe {
+        while is_alone && row * stride + padded <= end {
+            for first in (0..padded).step_by(T::LANES) {
+                let source = std::slice::from_raw_parts(edge.add(row * edge_stride + first), T::LANES);
+                let target = std::slice::from_raw_parts_mut(target.add(row * stride + first), T::LANES);
+                T::Lanes::load(source).store(target);
+            }
+            row += 1;
+        }
+        for row in row..rows {
+            for j in 0..width {
+                *target.add(row * stride + j) = *edge.add(row * edge_stride + j);
             }
         }
     }

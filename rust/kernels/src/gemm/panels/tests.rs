@@ -149,6 +149,32 @@ fn products_have_the_bits_of_gemm_with_and_without_room_for_padding() {
     });
 }
 
+/// Keeps a gradient and the sums.
+struct Kept<'a> {
+    layout: Panels,
+    packed: &'a mut [f32],
+    sums: &'a mut [f32],
+}
+
+impl Gradients<f32> for Kept<'_> {
+    fn block(&mut self, panel: usize, rows: Range<usize>, values: &mut [f32]) {
+        self.packed[self.layout.segment(panel, rows)].copy_from_slice(values);
+    }
+    fn wants_sums(&self) -> bool {
+        true
+    }
+    fn sums(&mut self, panel: usize, sums: &[f32]) {
+        self.sums[self.layout.columns(panel)].copy_from_slice(sums);
+    }
+}
+
+/// The sums of the columns of a `rows x n` matrix.
+fn column_sums(rows: usize, n: usize, d: &[f32]) -> Vec<f32> {
+    let mut sums = vec![0.0; n];
+    reduce_columns(Reduction::Sum, 1, rows, n, d, &mut sums);
+    sums
+}
+
 #[test]
 fn gradients_have_the_bits_of_gemm_whatever_the_rectangle() {
     on_every_level(|level| {
@@ -156,21 +182,20 @@ fn gradients_have_the_bits_of_gemm_whatever_the_rectangle() {
             let (a, d) = (wave(batch * k, 0.37), wave(batch * n, 0.73));
             let want = product(k, n, batch, MatRef::rows(&a, k).transposed(), MatRef::rows(&d, n));
             let layout = Panels::new::<f32>(k, n);
-            let mut packed = vec![0.0; layout.len()];
+            let (mut packed, mut sums) = (vec![0.0; layout.len()], vec![f32::NAN; n]);
             let count = layout.count();
             for panels in [0..count / 2, count / 2..count] {
                 for first in (0..k).step_by(GRADIENT_ROWS) {
                     let rows = first..k.min(first + GRADIENT_ROWS);
                     let (a, d) = (MatRef::rows(&a, k), MatRef::rows(&d, n));
-                    let mut update = |panel, rows, gradient: &mut [f32]| {
-                        packed[layout.segment(panel, rows)].copy_from_slice(gradient);
-                    };
-                    gradient_panels(batch, a, d, &layout, panels.clone(), rows, &[], &mut update);
+                    let mut kept = Kept { layout, packed: &mut packed, sums: &mut sums };
+                    gradient_panels(batch, a, d, &layout, panels.clone(), rows, &[], &mut kept);
                 }
             }
             let mut got = vec![0.0; k * n];
             layout.unpack(&packed, &mut got, n, 1);
             assert_eq!(got, want, "{level} {k} x {n} over {batch}");
+            assert_eq!(sums, column_sums(batch, n, &d), "{level} {k} x {n} over {batch}");
         }
     });
 }
@@ -181,12 +206,14 @@ fn gradients_of_many_samples_have_the_bits_of_gemm() {
     let (a, d) = (wave(batch * k, 0.37), wave(batch * n, 0.73));
     on_every_level(|level| {
         let want = product(k, n, batch, MatRef::rows(&a, k).transposed(), MatRef::rows(&d, n));
+        let want_sums = column_sums(batch, n, &d);
         let layout = Panels::new::<f32>(k, n);
         let mut packed = vec![f32::NAN; layout.len()];
         let (a, d) = (MatRef::rows(&a, k), MatRef::rows(&d, n));
-        gradient_panels(batch, a, d, &layout, 0..layout.count(), 0..k, &[], &mut |panel, rows, gradient| {
-            packed[layout.segment(panel, rows)].copy_from_slice(gradient);
-        });
+        let mut sums = vec![f32::NAN; n];
+        let mut kept = Kept { layout, packed: &mut packed, sums: &mut sums };
+        gradient_panels(batch, a, d, &layout, 0..layout.count(), 0..k, &[], &mut kept);
+        assert_eq!(sums, want_sums, "{level}");
         let mut got = vec![0.0; k * n];
         layout.unpack(&packed, &mut got, n, 1);
         assert_eq!(got, want, "{level}");

@@ -1,0 +1,216 @@
+"""Pictures of graphs: `draw`, and what it returns."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ferrograd import _core
+from ferrograd._core import ConfigError, Graph, Tensor
+from ferrograd._typing import PathLike
+from ferrograd.checks import check_bool
+from ferrograd.drawing.plan import of_plan
+from ferrograd.drawing.read import of_graph, of_run
+from ferrograd.drawing.svg import to_svg
+from ferrograd.drawing.text import to_dot, to_mermaid
+from ferrograd.drawing.vertices import LARGEST, Vertex, collapsed
+from ferrograd.nn.layers import Linear
+from ferrograd.nn.module import Module, in_mode
+from ferrograd.plan import Plan
+
+__all__ = ["Drawing", "draw"]
+
+
+class Drawing:
+    """What `draw` returns: a picture in a notebook, and a file in one of three languages.
+
+    Attributes
+    ----------
+    vertices : list of Vertex
+        The boxes, sources first, with label, kind, sources, shape, value and gradient.
+    title : str
+        What a screen reader says.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> x = fg.tensor(3.0, requires_grad=True)
+    >>> picture = fg.draw(lambda: x * x, names={"x": x})
+    >>> [(vertex.label, vertex.value_text(), vertex.grad_text()) for vertex in picture.vertices]
+    [('x', '3', '6'), ('mul', '9', '1')]
+    >>> print(picture.mermaid())
+    flowchart LR
+      n0(["x"])
+      n1["mul"]
+      n0 -->|"3 #124; grad 6"| n1
+      n0 -->|"3 #124; grad 6"| n1
+      n1 -->|"9 #124; grad 1"| out1(( ))
+    """
+
+    def __init__(self, vertices: list[Vertex], *, values: bool, grads: bool, title: str) -> None:
+        self.vertices = vertices
+        self.title = title
+        self._values = values
+        self._grads = grads
+
+    def svg(self) -> str:
+        """Return the picture as an SVG document: left to right, readable in light and dark."""
+        return to_svg(self.vertices, values=self._values, grads=self._grads, title=self.title)
+
+    def dot(self) -> str:
+        """Return the graph in the language of Graphviz."""
+        return to_dot(self.vertices, values=self._values, grads=self._grads, title=self.title)
+
+    def mermaid(self) -> str:
+        """Return the graph as a flowchart of Mermaid, which Markdown pages show."""
+        return to_mermaid(self.vertices, values=self._values, grads=self._grads)
+
+    def save(self, path: PathLike) -> None:
+        """Write a file in the language that its name ends with: ``.svg``, ``.dot`` or ``.mmd``.
+
+        Parameters
+        ----------
+        path : path
+            The file; one that is there is replaced.
+
+        Raises
+        ------
+        ConfigError
+            If the name ends with something else.
+        OSError
+            If the file cannot be written.
+        """
+        writers = {".svg": self.svg, ".dot": self.dot, ".mmd": self.mermaid}
+        suffix = Path(path).suffix
+        if suffix not in writers:
+            raise ConfigError(f"save: path must end with .svg, .dot or .mmd, got {str(path)!r}")
+        Path(path).write_text(writers[suffix](), encoding="utf-8")
+
+    def _repr_svg_(self) -> str:
+        return self.svg()
+
+    def __repr__(self) -> str:
+        return f"Drawing({self.title}: {len(self.vertices)} boxes)"
+
+
+def draw(
+    subject: Module | Graph | Plan | Callable[[], Tensor],
+    values: bool = True,
+    grads: bool = True,
+    *,
+    inputs: Any = None,
+    names: Mapping[str, Tensor] | None = None,
+) -> Drawing:
+    """Draw a graph of operations, with the value above each wire and the gradient below it.
+
+    Numbers stand at wires of one element; a tensor has its shape, and its gradient the Euclidean norm. The
+    gradient at a wire is that of the sum of the results by its value: what `backward` adds up there. A graph
+    of more than 60 boxes is collapsed: the operations and parameters of each call of a module become a box,
+    of the deepest level that is coarse enough; what no module made is grouped by the length of the path
+    before it. No program is needed.
+
+    Parameters
+    ----------
+    subject : Module, Graph, Plan or callable
+        A module is called with `inputs` in evaluation mode; a callable without arguments is called once, and
+        what it returns is drawn. Their operations are recorded anew, whatever ran before, with all values in
+        between; buffers and the gradients of parameters stay as they are. An explicit `Graph` has the values
+        of its last `forward` and the gradients of its last `backward`. Of a trainer's ``plan`` the
+        instructions of a step are drawn, backward and updates included, with shapes for values and without
+        gradients at the wires; operations that are one pass over memory stand in a frame. The step is
+        recorded anew in training mode, which draws random numbers where the model does; what the compiler
+        adds or removes besides (a norm to clip by, running means, a penalty) the title counts.
+    values, grads : bool, default True
+        Whether to write values, and gradients.
+    inputs : Tensor, array_like or tuple, optional
+        What a module is called with, a tuple for several. By default one row of zeros as wide as the first
+        `nn.Linear` takes.
+    names : mapping of str to Tensor, optional
+        Names of tensors in the picture; a module's parameters have theirs.
+
+    Returns
+    -------
+    Drawing
+        Shown in a notebook; ``svg()``, ``dot()``, ``mermaid()`` and ``save(path)`` give the picture.
+
+    Raises
+    ------
+    ConfigError
+        If `subject` is none of these, what it returns is no tensor, or a module's `inputs` cannot be guessed.
+    GraphError
+        If a node of a `Graph` is not connected.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> x, y, z = (fg.tensor(value, requires_grad=True) for value in (-2.0, 5.0, -4.0))
+    >>> picture = fg.draw(lambda: (x + y) * z, names={"x": x, "y": y, "z": z})
+    >>> [(vertex.label, vertex.value_text(), vertex.grad_text()) for vertex in picture.vertices]
+    [('x', '-2', '-4'), ('y', '5', '-4'), ('add', '3', '-4'), ('z', '-4', '3'), ('mul', '-12', '1')]
+    >>> model = fg.nn.Sequential(fg.nn.Linear(2, 3), fg.nn.Tanh())
+    >>> [vertex.label for vertex in fg.draw(model, grads=False).vertices]
+    ['input', '0.weight', 'permute', 'matmul', '0.bias', 'add', 'tanh']
+    """
+    check_bool("values", values)
+    check_bool("grads", grads)
+    named = _checked_names(names)
+    if isinstance(subject, Graph):
+        _refuse("Graph", inputs, names)
+        title, found = "graph", of_graph("draw", subject)
+    elif isinstance(subject, Plan):
+        _refuse("Plan", inputs, names)
+        found, left_over = of_plan(subject)
+        title = f"training step for {subject.rows} rows, {len(subject.instructions)} instructions"
+        title += f", {left_over} without a counterpart in what was recorded" if left_over else ""
+    elif isinstance(subject, Module):
+        arguments = _arguments(subject, inputs)
+        title = type(subject).__name__
+        given = {"input": arguments[0]} if len(arguments) == 1 else {}
+        given |= {f"input {i}": argument for i, argument in enumerate(arguments)} if not given else {}
+        tensors = {name: value for name, value in given.items() if isinstance(value, Tensor)}
+        with in_mode(subject, training=False):
+            found = of_run("draw", lambda: subject(*arguments), subject, tensors | named, with_grads=grads)
+    elif isinstance(subject, Tensor):
+        raise ConfigError(
+            "draw: subject: a Tensor does not keep the values in between; draw what computes it, as in "
+            "fg.draw(lambda: (x * y).exp())"
+        )
+    elif not callable(subject):
+        kind = type(subject).__name__
+        raise ConfigError(f"draw: subject must be a Module, a Graph, a Plan or a function, got {kind}")
+    else:
+        if inputs is not None:
+            raise ConfigError("draw: inputs are for modules; a function is called without arguments")
+        title = getattr(subject, "__name__", type(subject).__name__)
+        title = "graph" if title == "<lambda>" else title
+        found = of_run("draw", subject, None, named, with_grads=grads)
+    count = len(found)
+    found = collapsed(found)
+    hidden = f", {count} operations and leaves in {len(found)} boxes" if count > LARGEST else ""
+    return Drawing(found, values=bool(values), grads=bool(grads), title=title + hidden)
+
+
+def _refuse(kind: str, inputs: Any, names: Any) -> None:
+    if inputs is not None or names is not None:
+        raise ConfigError(f"draw: inputs and names are for modules and functions, a {kind} has its own")
+
+
+def _checked_names(names: Any) -> dict[str, Tensor]:
+    if names is None:
+        return {}
+    if not isinstance(names, Mapping):
+        raise ConfigError(f"draw: names must be a mapping of str to Tensor, got {type(names).__name__}")
+    for name, tensor in names.items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            raise ConfigError(f"draw: names must map str to Tensor, got {name!r}: {type(tensor).__name__}")
+    return dict(names)
+
+
+def _arguments(model: Module, inputs: Any) -> tuple[Any, ...]:
+    if inputs is not None:
+        given = inputs if isinstance(inputs, tuple) else (inputs,)
+        return tuple(value if isinstance(value, Tensor) else _core.tensor(value) for value in given)
+    for module in model.modules():
+        if isinstance(module, Linear):
+            return (_core.zeros(1, module.in_features, dtype=module.weight.dtype),)
+    kind = type(model).__name__
+    raise ConfigError(f"draw: inputs of this {kind} cannot be guessed without a Linear layer; pass inputs")

@@ -1,0 +1,49 @@
+"""The compiled training step of a trainer, to be looked at."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ferrograd.samples import Samples
+
+if TYPE_CHECKING:
+    from ferrograd.trainer import Trainer
+
+__all__ = ["Plan"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `Trainer.plan` returns; printed, it is the list of instructions.
+
+    Attributes
+    ----------
+    rows : int
+        Of a batch.
+    instructions : tuple of str
+        In order of their phases. A ``+`` joins operations that are one pass: ``matmul+bias+relu``.
+
+    Examples
+    --------
+    >>> import ferrograd as fg
+    >>> model = fg.nn.Sequential(fg.nn.Linear(2, 8), fg.nn.Tanh(), fg.nn.Linear(8, 2))
+    >>> trainer = fg.Trainer(model, fg.nn.CrossEntropyLoss(), fg.optim.SGD(model.parameters()))
+    >>> X, y = fg.datasets.make_moons(n_samples=64, seed=0)
+    >>> history = trainer.fit(X, y, epochs=1, batch_size=32)
+    >>> trainer.plan.rows, trainer.plan.instructions[2:4]
+    (32, ('matmul+bias+tanh', 'matmul+bias'))
+    """
+
+    rows: int
+    instructions: tuple[str, ...]
+    trainer: "Trainer" = field(repr=False, compare=False)
+    samples: Samples = field(repr=False, compare=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the same as dicts, lists and numbers."""
+        return {"rows": self.rows, "instructions": list(self.instructions)}
+
+    def __str__(self) -> str:
+        fused = sum(count for name, count in Counter(self.instructions).items() if "+" in name)
+        head = f"step for {self.rows:,} rows: {len(self.instructions)} instructions, {fused} of them fused"
+        return "\n".join([head, *(f"  {name}" for name in self.instructions)])

@@ -1,0 +1,527 @@
+"""`fg.draw`: what is in a picture, that it is well formed, and that nothing in it overlaps."""
+
+import math
+import random
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from itertools import combinations, pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ferrograd as fg
+from ferrograd import nn
+from ferrograd.drawing import Drawing
+from ferrograd.drawing.layout import layered
+from ferrograd.drawing.vertices import LARGEST, Vertex, collapsed
+
+SVG = "{http://www.w3.org/2000/svg}"
+# Of DejaVu Sans Mono, the widest fixed-width font in use: its advance in widths of an em.
+ADVANCE = 0.6021
+
+
+def scalars(**values: float) -> dict[str, fg.Tensor]:
+    return {name: fg.tensor(float(value), requires_grad=True) for name, value in values.items()}
+
+
+def texts(picture: Drawing) -> list[tuple[str, str, str]]:
+    return [(v.label, v.value_text(), v.grad_text()) for v in picture.vertices]
+
+
+def test_the_lectures_circuit_has_its_values_and_gradients() -> None:
+    t = scalars(x=-2, y=5, z=-4)
+    found = fg.draw(lambda: (t["x"] + t["y"]) * t["z"], names=t)
+    assert texts(found) == [
+        ("x", "-2", "-4"),
+        ("y", "5", "-4"),
+        ("add", "3", "-4"),
+        ("z", "-4", "3"),
+        ("mul", "-12", "1"),
+    ]
+    assert [v.sources for v in found.vertices] == [(), (), (0, 1), (), (2, 3)]
+    assert all(x.grad is None for x in t.values())
+
+
+def test_the_lectures_neuron_has_its_values_and_gradients() -> None:
+    t = scalars(w0=2, x0=-1, w1=-3, x1=-2, w2=-3)
+
+    def neuron() -> fg.Tensor:
+        return 1 / (1 + (-(t["w0"] * t["x0"] + t["w1"] * t["x1"] + t["w2"])).exp())
+
+    found = {v.label: (v.value_text(), v.grad_text()) for v in fg.draw(neuron, names=t).vertices}
+    # s (1 - s) = 0.1966 at s = 0.7311
+    assert found["div"] == ("0.7311", "1")
+    assert found["exp"] == ("0.3679", "-0.5344")
+    assert found["neg"] == ("-1", "-0.1966")
+    assert (found["w0"], found["x0"]) == (("2", "-0.1966"), ("-1", "0.3932"))
+    assert (found["w1"], found["x1"]) == (("-3", "-0.3932"), ("-2", "-0.5898"))
+
+
+def test_numbers_that_are_part_of_an_operation_are_written() -> None:
+    x = fg.tensor([1.5, -2.25, 0.0], requires_grad=True)
+
+    def function() -> fg.Tensor:
+        return ((x + 1) * 0.1 / 3 - 7) ** 3
+
+    assert [v.label for v in fg.draw(function, names={"x": x}).vertices] == [
+        "x",
+        "add 1",
+        "mul 0.1",
+        "div 3",
+        "add -7",
+        "pow 3",
+    ]
+    large = fg.tensor([1.0, 2.0], requires_grad=True)
+    assert [v.label for v in fg.draw(lambda: large + 1e-5 + 1e-9, names={"x": large}).vertices] == [
+        "x",
+        "add 1e-05",
+        "add",
+    ]
+    zero = fg.tensor(0.0, requires_grad=True)
+    assert [v.label for v in fg.draw(lambda: zero * 5, names={"0": zero}).vertices] == ["0", "mul"]
+
+
+def test_a_value_used_twice_is_one_box_with_the_sum_of_its_gradients() -> None:
+    t = scalars(x=3)
+    found = fg.draw(lambda: (t["x"] * t["x"]).exp() * 0 + t["x"], names=t)
+    assert [v.label for v in found.vertices].count("x") == 1
+    assert next(v for v in found.vertices if v.label == "mul").sources == (0, 0)
+    assert found.vertices[0].grad_text() == "1"
+
+
+def test_gradients_in_a_picture_are_those_of_backward() -> None:
+    model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)).double()
+    X, y = fg.randn(6, 4, dtype=fg.float64), fg.tensor([0, 1, 2, 0, 1, 2])
+    loss = nn.CrossEntropyLoss()
+    found = fg.draw(lambda: loss(model(X), y), names=dict(model.named_parameters()))
+    loss(model(X), y).backward()
+    drawn = {v.label: v.grad for v in found.vertices if v.kind == "input"}
+    assert len(drawn) == 4
+    for name, param in model.named_parameters():
+        assert drawn[name].tolist() == param.grad.tolist()
+
+
+def test_shapes_stand_for_tensors_and_norms_for_their_gradients() -> None:
+    model = nn.Linear(2, 3)
+    found = fg.draw(model, inputs=fg.ones(4, 2))
+    last = found.vertices[-1]
+    assert (last.value_text(), last.grad_text()) == ("(4, 3)", f"norm {math.sqrt(12):.3g}")
+    assert {v.label: v.kind for v in found.vertices}["weight"] == "parameter"
+
+
+def test_values_and_gradients_can_be_left_out() -> None:
+    t = scalars(x=2.5)
+    plain = fg.draw(lambda: t["x"].exp(), values=False, grads=False, names=t)
+    assert plain.vertices[-1].grad is None
+    for text in (plain.svg(), plain.dot(), plain.mermaid()):
+        assert "2.5" not in re.sub(r"<title>.*?</title>|<path[^>]*>", "", text)
+        assert "12.18" not in re.sub(r"<title>.*?</title>", "", text)
+
+
+def test_an_explicit_graph_has_what_its_runs_left() -> None:
+    graph = fg.Graph()
+    x, y = graph.input("x"), graph.input("y")
+    total = graph.add("add", x, y, name="q")
+    graph.add("mul", total, 2.0)
+    assert [v.value for v in fg.draw(graph).vertices] == [None] * 5
+    graph.forward({"x": 3.0, "y": -5.0})
+    graph.backward()
+    found = texts(fg.draw(graph))
+    assert found[0] == ("x", "3", "2")
+    assert ("q = add", "-2", "2") in found
+    assert found[-1] == ("mul", "-4", "1")
+
+
+class SumAndDifference:
+    """Two outputs."""
+
+    def forward(self, x: Any, y: Any) -> Any:
+        return x + y, x - y
+
+    def backward(self, dout: Any) -> Any:
+        return dout[0] + dout[1], dout[0] - dout[1]
+
+
+def test_a_gate_with_two_outputs_is_one_box() -> None:
+    graph = fg.Graph()
+    both = graph.add(SumAndDifference(), graph.input("x"), graph.input("y"))
+    graph.add("mul", both[0], both[1])
+    graph.forward({"x": 5.0, "y": 3.0})
+    found = fg.draw(graph).vertices
+    assert [v.label for v in found] == ["x", "y", "SumAndDifference", "mul"]
+    assert found[3].sources == (2, 2)
+
+
+def test_nothing_is_changed_by_looking() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 2))
+    state = {name: value.tolist() for name, value in model.state_dict().items()}
+    fg.manual_seed(5)
+    expected = fg.rand(3).tolist()
+    fg.manual_seed(5)
+    fg.draw(model, inputs=fg.ones(6, 3))
+    assert fg.rand(3).tolist() == expected
+    # In training mode too, where the running means would move.
+    fg.draw(lambda: model[1](model[0](fg.randn(6, 3))))
+    assert {name: value.tolist() for name, value in model.state_dict().items()} == state
+    assert all(module.training and "forward" not in vars(module) for module in model.modules())
+    assert all(param.grad is None for param in model.parameters())
+
+
+def test_leaves_of_equal_values_are_told_apart() -> None:
+    t = {name: fg.zeros(3, requires_grad=True) for name in "abc"}
+    found = fg.draw(lambda: (t["a"] + t["b"]) * (t["c"] + t["a"]), names=t).vertices
+    assert [v.label for v in found] == ["a", "b", "add", "c", "add", "mul"]
+    assert [v.sources for v in found] == [(), (), (0, 1), (), (3, 0), (2, 4)]
+
+
+def test_a_step_of_a_trainer_is_not_compiled_anew_because_somebody_looked() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.Linear(4, 2))
+    trainer = fg.Trainer(model, nn.CrossEntropyLoss(), fg.optim.SGD(model.parameters()))
+    X, y = fg.rand(8, 3), [0, 1] * 4
+    trainer.train_step(X, y)
+    engine = trainer._engines["train"].engine
+    fg.draw(model, inputs=X)
+    fg.draw(lambda: trainer.loss(model(X), fg.tensor(y)), names=dict(model.named_parameters()))
+    trainer.health(X, y)
+    trainer.train_step(X, y)
+    assert trainer._engines["train"].engine is engine
+
+
+# Geometry
+
+
+class Box:
+    def __init__(self, x: float, y: float, width: float, height: float, what: str) -> None:
+        self.left, self.top, self.right, self.bottom, self.what = x, y, x + width, y + height, what
+
+    def overlaps(self, other: "Box") -> bool:
+        apart = self.right <= other.left or other.right <= self.left
+        return not (apart or self.bottom <= other.top or other.bottom <= self.top)
+
+    def holds(self, other: "Box") -> bool:
+        inside = self.left <= other.left and other.right <= self.right
+        return inside and self.top <= other.top and other.bottom <= self.bottom
+
+
+def geometry(svg: str) -> tuple[Box, list[Box], list[Box], list[tuple[float, float]]]:
+    """The view, the boxes of nodes, the texts that stand outside them, and the points of wires."""
+    root = ET.fromstring(svg)
+    view = Box(*map(float, root.attrib["viewBox"].split()), "view")
+    (shift,) = {float(n) for g in root.iter(f"{SVG}g") for n in re.findall(r"[\d.]+", g.get("transform", ""))}
+    boxes, labels = [], []
+    for rect in root.iter(f"{SVG}rect"):
+        if rect.attrib["class"] != "ground":
+            x, y, width, height = (float(rect.attrib[key]) for key in ("x", "y", "width", "height"))
+            boxes.append(Box(x + shift, y + shift, width, height, "box"))
+    for text in root.iter(f"{SVG}text"):
+        size = 10 if text.attrib["class"] == "note" else 12
+        wide = len(text.text or "") * size * ADVANCE
+        left = float(text.attrib["x"]) + shift - (wide / 2 if text.attrib["text-anchor"] == "middle" else 0)
+        # From the top of capitals to the feet of letters such as g.
+        labels.append(
+            Box(left, float(text.attrib["y"]) + shift - 0.76 * size, wide, 0.99 * size, text.text or "")
+        )
+    points = []
+    for path in root.iter(f"{SVG}path"):
+        if path.attrib["class"] == "wire":
+            numbers = [float(n) for n in re.findall(r"-?[\d.]+", path.attrib["d"])]
+            points += [(x + shift, y + shift) for x, y in zip(numbers[::2], numbers[1::2], strict=False)]
+    return view, boxes, labels, points
+
+
+def check_geometry(picture: Drawing) -> None:
+    view, boxes, labels, points = geometry(picture.svg())
+    assert len(boxes) == len(picture.vertices)
+    for one, other in combinations(boxes, 2):
+        assert not one.overlaps(other)
+    for one, other in combinations(labels, 2):
+        assert not one.overlaps(other), (one.what, other.what)
+    for label in labels:
+        inside = [box for box in boxes if box.overlaps(label)]
+        assert all(box.holds(label) for box in inside), label.what
+        assert len(inside) <= 1
+    assert all(view.holds(item) for item in boxes + labels)
+    assert all(0 <= x <= view.right and 0 <= y <= view.bottom for x, y in points)
+
+
+def random_vertices(seed: int) -> list[Vertex]:
+    rng = random.Random(seed)
+    count = rng.randrange(1, LARGEST + 1)
+    found = []
+    for i in range(count):
+        sources = tuple(rng.randrange(i) for _ in range(rng.randrange(4))) if i else ()
+        label = "".join(rng.choices("abcdefghijkl<>&\"'é", k=rng.randrange(1, 40)))
+        kind = rng.choice(["input", "parameter", "constant", "op", "group"])
+        note = "n" * rng.randrange(20) if kind == "group" else ""
+        value = fg.tensor(rng.uniform(-1e6, 1e6)) if rng.random() < 0.5 else None
+        grad = fg.tensor([1.0, rng.random()]) if rng.random() < 0.5 else None
+        found.append(Vertex(label, kind, sources, (2, 3), value, grad, note=note))
+    return found
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_nothing_overlaps_and_nothing_is_cut_in_random_graphs(seed: int) -> None:
+    check_geometry(Drawing(random_vertices(seed), values=True, grads=True, title="a <random> & \x00 graph"))
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_wires_pass_between_the_boxes(seed: int) -> None:
+    found = random_vertices(seed)
+    rng = random.Random(seed)
+    sizes = [(rng.uniform(20, 300), rng.uniform(20, 60)) for _ in found]
+    sources = [v.sources for v in found]
+    made = layered(sources, sizes, gap=(30.0, 10.0), lane=8.0, width=900.0)
+    boxes = [
+        Box(*place, *size, str(i)) for i, (place, size) in enumerate(zip(made.places, sizes, strict=True))
+    ]
+    assert set(made.routes) == {(s, target) for target, of in enumerate(sources) for s in of}
+    for (source, target), route in made.routes.items():
+        assert route[0][0] == made.column_ends[source]
+        assert route[-1][0] == boxes[target].left
+        for (x0, y0), (x1, y1) in pairwise(route):
+            # A bend swings between the heights of its ends, at most.
+            wire = Box(min(x0, x1), min(y0, y1), abs(x1 - x0), abs(y1 - y0), "wire")
+            wire.bottom, wire.right = max(wire.bottom, wire.top + 1e-6), max(wire.right, wire.left + 1e-6)
+            assert not any(wire.overlaps(box) for box in boxes), (source, target)
+
+
+def test_a_chain_goes_on_in_the_next_row() -> None:
+    chain = [Vertex("step", "op", (i - 1,) if i else (), (3,)) for i in range(40)]
+    picture = Drawing(chain, values=True, grads=False, title="chain")
+    check_geometry(picture)
+    view, boxes, _, _ = geometry(picture.svg())
+    assert view.right < 1300
+    assert len({box.top for box in boxes}) > 2
+
+
+def test_real_pictures_have_room() -> None:
+    t = scalars(w=2, x=-1)
+    check_geometry(fg.draw(lambda: 1 / (1 + (t["w"] * t["x"]).exp()), names=t))
+    check_geometry(fg.draw(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))))
+    empty = Drawing([], values=True, grads=True, title="nothing")
+    assert ET.fromstring(empty.svg()).tag == f"{SVG}svg"
+
+
+# Collapsing
+
+
+def deep(layers: int) -> nn.Sequential:
+    blocks = [nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.ReLU()) for _ in range(layers)]
+    return nn.Sequential(*blocks, nn.Linear(4, 2))
+
+
+def test_a_large_network_has_a_box_for_each_call_of_a_module() -> None:
+    picture = fg.draw(deep(25), inputs=fg.randn(2, 4))
+    assert len(picture.vertices) <= LARGEST
+    assert "operations and leaves in" in picture.title
+    groups = [v for v in picture.vertices if v.kind == "group"]
+    assert [v.label for v in groups] == [*map(str, range(25)), "25 Linear"]
+    assert groups[-1].note == "3 operations, 2 parameters"
+    assert [v.sources for v in groups[1:]] == [(picture.vertices.index(v),) for v in groups[:-1]]
+    assert groups[0].value_text() == "(2, 4)"
+    assert groups[0].grad is not None
+    check_geometry(picture)
+    finer = fg.draw(deep(15), inputs=fg.randn(2, 4)).vertices
+    assert [v.label for v in finer[1:4]] == ["0.0 Linear", "0.1 LayerNorm", "relu"]
+
+
+def test_a_small_network_is_drawn_whole() -> None:
+    assert not any(v.kind == "group" for v in fg.draw(deep(2), inputs=fg.randn(2, 4)).vertices)
+
+
+class Around(nn.Module):
+    """Uses its own child between operations of its own: a group of its operations would be in a loop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(nn.Linear(3, 3), nn.Tanh())
+
+    def forward(self, x: fg.Tensor) -> fg.Tensor:
+        for _ in range(4):
+            x = self.inner(x * 2).exp() + x
+        return x
+
+
+def test_groups_never_read_each_other_in_a_loop() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = Around(), Around()
+
+        def forward(self, x: fg.Tensor) -> fg.Tensor:
+            return self.second(self.first(x) + 1) * 3
+
+    picture = fg.draw(Twice(), inputs=fg.randn(2, 3))
+    assert 1 < len(picture.vertices) <= LARGEST
+    for i, v in enumerate(picture.vertices):
+        assert all(source < i for source in v.sources)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_graphs_without_modules_are_grouped_by_depth(seed: int) -> None:
+    rng = random.Random(seed)
+    large = [
+        Vertex(
+            rng.choice(["add", "mul", "exp"]), "op", tuple(rng.randrange(i) for _ in range(2)) if i else ()
+        )
+        for i in range(700)
+    ]
+    found = collapsed(large)
+    assert 1 < len(found) <= LARGEST
+    assert all(source < i for i, v in enumerate(found) for source in v.sources)
+    chain = collapsed([Vertex("exp", "op", (i - 1,) if i else ()) for i in range(500)])
+    assert 1 < len(chain) <= LARGEST
+
+
+# Files and errors
+
+
+def test_each_language_is_written(tmp_path: Path) -> None:
+    t = scalars(x=2)
+    picture = fg.draw(lambda: t["x"].exp(), names={'a "b" <c>\n': t["x"]})
+    for name, text in (("a.svg", picture.svg()), ("a.dot", picture.dot()), ("a.mmd", picture.mermaid())):
+        picture.save(tmp_path / name)
+        assert (tmp_path / name).read_text(encoding="utf-8") == text
+    assert picture._repr_svg_() == picture.svg()
+    assert '"a \\"b\\" <c> "' in picture.dot()
+    assert "a #34;b#34; #60;c#62;" in picture.mermaid()
+    assert "n0 -> n1" in picture.dot()
+    with pytest.raises(fg.ConfigError, match=r"path must end with \.svg, \.dot or \.mmd, got 'a\.png'"):
+        picture.save("a.png")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: fg.draw(3), "subject must be a Module"),
+        (lambda: fg.draw(fg.ones(1)), "a Tensor does not keep the values in between"),
+        (lambda: fg.draw(lambda: 3), "must return tensors, got int"),
+        (lambda: fg.draw(nn.ReLU()), "cannot be guessed"),
+        (lambda: fg.draw(lambda: fg.ones(1), inputs=fg.ones(1)), "inputs are for modules"),
+        (lambda: fg.draw(fg.Graph(), inputs=1), "a Graph has its own"),
+        (lambda: fg.draw(nn.Linear(1, 1), names=["x"]), "names must be a mapping"),
+        (lambda: fg.draw(nn.Linear(1, 1), names={"x": 1.0}), "names must map str to Tensor"),
+        (lambda: fg.draw(nn.Linear(1, 1), values="yes"), "values: expected True or False"),
+    ],
+)
+def test_bad_input_is_named(call: Any, message: str) -> None:
+    with pytest.raises(fg.ConfigError, match=message):
+        call()
+
+
+def test_an_error_of_the_function_comes_out_and_leaves_no_hooks() -> None:
+    model = nn.Linear(2, 3)
+    with pytest.raises(fg.ShapeError):
+        fg.draw(model, inputs=fg.ones(1, 5))
+    assert "forward" not in vars(model)
+    graph = fg.Graph()
+    graph.add("add", graph.input("x"))
+    with pytest.raises(fg.GraphError, match="not connected"):
+        fg.draw(graph)
+
+
+def test_importing_the_package_does_not_load_what_draws() -> None:
+    code = "import sys, ferrograd; print([m for m in sys.modules if 'ferrograd.drawing' in m])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+# Plans
+
+
+def planned(loss: nn.Module, *layers: nn.Module, **options: Any) -> fg.Trainer:
+    model = nn.Sequential(*layers)
+    trainer = fg.Trainer(model, loss, fg.optim.Adam(model.parameters(), lr=0.01), **options)
+    y = [0, 1, 2] * 10 if isinstance(loss, nn.CrossEntropyLoss) else fg.rand(30, 3)
+    trainer.fit(fg.rand(30, 4), y, epochs=1, batch_size=30, progress=False)
+    return trainer
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU])
+@pytest.mark.parametrize("loss", [nn.CrossEntropyLoss, nn.MSELoss, nn.BCEWithLogitsLoss])
+@pytest.mark.parametrize("l2", [0.0, 0.1])
+def test_each_instruction_of_a_plan_is_drawn_and_fused_ones_are_framed(
+    activation: Any, loss: Any, l2: float
+) -> None:
+    layers = nn.Linear(4, 8), activation(), nn.Linear(8, 6), nn.Tanh(), nn.Linear(6, 3)
+    plan = planned(loss(), *layers, l2=l2).plan
+    assert any("penalty" in name for name in plan.instructions) == (l2 > 0)
+    picture = fg.draw(plan)
+    assert picture.title == f"training step for 30 rows, {len(plan.instructions)} instructions"
+    fused = sorted("+".join(v.parts) for v in picture.vertices if v.parts)
+    assert fused == sorted(name for name in plan.instructions if "+" in name)
+    plain = sorted(v.label for v in picture.vertices if v.kind == "op")
+    assert plain == sorted(name for name in plan.instructions if "+" not in name)
+    updates = [v.label.removeprefix("updates ") for v in picture.vertices if "update" in v.parts]
+    assert sorted(", ".join(updates).split(", ")) == sorted(
+        name for name, _ in plan.trainer.model.named_parameters()
+    )
+    assert picture.svg().count('class="frame"') == len(fused) > 5
+    assert "dashed" in picture.dot()
+    assert "matmul → bias" in picture.mermaid()
+
+
+def test_frames_have_room() -> None:
+    check_geometry(fg.draw(nn.Sequential(nn.Linear(4, 3), nn.ReLU())))
+    picture = fg.draw(planned(nn.CrossEntropyLoss(), nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)).plan)
+    view, boxes, labels, _ = geometry(picture.svg())
+    frames = len([v for v in picture.vertices if v.parts])
+    inner = sum(len(v.parts) for v in picture.vertices)
+    assert len(boxes) == len(picture.vertices) + inner
+    for one, other in combinations(boxes, 2):
+        assert not one.overlaps(other) or one.holds(other) or other.holds(one)
+    held = [(a, b) for a in boxes for b in boxes if a is not b and a.holds(b)]
+    assert len(held) == inner >= 2 * frames
+    for one, other in combinations(labels, 2):
+        assert not one.overlaps(other), (one.what, other.what)
+    assert all(view.holds(item) for item in boxes + labels)
+    assert all(box.holds(label) for label in labels for box in boxes if box.overlaps(label))
+
+
+@pytest.mark.parametrize(
+    ("layers", "options"),
+    [
+        ((nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)), {"clip_grad_norm": 1.0}),
+        ((nn.Linear(4, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Dropout(0.5), nn.Linear(5, 3)), {}),
+    ],
+)
+def test_what_has_no_counterpart_is_counted_and_no_frame_is_made_up(layers: Any, options: Any) -> None:
+    plan = planned(nn.CrossEntropyLoss(), *layers, **options).plan
+    picture = fg.draw(plan)
+    assert re.search(r", \d+ without a counterpart", picture.title)
+    drawn = [("+".join(v.parts)) for v in picture.vertices if v.parts]
+    assert drawn
+    assert all(drawn.count(name) <= plan.instructions.count(name) for name in drawn)
+    assert ET.fromstring(picture.svg()).tag == f"{SVG}svg"
+
+
+def test_looking_at_a_plan_changes_nothing() -> None:
+    def trained(looks: bool) -> list[bytes]:
+        fg.manual_seed(2)
+        layers = nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Tanh(), nn.Linear(5, 3)
+        trainer = planned(nn.CrossEntropyLoss(), *layers)
+        if looks:
+            fg.draw(trainer.plan)
+        trainer.fit(fg.ones(30, 4), [0, 1, 2] * 10, epochs=2, batch_size=10, progress=False)
+        return [value.numpy().tobytes() for value in trainer.model.state_dict().values()]
+
+    assert trained(True) == trained(False)
+
+
+def test_a_plan_is_that_of_the_last_fit_or_step() -> None:
+    model = nn.Linear(2, 1)
+    trainer = fg.Trainer(model, nn.MSELoss(), fg.optim.SGD(model.parameters()))
+    with pytest.raises(fg.GraphError, match="plan: no step was compiled"):
+        _ = trainer.plan
+    trainer.fit(fg.ones(7, 2), fg.ones(7, 1), epochs=1, batch_size=3, progress=False)
+    assert trainer.plan.rows == 3
+    trainer.train_step(fg.ones(300, 2), fg.ones(300, 1))
+    assert trainer.plan.rows == 300
+    assert trainer.plan.as_dict() == {"rows": 300, "instructions": list(trainer.plan.instructions)}
+    assert str(trainer.plan).splitlines()[1:] == [f"  {name}" for name in trainer.plan.instructions]
+    fg.draw(trainer.plan)
+    with pytest.raises(fg.ConfigError, match="a Plan has its own"):
+        fg.draw(trainer.plan, names={})
