@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import ferrograd as fg
+import ferrograd.sklearn
 
 README = Path(__file__).parent.parent / "README.md"
 # A peer's module is imported only where its library is installed. The native classes say that they are of the
@@ -39,6 +40,7 @@ SPACES = (
     fg.func,
     fg.datasets,
     fg.viz,
+    fg.sklearn,
 )
 # They read files that do not come with the package.
 WITHOUT_EXAMPLE = {fg.datasets.MNIST, fg.datasets.load_mnist}

@@ -10,6 +10,7 @@ from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import ferrograd as fg
@@ -37,11 +38,11 @@ def test_the_lectures_circuit_has_its_values_and_gradients() -> None:
     assert texts(found) == [
         ("x", "-2", "-4"),
         ("y", "5", "-4"),
-        ("add", "3", "-4"),
         ("z", "-4", "3"),
+        ("add", "3", "-4"),
         ("mul", "-12", "1"),
     ]
-    assert [v.sources for v in found.vertices] == [(), (), (0, 1), (), (2, 3)]
+    assert [v.sources for v in found.vertices] == [(), (), (), (0, 1), (3, 2)]
     assert all(x.grad is None for x in t.values())
 
 
@@ -78,10 +79,83 @@ def test_numbers_that_are_part_of_an_operation_are_written() -> None:
     assert [v.label for v in fg.draw(lambda: large + 1e-5 + 1e-9, names={"x": large}).vertices] == [
         "x",
         "add 1e-05",
-        "add",
+        "add 1e-09",
     ]
     zero = fg.tensor(0.0, requires_grad=True)
-    assert [v.label for v in fg.draw(lambda: zero * 5, names={"0": zero}).vertices] == ["0", "mul"]
+    assert [v.label for v in fg.draw(lambda: zero * 5, names={"0": zero}).vertices] == ["0", "mul 5"]
+
+
+def test_a_tensor_is_drawn_as_what_computes_it_also_after_backward() -> None:
+    t = scalars(x=1.5, y=-2)
+
+    def function() -> fg.Tensor:
+        return ((t["x"] * t["y"]).tanh() + t["x"] ** 2).exp()
+
+    expected = fg.draw(function, names=t)
+    before, after = function(), function()
+    after.backward()
+    grads = {name: tensor.grad for name, tensor in t.items()}
+    for found in (fg.draw(before, names=t), fg.draw(after, names=t)):
+        assert texts(found) == texts(expected)
+        assert [v.sources for v in found.vertices] == [v.sources for v in expected.vertices]
+    for name, tensor in t.items():
+        assert tensor.grad is not None
+        assert tensor.grad.item() == grads[name].item()  # type: ignore[union-attr]
+
+
+def test_a_networks_loss_has_the_bits_that_it_had() -> None:
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    X, y = fg.rand(6, 4), fg.tensor([0, 1, 2, 0, 1, 2])
+    loss = nn.CrossEntropyLoss()(model(X), y)
+    loss.backward()
+    own = dict(model.named_parameters())
+    found = {v.label: v for v in fg.draw(loss, names={"X": X, **own}).vertices}
+    for name, parameter in own.items():
+        assert found[name].grad is not None
+        assert parameter.grad is not None
+        np.testing.assert_array_equal(found[name].grad.numpy(), parameter.grad.numpy())  # type: ignore[union-attr]
+    last = list(found.values())[-1]
+    assert last.value is not None
+    assert last.value.item() == loss.item()
+
+
+def test_a_constant_that_backward_freed_is_named() -> None:
+    x = fg.tensor(2.0, requires_grad=True)
+    product = (x * fg.full((20,), 3.0)).sum()
+    assert [v.label for v in fg.draw(product, names={"x": x}).vertices] == ["x", "constant", "mul", "sum"]
+    product.backward()
+    with pytest.raises(
+        fg.GraphError, match=r"an operand of shape .* was freed by backward; pass retain_graph"
+    ):
+        fg.draw(product)
+
+
+def test_an_operation_written_in_python_is_run_again() -> None:
+    class Double(fg.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: fg.Tensor) -> fg.Tensor:
+            return x * 2
+
+        @staticmethod
+        def backward(ctx: Any, *grads: fg.Tensor) -> fg.Tensor:
+            return grads[0] * 2
+
+    x = fg.tensor([1.0, 2.0], requires_grad=True)
+    result = Double.apply(x).sum()
+    result.backward()
+    found = fg.draw(result, names={"x": x}).vertices
+    assert found[0].grad is not None
+    np.testing.assert_array_equal(found[0].grad.numpy(), [2.0, 2.0])
+    assert found[-1].value_text() == "6"
+
+
+def test_a_long_chain_is_drawn_in_time_that_grows_with_its_length() -> None:
+    x = fg.tensor(1.0, requires_grad=True)
+    y = x
+    for _ in range(5000):
+        y = y * 1.0001
+    y.backward()
+    assert len(fg.draw(y).vertices) <= 60
 
 
 def test_a_value_used_twice_is_one_box_with_the_sum_of_its_gradients() -> None:
@@ -173,8 +247,8 @@ def test_nothing_is_changed_by_looking() -> None:
 def test_leaves_of_equal_values_are_told_apart() -> None:
     t = {name: fg.zeros(3, requires_grad=True) for name in "abc"}
     found = fg.draw(lambda: (t["a"] + t["b"]) * (t["c"] + t["a"]), names=t).vertices
-    assert [v.label for v in found] == ["a", "b", "add", "c", "add", "mul"]
-    assert [v.sources for v in found] == [(), (), (0, 1), (), (3, 0), (2, 4)]
+    assert [v.label for v in found] == ["a", "b", "c", "add", "add", "mul"]
+    assert [v.sources for v in found] == [(), (), (), (0, 1), (2, 0), (3, 4)]
 
 
 def test_a_step_of_a_trainer_is_not_compiled_anew_because_somebody_looked() -> None:
@@ -396,8 +470,11 @@ def test_each_language_is_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: fg.draw(3), "subject must be a Module"),
-        (lambda: fg.draw(fg.ones(1)), "a Tensor does not keep the values in between"),
+        (lambda: fg.draw(3), "subject must be a Tensor, a Module"),
+        (
+            lambda: fg.draw(fg.ones(1), inputs=fg.ones(1)),
+            "inputs are for modules; a Tensor has been computed",
+        ),
         (lambda: fg.draw(lambda: 3), "must return tensors, got int"),
         (lambda: fg.draw(nn.ReLU()), "cannot be guessed"),
         (lambda: fg.draw(lambda: fg.ones(1), inputs=fg.ones(1)), "inputs are for modules"),

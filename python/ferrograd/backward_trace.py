@@ -11,7 +11,7 @@ from ferrograd import _core
 from ferrograd._core import ShapeError, Tensor
 from ferrograd._typing import Array, TensorLike
 from ferrograd.checks import as_table
-from ferrograd.drawing.read import Step, number_in, run_recorded
+from ferrograd.drawing.read import Find, Step, run_recorded
 from ferrograd.problem import problem_of
 
 __all__ = ["Trace", "TraceOperand", "TraceStep", "trace"]
@@ -256,9 +256,9 @@ def trace(
     ...     _ = model.weight.fill_(3.0), model.bias.fill_(1.0)
     >>> print(fg.trace(model, [2.0], [5.0], fg.nn.MSELoss()))  # doctest: +ELLIPSIS
     forward
-      x = [[2]]
       weight = [[3]]
       bias = [1]
+      x = [[2]]
       y = [[5]]
       v1 = permute(weight) = [[3]]
       v2 = matmul(x, v1) = [[6]]
@@ -284,7 +284,7 @@ def trace(
     problem = problem_of(owner, model, X, target, loss, trains=False)
     found: list[Trace] = []
 
-    def use(steps: list[Step], results: list[int], find: Callable[[Tensor], int | None]) -> None:
+    def use(steps: list[Step], results: list[int], find: Find) -> None:
         names: dict[int | None, str] = {find(t): name for name, t in problem.parameters.items()}
         names |= {find(t): name for name, t in zip(("x", "y"), problem.data, strict=False)}
         found.append(_told(steps, results[0], names))
@@ -292,7 +292,7 @@ def trace(
     def run() -> Tensor:
         return problem.loss(problem.scores())
 
-    run_recorded(owner, run, use, named=problem.data, with_grads=True)
+    run_recorded(owner, run, use, with_grads=True)
     return found[0]
 
 
@@ -334,7 +334,7 @@ def _told(steps: list[Step], root: int, given: dict[int | None, str]) -> Trace:
             if step.tensor.requires_grad:
                 gradients[names[i]] = upstream
             continue
-        number = number_in(step, steps)
+        number = step.number_text
         inputs = *(names[source] for source in step.sources), *([number] if number else [])
         operands = _operands(step, steps, names) if step.grad is not None else ()
         told.append(TraceStep(names[i], step.tensor.op, value, upstream, operands, inputs))

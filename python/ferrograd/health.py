@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ferrograd import _core
-from ferrograd._core import Tensor
 from ferrograd._typing import Array
 from ferrograd.columns import aligned
-from ferrograd.drawing.read import Step, run_recorded, span_of
+from ferrograd.drawing.read import Find, Step, run_recorded, span_of
 from ferrograd.nn.calls import recorded_calls
 from ferrograd.nn.module import Module
 from ferrograd.nn.utils import clip_grad_norm_
@@ -205,7 +204,7 @@ def examine(
     gradients: dict[str, Array] = {}
     value = math.nan
 
-    def use(steps: list[Step], results: list[int], find: Callable[[Tensor], int | None]) -> None:
+    def use(steps: list[Step], results: list[int], find: Find) -> None:
         nonlocal value
         value = float(steps[results[0]].tensor.item())
         activations.extend(_activations(steps, span_of(calls)))
@@ -215,7 +214,7 @@ def examine(
             gradients[name] = np.zeros(param.shape) if grad is None else grad.detach().numpy()
 
     with recorded_calls(problem.model) as calls:
-        run_recorded("health", lambda: problem.loss(problem.scores()), use, named=(), with_grads=True)
+        run_recorded("health", lambda: problem.loss(problem.scores()), use, with_grads=True)
     ratios = _update_ratios(trainer, gradients)
     parameters = tuple(
         ParameterHealth(name, float(np.linalg.norm(grad)), ratios[name]) for name, grad in gradients.items()
@@ -247,7 +246,7 @@ def _activations(steps: list[Step], place: Callable[[int], tuple[str, str]]) -> 
         else:
             low, high = _SATURATED[op]
             share = float(((values < low) | (values > high)).mean())
-        layer = place(step.number)[0] or op
+        layer = place(step.id)[0] or op
         counts[layer, op] = counts.get((layer, op), 0) + 1
         again = f" ({counts[layer, op]})" if counts[layer, op] > 1 else ""
         found.append(ActivationHealth(layer + again, op, share))

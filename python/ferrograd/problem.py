@@ -9,7 +9,7 @@ import numpy as np
 
 from ferrograd import _core, nn
 from ferrograd._core import ConfigError, GraphError, Tensor
-from ferrograd._typing import Array, TensorLike
+from ferrograd._typing import TensorLike
 from ferrograd.compiled import ignored_label, is_of_labels, trained
 from ferrograd.nn.module import Module
 from ferrograd.objective import objective
@@ -137,7 +137,7 @@ def _of_estimator(model: Any, X: Any, y: Any, *, trains: bool) -> Problem:
     # Of scikit-learn, which the caller has then.
     from sklearn.utils.validation import check_is_fitted
 
-    from ferrograd.sklearn.network import Fit, parameters_of
+    from ferrograd.sklearn.network import LEARNED, Fit, parameters_of
 
     check_is_fitted(model)
     of_name, model = type(model).__name__, copy.deepcopy(model)
@@ -148,12 +148,13 @@ def _of_estimator(model: Any, X: Any, y: Any, *, trains: bool) -> Problem:
     layers = task.layers._replace(dropout=())
     task = task._replace(layers=layers, clip_norm=None, is_weighted=weight is not None)
     learned, others = parameters_of(model)
-    arrays: list[Array] = [array.astype(np.float64) for array in learned + others]
-    fit = Fit(task, arrays, 0, ())
+    fit = Fit(task, [array.astype(np.float64) for array in learned + others], 0, ())
     kinds = [("coefs_", len(model.coefs_)), ("intercepts_", len(model.intercepts_))]
     names = [f"{kind}[{number}]" for kind, count in kinds for number in range(count)]
-    for number in range(len(fit.network.norms)):
-        names += [f"normalizations_[{number}][{name!r}]" for name in ("weight", "bias")]
+    norms = getattr(model, "normalizations_", [])
+    names += [
+        f"normalizations_[{i}][{name!r}]" for i, norm in enumerate(norms) for name in LEARNED if name in norm
+    ]
     x = _core.tensor(X)
     t = _core.tensor(target if target.ndim == 1 else target.astype(np.float64))
     rest = [] if weight is None else [_core.tensor(np.asarray(weight, np.float64))]

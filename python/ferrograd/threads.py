@@ -13,13 +13,17 @@ MAX_THREADS = 1024
 
 @contextmanager
 def threads(count: int | None) -> Iterator[None]:
-    """Use so many threads inside; None leaves the number as it is."""
+    """Use so many threads inside, or as few as an outer call allows; None leaves the number as it is.
+
+    The number is the calling thread's own: what others run meanwhile keeps theirs.
+    """
     if count is None:
         yield
         return
-    before = _core.get_num_threads()
-    _core.set_num_threads(count)
+    before = _core.set_own_threads(count)
+    if 0 < before < count:
+        _core.set_own_threads(before)
     try:
         yield
     finally:
-        _core.set_num_threads(before)
+        _core.set_own_threads(before)

@@ -9,7 +9,7 @@ from ferrograd._core import ConfigError, Graph, Tensor
 from ferrograd._typing import PathLike
 from ferrograd.checks import check_bool
 from ferrograd.drawing.plan import of_plan
-from ferrograd.drawing.read import of_graph, of_run
+from ferrograd.drawing.read import of_graph, of_run, of_tensor
 from ferrograd.drawing.svg import to_svg
 from ferrograd.drawing.text import to_dot, to_mermaid
 from ferrograd.drawing.vertices import LARGEST, Vertex, collapsed
@@ -93,7 +93,7 @@ class Drawing:
 
 
 def draw(
-    subject: Module | Graph | Plan | Callable[[], Tensor],
+    subject: Tensor | Module | Graph | Plan | Callable[[], Tensor],
     values: bool = True,
     grads: bool = True,
     *,
@@ -110,14 +110,17 @@ def draw(
 
     Parameters
     ----------
-    subject : Module, Graph, Plan or callable
-        A module is called with `inputs` in evaluation mode; a callable without arguments is called once, and
-        what it returns is drawn. Their operations are recorded anew, whatever ran before, with all values in
-        between; buffers and the gradients of parameters stay as they are. An explicit `Graph` has the values
-        of its last `forward` and the gradients of its last `backward`. Of a trainer's ``plan`` the
-        instructions of a step are drawn, backward and updates included, with shapes for values and without
-        gradients at the wires; operations that are one pass over memory stand in a frame. The step is
-        recorded anew in training mode, which draws random numbers where the model does; what the compiler
+    subject : Tensor, Module, Graph, Plan or callable
+        Of a Tensor the graph behind it is drawn, also after a plain `backward`: the values in between, which
+        that has freed, and the gradients are computed anew from the leaves as they are now, with the same
+        operations; ``.grad`` stays as it is. A module is called with `inputs` in evaluation mode; a callable
+        without arguments is called once, and what it returns is drawn. Their operations are recorded anew,
+        whatever ran before, with all values in between; buffers and the gradients of parameters stay as they
+        are. An explicit `Graph` has the values of its last `forward` and the gradients of its last
+        `backward`. Of a trainer's ``plan`` the instructions of a step are drawn, backward and updates
+        included, with shapes for values and without gradients at the wires; operations that are one pass over
+        memory stand in a frame. The step is recorded anew in training mode, which draws random numbers where
+        the model does; what the compiler
         adds or removes besides (a norm to clip by, running means, a penalty) the title counts.
     values, grads : bool, default True
         Whether to write values, and gradients.
@@ -137,18 +140,21 @@ def draw(
     ConfigError
         If `subject` is none of these, what it returns is no tensor, or a module's `inputs` cannot be guessed.
     GraphError
-        If a node of a `Graph` is not connected.
+        If a node of a `Graph` is not connected, or a constant behind a Tensor that nobody holds was freed by
+        `backward`.
 
     Examples
     --------
     >>> import ferrograd as fg
     >>> x, y, z = (fg.tensor(value, requires_grad=True) for value in (-2.0, 5.0, -4.0))
-    >>> picture = fg.draw(lambda: (x + y) * z, names={"x": x, "y": y, "z": z})
+    >>> f = (x + y) * z
+    >>> f.backward()
+    >>> picture = fg.draw(f, names={"x": x, "y": y, "z": z})
     >>> [(vertex.label, vertex.value_text(), vertex.grad_text()) for vertex in picture.vertices]
-    [('x', '-2', '-4'), ('y', '5', '-4'), ('add', '3', '-4'), ('z', '-4', '3'), ('mul', '-12', '1')]
+    [('x', '-2', '-4'), ('y', '5', '-4'), ('z', '-4', '3'), ('add', '3', '-4'), ('mul', '-12', '1')]
     >>> model = fg.nn.Sequential(fg.nn.Linear(2, 3), fg.nn.Tanh())
     >>> [vertex.label for vertex in fg.draw(model, grads=False).vertices]
-    ['input', '0.weight', 'permute', 'matmul', '0.bias', 'add', 'tanh']
+    ['0.weight', '0.bias', 'input', 'permute', 'matmul', 'add', 'tanh']
     """
     check_bool("values", values)
     check_bool("grads", grads)
@@ -170,13 +176,14 @@ def draw(
         with in_mode(subject, training=False):
             found = of_run("draw", lambda: subject(*arguments), subject, tensors | named, with_grads=grads)
     elif isinstance(subject, Tensor):
-        raise ConfigError(
-            "draw: subject: a Tensor does not keep the values in between; draw what computes it, as in "
-            "fg.draw(lambda: (x * y).exp())"
-        )
+        if inputs is not None:
+            raise ConfigError("draw: inputs are for modules; a Tensor has been computed")
+        title, found = "graph", of_tensor(subject, named, with_grads=grads)
     elif not callable(subject):
         kind = type(subject).__name__
-        raise ConfigError(f"draw: subject must be a Module, a Graph, a Plan or a function, got {kind}")
+        raise ConfigError(
+            f"draw: subject must be a Tensor, a Module, a Graph, a Plan or a function, got {kind}"
+        )
     else:
         if inputs is not None:
             raise ConfigError("draw: inputs are for modules; a function is called without arguments")

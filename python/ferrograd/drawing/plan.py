@@ -1,7 +1,7 @@
 """A compiled training step as it is drawn: instructions and what flows between them."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ import numpy as np
 from ferrograd import _core
 from ferrograd._core import Tensor
 from ferrograd.compiled import trained
-from ferrograd.drawing.read import Step, run_recorded
+from ferrograd.drawing.read import Find, Step, run_recorded
 from ferrograd.drawing.vertices import Vertex
 from ferrograd.nn.module import Module, in_mode
 from ferrograd.objective import objective
@@ -73,7 +73,7 @@ def _boxes(plan: "Plan") -> list[_Box]:
         reached.extend(i for i, grad in enumerate(grads) if grad is not None)
         return [loss, *(grad for grad in grads if grad is not None)]
 
-    def use(steps: list[Step], results: list[int], find: Callable[[Tensor], int | None]) -> None:
+    def use(steps: list[Step], results: list[int], find: Find) -> None:
         labels = {find(tensor): name for name, tensor in named.items()}
         parameters = {find(param): name for name, param in own.items()}
         place: dict[int, int] = {}
@@ -110,7 +110,7 @@ def _boxes(plan: "Plan") -> list[_Box]:
     reached: list[int] = []
     model = trainer.model
     with in_mode(model, training=True) if isinstance(model, Module) else nullcontext():
-        run_recorded("draw", step, use, named=tensors, with_grads=False)
+        run_recorded("draw", step, use, with_grads=False)
     return boxes
 
 

@@ -1,11 +1,9 @@
 """What there is to draw: computations that run while they are recorded, and explicit graphs."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
-
-import numpy as np
 
 from ferrograd import _core
 from ferrograd._core import ConfigError, Graph, GraphError, Node, Tensor
@@ -14,7 +12,7 @@ from ferrograd.drawing.vertices import Vertex
 from ferrograd.nn.calls import Call, recorded_calls
 from ferrograd.nn.module import Module
 
-__all__ = ["Step", "number_in", "of_graph", "of_run", "run_recorded", "span_of"]
+__all__ = ["Find", "Step", "of_graph", "of_run", "of_tensor", "run_recorded", "span_of"]
 
 
 class Step:
@@ -26,51 +24,34 @@ class Step:
         The value, connected to the graph.
     sources : tuple of int
         Positions of its operands.
-    number : int
-        Its place in the order of creation; -1 for leaves.
+    id : int
+        Its place in the order of creation.
+    number : float or None
+        The number that is part of the operation, as 1 is of ``x + 1``.
     """
 
-    def __init__(self, tensor: Tensor, sources: tuple[int, ...], number: int) -> None:
+    def __init__(self, tensor: Tensor, sources: Sequence[int], id: int, number: float | None) -> None:
         self.tensor = tensor
-        self.sources = sources
+        self.sources = tuple(sources)
+        self.id = id
         self.number = number
         self.grad: Tensor | None = None
 
-
-class _Identities:
-    """Tells the nodes behind tensors apart: each look at a parent makes a new object.
-
-    A constant is known by its values among those that have names; others are one for each use.
-    """
-
-    def __init__(self, named: Iterable[Tensor]) -> None:
-        self._leaves: dict[tuple[Any, ...], list[tuple[Tensor, int]]] = {}
-        self._named = {_content(tensor) for tensor in named if not tensor.requires_grad}
-
-    def __call__(self, tensor: Tensor) -> tuple[Any, ...]:
-        if tensor.op is not None:
-            return "op", _core.recorded([tensor])[-1][0]
-        if not tensor.requires_grad:
-            content = _content(tensor)
-            return content if content in self._named else ("constant", object())
-        alike = self._leaves.setdefault((tensor.dtype.name, tensor.shape), [])
-        for leaf, number in alike:
-            if not _core.reaches_beyond([tensor], [leaf]):
-                return "leaf", tensor.shape, tensor.dtype.name, number
-        alike.append((tensor, len(alike)))
-        return "leaf", tensor.shape, tensor.dtype.name, len(alike) - 1
+    @property
+    def number_text(self) -> str:
+        """The number, empty if there is none."""
+        return "" if self.number is None else f"{self.number:.7g}"
 
 
-def _content(tensor: Tensor) -> tuple[Any, ...]:
-    return tensor.dtype.name, tensor.shape, tensor.detach().numpy().tobytes()
+# What finds the position of a tensor among the steps.
+Find = Callable[[Tensor], int | None]
 
 
 def run_recorded(
     owner: str,
     function: Callable[[], Any],
-    use: Callable[[list[Step], list[int], Callable[[Tensor], int | None]], None],
+    use: Callable[[list[Step], list[int], Find], None],
     *,
-    named: Iterable[Tensor],
     with_grads: bool,
 ) -> None:
     """Run `function` with every operation recorded, and let `use` look before the values are freed.
@@ -85,11 +66,7 @@ def run_recorded(
         for root in roots:
             if not isinstance(root, Tensor):
                 raise ConfigError(f"{owner}: the function must return tensors, got {type(root).__name__}")
-        identify = _Identities(named)
-        steps, results, position = _steps(roots, identify)
-        if with_grads:
-            _differentiate(steps, roots)
-        use(steps, results, lambda tensor: position.get(identify(tensor)))
+        use(*steps_behind(roots, anew=False, with_grads=with_grads))
         is_used.append(True)
         return []
 
@@ -104,30 +81,17 @@ def run_recorded(
             raise
 
 
-def _steps(
-    roots: list[Tensor], identify: Callable[[Tensor], tuple[Any, ...]]
-) -> tuple[list[Step], list[int], dict[tuple[Any, ...], int]]:
-    """Return what is behind `roots`, their positions, and the positions of all by identity."""
-    known: dict[tuple[Any, ...], tuple[Tensor, list[tuple[Any, ...]]]] = {}
-    order: list[tuple[Any, ...]] = []
-    keys = [identify(root) for root in roots]
-    pending = [(root, key, False) for root, key in zip(roots[::-1], keys[::-1], strict=True)]
-    while pending:
-        tensor, key, is_done = pending.pop()
-        if is_done:
-            order.append(key)
-        elif key not in known:
-            parents = [(parent, identify(parent)) for parent in tensor.parents]
-            known[key] = (tensor, [k for _, k in parents])
-            pending.append((tensor, key, True))
-            pending += [(parent, k, False) for parent, k in reversed(parents) if k not in known]
-    position = {key: i for i, key in enumerate(order)}
-    steps = []
-    for key in order:
-        tensor, parents_keys = known[key]
-        number = int(key[1]) if key[0] == "op" else -1
-        steps.append(Step(tensor, tuple(position[k] for k in parents_keys), number))
-    return steps, [position[key] for key in keys], position
+def steps_behind(roots: list[Tensor], *, anew: bool, with_grads: bool) -> tuple[list[Step], list[int], Find]:
+    """Return the steps behind `roots`, sources first, the positions of `roots`, and what finds a tensor's.
+
+    With `anew` the values are computed once more, otherwise they are those that the graph keeps.
+    """
+    steps = [Step(*found) for found in _core.steps(roots, anew)]
+    position = {step.id: i for i, step in enumerate(steps)}
+    results = [position[_core.node_id(root)] for root in roots]
+    if with_grads:
+        _differentiate(steps, [steps[result].tensor for result in results])
+    return steps, results, lambda tensor: position.get(_core.node_id(tensor))
 
 
 def _differentiate(steps: list[Step], roots: list[Tensor]) -> None:
@@ -142,39 +106,6 @@ def _differentiate(steps: list[Step], roots: list[Tensor]) -> None:
             step.grad = grad
 
 
-# What an operation with a number makes of its operand, and how the number follows from both.
-_WITH_NUMBER: dict[str, tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]]] = {
-    "add": (np.add, lambda u, v: v - u),
-    "mul": (np.multiply, lambda u, v: v / u),
-    "div": (np.divide, lambda u, v: u / v),
-    "pow": (np.power, lambda u, v: np.log(np.abs(v)) / np.log(np.abs(u))),
-}
-
-
-def number_in(step: Step, steps: list[Step]) -> str:
-    """Return the number that is part of an operation, as 1 is of ``x + 1``; empty if none is found.
-
-    It is the shortest that makes the result of the operand.
-    """
-    if step.tensor.op not in _WITH_NUMBER or len(step.sources) != 1 or step.tensor.numel() == 0:
-        return ""
-    apply, solve = _WITH_NUMBER[step.tensor.op]
-    u, v = steps[step.sources[0]].tensor.detach().numpy(), step.tensor.detach().numpy()
-    # Nothing follows from a factor of 0, nor from a power of 0 or 1.
-    with np.errstate(all="ignore"):
-        found = solve(u.astype(np.float64), v.astype(np.float64)).reshape(-1)
-        found = found[np.isfinite(found) & (found != 0.0)]
-        middle = float(np.median(found)) if found.size else 0.0
-        for digits in range(1, 8) if middle else ():
-            text = f"{middle:.{digits}g}"
-            again = apply(u, u.dtype.type(float(text)))
-            # Our power is not numpy's.
-            tolerance = 1e-6 if step.tensor.op == "pow" else 0.0
-            if np.allclose(again, v, rtol=tolerance, atol=0.0, equal_nan=True):
-                return f"{float(text):.7g}"
-    return ""
-
-
 def of_run(
     owner: str,
     function: Callable[[], Any],
@@ -187,29 +118,47 @@ def of_run(
     vertices: list[Vertex] = []
     own = {} if model is None else dict(model.named_parameters())
 
-    def use(steps: list[Step], results: list[int], find: Callable[[Tensor], int | None]) -> None:
-        label = {find(tensor): name for name, tensor in own.items()}
-        kinds = dict.fromkeys(label, "parameter")
-        label |= {find(tensor): name for name, tensor in names.items()}
-        place = span_of(calls)
-        for i, step in enumerate(steps):
-            tensor = step.tensor
-            kind = kinds.get(i, "input" if tensor.requires_grad or i in label else "constant")
-            module, note = place(step.number) if tensor.op else (_owner(label.get(i, ""), own), "")
-            text = f"{tensor.op} {number_in(step, steps)}".rstrip() if tensor.op else label.get(i) or kind
-            if tensor.op and i in label:
-                text = f"{label[i]} = {text}"
-            kind = "op" if tensor.op else kind
-            shape, value = tensor.shape, tensor.detach()
-            vertex = Vertex(text, kind, step.sources, shape, value, step.grad, module, note=note)
-            if text == "constant" and tensor.numel() == 1:
-                # It is its own name.
-                vertex = replace(vertex, label=vertex.value_text(), shape=None, value=None)
-            vertices.append(vertex)
+    def use(steps: list[Step], results: list[int], find: Find) -> None:
+        vertices.extend(_vertices(steps, find, own, names, span_of(calls)))
 
     calls: list[Call] = []
     with recorded_calls(model) if model is not None else nullcontext(calls) as calls:
-        run_recorded(owner, function, use, named=names.values(), with_grads=with_grads)
+        run_recorded(owner, function, use, with_grads=with_grads)
+    return vertices
+
+
+def of_tensor(root: Tensor, names: Mapping[str, Tensor], *, with_grads: bool) -> list[Vertex]:
+    """Return the graph behind a tensor, whose values are computed anew."""
+    with enable_grad():
+        steps, _, find = steps_behind([root], anew=True, with_grads=with_grads)
+    return _vertices(steps, find, {}, names, lambda number: ("", ""))
+
+
+def _vertices(
+    steps: list[Step],
+    find: Find,
+    own: Mapping[str, Tensor],
+    names: Mapping[str, Tensor],
+    place: Callable[[int], tuple[str, str]],
+) -> list[Vertex]:
+    label = {find(tensor): name for name, tensor in own.items()}
+    kinds = dict.fromkeys(label, "parameter")
+    label |= {find(tensor): name for name, tensor in names.items()}
+    vertices = []
+    for i, step in enumerate(steps):
+        tensor = step.tensor
+        kind = kinds.get(i, "input" if tensor.requires_grad or i in label else "constant")
+        module, note = place(step.id) if tensor.op else (_owner(label.get(i, ""), own), "")
+        text = f"{tensor.op} {step.number_text}".rstrip() if tensor.op else label.get(i) or kind
+        if tensor.op and i in label:
+            text = f"{label[i]} = {text}"
+        kind = "op" if tensor.op else kind
+        shape, value = tensor.shape, tensor.detach()
+        vertex = Vertex(text, kind, step.sources, shape, value, step.grad, module, note=note)
+        if text == "constant" and tensor.numel() == 1:
+            # It is its own name.
+            vertex = replace(vertex, label=vertex.value_text(), shape=None, value=None)
+        vertices.append(vertex)
     return vertices
 
 

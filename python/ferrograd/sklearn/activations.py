@@ -77,9 +77,9 @@ def _parse(owner: str, given: Any) -> Activation:
     if not isinstance(name, str) or name not in _HIDDEN or not isinstance(options, dict):
         names = ", ".join(repr(known) for known in _HIDDEN)
         raise _refuse(owner, f"one of {names}, one of them with a dict of its parameters, or a list", given)
-    known = list(inspect.signature(_HIDDEN[name]).parameters)[1:]
     if not options:
         return Activation(name)
+    known = list(inspect.signature(_HIDDEN[name]).parameters)[1:]
     unknown = [option for option in options if option not in known]
     if unknown:
         raise _refuse(owner, f"{name} with parameters among {known}", unknown[0])

@@ -1,7 +1,5 @@
 """Callbacks around a fit and each of its epochs: scikit-learn's (1.9 and later), and the library's own."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from ferrograd._core import Tensor
@@ -17,7 +15,7 @@ except ImportError:  # before scikit-learn 1.9
         """Nothing: there are no callbacks."""
 
 
-__all__ = ["CallbackSupportMixin", "Tasks", "Watchers", "check_callbacks", "released"]
+__all__ = ["CallbackSupportMixin", "Tasks", "Watchers", "check_callbacks", "release"]
 
 
 class Tasks:
@@ -97,13 +95,9 @@ class Watchers:
         notify(self._watchers, "on_train_end", {})
 
 
-@contextmanager
-def released(estimator: Any) -> Iterator[None]:
-    """Take the fit away from an estimator's callbacks at the end: they are copied with the estimator."""
+def release(estimator: Any) -> None:
+    """Take the fit away from an estimator's callbacks, which are copied with the estimator."""
     given = estimator.callbacks
-    try:
-        yield
-    finally:
-        for watcher in given if isinstance(given, list | tuple) else ():
-            if isinstance(watcher, Callback):
-                vars(watcher).pop("trainer", None)
+    for watcher in given if isinstance(given, list | tuple) else ():
+        if isinstance(watcher, Callback):
+            vars(watcher).pop("trainer", None)

@@ -18,6 +18,7 @@ from ferrograd.sklearn.activations import OUT_NAMES, refused
 from ferrograd.sklearn.estimator import BaseMultilayerPerceptron, has_partial_fit
 from ferrograd.sklearn.parameters import documented
 from ferrograd.sklearn.restoring import unchanged_on_error
+from ferrograd.sklearn.shortcuts import are_plain, fit_binarizer
 
 __all__ = ["MLPClassifier"]
 
@@ -168,7 +169,7 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         X, y = self._check_pair(X, y, reset=reset)
         is_first = not hasattr(self, "classes_") or not (self.warm_start or incremental)
         if is_first:
-            self._label_binarizer = LabelBinarizer().fit(y)
+            self._label_binarizer = fit_binarizer(y)
             self.classes_ = self._label_binarizer.classes_
         else:
             self._check_classes(unique_labels(y))
@@ -183,6 +184,8 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         return X, self._code(y, is_known=False)
 
     def _check_pair(self, X: Any, y: Any, *, reset: bool) -> tuple[Any, Array]:
+        if are_plain(self, X, y, "iub", reset=reset):
+            return X, y
         X, y = validate_data(
             self,
             X,

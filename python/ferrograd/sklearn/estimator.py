@@ -8,7 +8,7 @@ from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, _fit_context
+from sklearn.base import _fit_context
 from sklearn.metrics import check_scoring, get_scorer_names
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
@@ -18,13 +18,15 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from ferrograd._typing import Array
 from ferrograd.sklearn.activations import OUT_NAMES, activations, refused
-from ferrograd.sklearn.callbacks import CallbackSupportMixin, Tasks, check_callbacks, released
+from ferrograd.sklearn.callbacks import CallbackSupportMixin, Tasks, check_callbacks, release
 from ferrograd.sklearn.conversion import ConversionMixin
 from ferrograd.sklearn.inspection import InspectionMixin
 from ferrograd.sklearn.network import Layers, Predictions, Task, normalizations, parameters_of
 from ferrograd.sklearn.restoring import unchanged_on_error
+from ferrograd.sklearn.shortcuts import ShortcutMixin
 from ferrograd.sklearn.solvers import Data, fit_lbfgs, fit_stochastic
 from ferrograd.sklearn.storage import StorageMixin
+from ferrograd.sklearn.turns import native
 from ferrograd.threads import MAX_THREADS, threads
 
 __all__ = ["STOCHASTIC", "BaseMultilayerPerceptron", "has_partial_fit"]
@@ -62,7 +64,7 @@ def _data(X: Any, target: Array, weight: Array | None, factors: Array | None) ->
 
 
 class BaseMultilayerPerceptron(
-    ConversionMixin, InspectionMixin, StorageMixin, CallbackSupportMixin, BaseEstimator, ABC
+    ConversionMixin, InspectionMixin, StorageMixin, CallbackSupportMixin, ShortcutMixin, ABC
 ):
     """Base of `MLPClassifier` and `MLPRegressor`."""
 
@@ -111,9 +113,8 @@ class BaseMultilayerPerceptron(
     }
 
     def _assign(self, arguments: dict[str, Any]) -> None:
-        """Set each parameter to the constructor's argument."""
-        for name in self._get_param_names():
-            setattr(self, name, arguments[name])
+        """Set each parameter to the constructor's argument; a subclass may have other parameters."""
+        self.__dict__.update((name, value) for name, value in arguments.items() if name != "self")
 
     # What a subclass defines
 
@@ -203,8 +204,11 @@ class BaseMultilayerPerceptron(
             # An iteration of lbfgs is seen at its end, when the next one may have begun or not.
             epochs = 1 if incremental else self.max_iter + (self.solver == "lbfgs")
             tasks = Tasks(self, X, y, sample_weight, epochs=epochs)
-        with unchanged_on_error([self]), threads(self.n_threads), released(self):
-            self._fit_data(X, y, sample_weight, held, incremental=incremental, tasks=tasks)
+        try:
+            with unchanged_on_error([self]), threads(self.n_threads):
+                self._fit_data(X, y, sample_weight, held, incremental=incremental, tasks=tasks)
+        finally:
+            release(self)
         return self
 
     def _fit_data(
@@ -299,6 +303,18 @@ class BaseMultilayerPerceptron(
             self.best_loss_ = None if self.early_stopping else np.inf
             self.__dict__.pop("validation_loss_curve_", None)
 
+    def _task(self) -> Task:
+        return Task(
+            self._layers()._replace(is_standardized=bool(self.standardize), dropout=self._dropout()),
+            self._loss_name(),
+            float(self.alpha),
+            float(self.l1),
+            bool(getattr(self, "correct_multioutput", False)),
+            None if self.clip_norm is None else float(self.clip_norm),
+            None if self.out_activation_ == self._own_out_activation() else self.out_activation_,
+            **self._loss_options(),
+        )
+
     def _out_activation(self) -> str:
         given, own = self.out_activation, self._own_out_activation()
         if given is None or given == own:
@@ -349,18 +365,6 @@ class BaseMultilayerPerceptron(
         dtype = self.coefs_[0].dtype
         self.mean_ = (scaler.mean_ if is_dense else np.zeros(X.shape[1])).astype(dtype)
         self.scale_ = scaler.scale_.astype(dtype)
-
-    def _task(self) -> Task:
-        return Task(
-            self._layers()._replace(is_standardized=bool(self.standardize), dropout=self._dropout()),
-            self._loss_name(),
-            float(self.alpha),
-            float(self.l1),
-            bool(getattr(self, "correct_multioutput", False)),
-            None if self.clip_norm is None else float(self.clip_norm),
-            None if self.out_activation_ == self._own_out_activation() else self.out_activation_,
-            **self._loss_options(),
-        )
 
     def _dropout(self) -> tuple[float, ...]:
         hidden, each = len(self.coefs_) - 1, self.dropout
@@ -456,7 +460,9 @@ class BaseMultilayerPerceptron(
         def validate() -> float:
             # A diverged network has no score.
             with np.errstate(all="ignore"):
-                predicted = self._decode(self._output(held.X, is_checked=True))
+                with native():
+                    output = self._output(held.X, is_checked=True)
+                predicted = self._decode(output)
             if np.issubdtype(predicted.dtype, np.floating) and not np.isfinite(predicted).all():
                 return float("nan")
             return self._metric(given, predicted, held.weight)
@@ -505,7 +511,9 @@ class BaseMultilayerPerceptron(
         ndarray of shape (n_samples,) or (n_samples, n_outputs)
             Classes, or numbers. A row's prediction does not depend on the other rows.
         """
-        return self._decode(self._output(X))
+        # The order of the scores is that of their softmax.
+        is_softmax = self.__dict__.get("out_activation_") == "softmax"
+        return self._decode(self._output(X, "identity" if is_softmax else None))
 
     def __sklearn_tags__(self) -> Any:
         """Return scikit-learn's tags."""

@@ -56,20 +56,20 @@ class Task(NamedTuple):
 # What `normalization` names.
 NORMS: dict[str, Callable[..., nn.Module]] = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
 # Of their state, in the order of a network's parameters: what is trained, and what is not.
-_LEARNED, _RUNNING = ("weight", "bias"), ("running_mean", "running_var")
+LEARNED, _RUNNING = ("weight", "bias"), ("running_mean", "running_var")
 
 
 def normalizations(kind: str, widths: Sequence[int], dtype: Any) -> list[dict[str, Array]]:
     """Return the arrays of the normalisation of each hidden layer at the start, as `nn` names them."""
     modules = [NORMS[kind](width, dtype=_dtype(dtype)) for width in widths]
-    names = _LEARNED + _RUNNING
+    names = LEARNED + _RUNNING
     return [{n: t.detach().numpy() for n, t in m.state_dict().items() if n in names} for m in modules]
 
 
 def parameters_of(estimator: Any) -> tuple[list[Array], list[Array]]:
     """Return the arrays of a fitted estimator that are trained, in the order of a network, and the others."""
     norms = getattr(estimator, "normalizations_", [])
-    learned = [norm[name] for norm in norms for name in _LEARNED]
+    learned = [norm[name] for norm in norms for name in LEARNED]
     others = [norm[name] for norm in norms for name in _RUNNING if name in norm]
     if hasattr(estimator, "scale_"):
         others += [estimator.mean_, estimator.scale_]

@@ -17,6 +17,7 @@ from ferrograd._typing import Array
 from ferrograd.sklearn.activations import OUT_NAMES, refused
 from ferrograd.sklearn.estimator import BaseMultilayerPerceptron, has_partial_fit
 from ferrograd.sklearn.parameters import documented
+from ferrograd.sklearn.shortcuts import are_plain
 
 __all__ = ["MLPRegressor"]
 
@@ -163,19 +164,20 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
         return self._fit(X, y, sample_weight, incremental=True)
 
     def _check_data(self, X: Any, y: Any, *, incremental: bool, reset: bool) -> tuple[Any, Array, int]:
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            accept_sparse=["csr", "csc"],
-            multi_output=True,
-            y_numeric=True,
-            dtype=(np.float64, np.float32),
-            reset=reset,
-        )
-        y = y.toarray() if issparse(y) else y
-        if y.dtype.kind not in "biuf":
-            raise DTypeError(f"y: expected real numbers, got dtype {y.dtype}")
+        if not are_plain(self, X, y, "iuf", reset=reset):
+            X, y = validate_data(
+                self,
+                X,
+                y,
+                accept_sparse=["csr", "csc"],
+                multi_output=True,
+                y_numeric=True,
+                dtype=(np.float64, np.float32),
+                reset=reset,
+            )
+            y = y.toarray() if issparse(y) else y
+            if y.dtype.kind not in "biuf":
+                raise DTypeError(f"y: expected real numbers, got dtype {y.dtype}")
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         y = y.reshape(len(y), -1)

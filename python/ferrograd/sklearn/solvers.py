@@ -20,6 +20,7 @@ from ferrograd.sklearn.callbacks import Tasks, Watchers
 from ferrograd.sklearn.network import Fit, Task, parameters_of, tables
 from ferrograd.sklearn.randomness import continued, is_native
 from ferrograd.sklearn.schedules import Rates, schedule_of
+from ferrograd.sklearn.turns import native
 
 __all__ = ["Adam", "Data", "Sgd", "fit_lbfgs", "fit_stochastic"]
 
@@ -273,13 +274,14 @@ def fit_stochastic(
         before, done = fit.engine.steps_made, len(epochs.losses)
         try:
             if draws_natively:
-                with continued(random_state) as generator:
+                with continued(random_state) as generator, native():
                     return epochs.run(fit.engine, read, count, generator)
             if estimator.shuffle:
                 order = np.arange(data.rows)
                 random_state.shuffle(order)
                 epochs.permute(order)
-            return epochs.run(fit.engine, read, count)
+            with native():
+                return epochs.run(fit.engine, read, count)
         except ConfigError as error:
             if "sample_weight" in str(error):
                 raise ZeroDivisionError("Weights sum to zero, can't be normalized") from error
@@ -316,7 +318,9 @@ def fit_stochastic(
             if estimator.verbose:
                 print(f"Iteration {estimator.n_iter_}, loss = {estimator.loss_:.8f}")
             if loss_of_held is not None:
-                estimator.validation_loss_curve_.append(loss_of_held())
+                with native():
+                    loss = loss_of_held()
+                estimator.validation_loss_curve_.append(loss)
             if validate is not None:
                 is_over = _watch_score(estimator, validate())
             is_stopped = tasks is not None and tasks.end()
@@ -402,6 +406,10 @@ def fit_lbfgs(estimator: Any, task: Task, data: Data, tasks: Tasks | None) -> No
     if estimator.callbacks:
         watchers = Watchers(estimator, optim.SGD(fit.network.trained), fit.network.parameters)
 
+    def evaluate(x: Array) -> tuple[float, Array]:
+        with native():
+            return _core.loss_and_gradient(fit.engine, x, read)
+
     def after_iteration(intermediate_result: Any) -> None:
         nonlocal made
         made += 1
@@ -425,7 +433,7 @@ def fit_lbfgs(estimator: Any, task: Task, data: Data, tasks: Tasks | None) -> No
     if watchers is not None:
         watchers.begin(0)
     result = scipy.optimize.minimize(
-        lambda x: _core.loss_and_gradient(fit.engine, x, read),
+        evaluate,
         np.hstack([array.ravel() for array in parameters]),
         method="L-BFGS-B",
         jac=True,

@@ -53,9 +53,8 @@ impl Patience {
 pub struct Epochs {
     /// The rows in their present order.
     order: Vec<u32>,
-    /// Room for their order before a permutation, and for one that is drawn here.
+    /// Room for their order before a permutation.
     before: Vec<u32>,
-    permutation: Vec<u32>,
     batch: usize,
     /// Mean loss of each epoch: over the rows, of the batches' losses before their updates.
     pub losses: Vec<f64>,
@@ -73,7 +72,6 @@ impl Epochs {
         Epochs {
             order: (0..rows).collect(),
             before: Vec::new(),
-            permutation: Vec::new(),
             batch,
             losses: Vec::new(),
             patience: None,
@@ -104,16 +102,6 @@ impl Epochs {
         }
     }
 
-    /// Permutes as `sklearn.utils.shuffle` does: by a shuffled count from 0.
-    fn shuffle(&mut self, generator: &mut Mt19937) {
-        let mut permutation = std::mem::take(&mut self.permutation);
-        permutation.clear();
-        permutation.extend(0..self.order.len() as u32);
-        generator.shuffle(&mut permutation);
-        self.permute(&permutation);
-        self.permutation = permutation;
-    }
-
     /// Runs at most `count` epochs, each in a new order where there is a generator. Returns whether the patience
     /// is at its end. An epoch that an error ends leaves no loss behind, but its steps are made. The engine's rates
     /// are those of all updates of the run.
@@ -132,7 +120,8 @@ impl Epochs {
         let mut run = || {
             for _ in 0..count {
                 if let Some(generator) = &mut generator {
-                    self.shuffle(generator);
+                    // As `sklearn.utils.shuffle`, which takes the rows in the order of a shuffled count.
+                    generator.shuffle(&mut self.order);
                 }
                 let before = engine.updates_made;
                 let epoch = engine.run(&self.order, self.batch, tables, None, poll)?;

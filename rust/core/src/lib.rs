@@ -24,6 +24,7 @@ pub mod op;
 pub mod plan;
 pub mod record;
 pub mod shape;
+pub mod steps;
 pub mod tensor;
 pub mod train;
 pub mod vmap;

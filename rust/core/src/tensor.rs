@@ -34,8 +34,14 @@ pub struct Node {
     grad: Mutex<Option<Box<Tensor>>>,
     saved: Mutex<Option<Saved>>,
     value: WeakArray,
+    /// The value of a small constant: the count that a mean divides by and the like, which nobody else holds once
+    /// backward has freed what it saved.
+    _constant: Option<Array>,
     hooks: Hooks,
 }
+
+/// Bytes of a constant that its node keeps, at most.
+const SMALL_CONSTANT: usize = 64;
 
 /// Something for each operand of an op. Nearly every op has three at most: they need no allocation.
 pub(crate) type Operands<T> = SmallVec<[T; 3]>;
@@ -119,7 +125,10 @@ impl std::fmt::Debug for Tensor {
 
 impl Node {
     fn new(op: Option<Op>, parents: Operands<Arc<Node>>, array: &Array, requires_grad: bool) -> Node {
+        let is_small = || array.storage().bytes() <= SMALL_CONSTANT;
+        let is_kept = op.is_none() && !requires_grad && is_small();
         Node {
+            _constant: is_kept.then(|| array.clone()),
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             op,
             parents,

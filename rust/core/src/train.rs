@@ -270,10 +270,10 @@ impl Step {
         self.plan.load()?;
         self.plan.run(batch, pieces, poll)?;
         let gradients: Vec<Array> = self.plan.gradients().iter().flatten().cloned().collect();
-        Ok((self.outcome(batch.tables.len())?, flat(&gradients)?))
+        Ok((self.outcome(batch.tables.len(), true)?, flat(&gradients)?))
     }
 
-    fn outcome(&self, tables: usize) -> Result<Outcome> {
+    fn outcome(&self, tables: usize, counts: bool) -> Result<Outcome> {
         let loss = if self.has_loss {
             let loss = &self.plan.outputs()[1];
             for_float!("loss", loss.dtype(), T => Ok(loss.read::<T>()[0].to_f64()))?
@@ -286,7 +286,7 @@ impl Step {
             }
             _ => self.batch as f64,
         };
-        Ok(Outcome { loss, weight, correct: self.correct()? })
+        Ok(Outcome { loss, weight, correct: if counts { self.correct()? } else { 0 } })
     }
 
     /// Sets what the model assigned while it was traced.
@@ -423,7 +423,8 @@ pub struct Engine {
     pub steps_made: u64,
     /// Updates made so far, which is how often every rule was applied.
     pub updates_made: u64,
-    /// Whether a loss that is not finite stops nothing, and a batch whose sample weights are all 0 is an error.
+    /// Whether a loss that is not finite stops nothing, a batch whose sample weights are all 0 is an error, and
+    /// nobody asks how many rows were correct.
     pub is_steadfast: bool,
 }
 
@@ -556,7 +557,7 @@ impl Engine {
                 Some(minimizer) => step.minimize(minimizer, batch, pieces, poll).map_err(placed)?,
                 None => {
                     step.plan.run(batch, pieces, poll).map_err(placed)?;
-                    step.outcome(tables.len())?
+                    step.outcome(tables.len(), !self.is_steadfast)?
                 }
             };
             if let Some(scores) = scores {

@@ -27,52 +27,64 @@ impl Mt19937 {
 
     fn refill(&mut self) {
         let words = &mut self.words;
-        for i in 0..WORDS {
-            let joined = words[i] & 0x8000_0000 | words[(i + 1) % WORDS] & 0x7fff_ffff;
-            let twist = if joined & 1 == 0 { 0 } else { 0x9908_b0df };
-            words[i] = words[(i + MIDDLE) % WORDS] ^ joined >> 1 ^ twist;
+        for i in 0..WORDS - MIDDLE {
+            words[i] = words[i + MIDDLE] ^ twisted(words[i], words[i + 1]);
         }
+        for i in WORDS - MIDDLE..WORDS - 1 {
+            words[i] = words[i + MIDDLE - WORDS] ^ twisted(words[i], words[i + 1]);
+        }
+        words[WORDS - 1] = words[MIDDLE - 1] ^ twisted(words[WORDS - 1], words[0]);
         self.position = 0;
     }
 
-    /// The next 32 bits.
-    #[inline]
-    pub fn word(&mut self) -> u32 {
-        if self.position == WORDS {
-            self.refill();
-        }
-        let mut y = self.words[self.position];
-        self.position += 1;
-        y ^= y >> 11;
-        y ^= y << 7 & 0x9d2c_5680;
-        y ^= y << 15 & 0xefc6_0000;
-        y ^ y >> 18
-    }
-
-    /// Uniform in `0..=max`: the lowest bits that `max` has, drawn until they are small enough.
-    #[inline]
-    fn up_to(&mut self, max: u32) -> u32 {
-        // Without a draw where there is nothing to choose.
-        let Some(mask) = u32::MAX.checked_shr(max.leading_zeros()) else { return 0 };
-        loop {
-            let value = self.word() & mask;
-            if value <= max {
-                return value;
-            }
-        }
-    }
-
-    /// `RandomState.shuffle` of a vector.
+    /// `RandomState.shuffle` of a vector: from the last place on each is swapped with one of those up to it, whose
+    /// number is the lowest bits of a word, of the first that is small enough.
     ///
     /// # Panics
     /// When there are more than 2^32 values.
     pub fn shuffle<T>(&mut self, values: &mut [T]) {
-        assert!(u32::try_from(values.len().saturating_sub(1)).is_ok(), "as many values as 32 bits number");
-        for i in (1..values.len()).rev() {
-            let j = self.up_to(i as u32) as usize;
-            values.swap(i, j);
+        let last = u32::try_from(values.len().saturating_sub(1)).expect("as many values as 32 bits number");
+        let (mut last, mut places) = (last, [0; WORDS]);
+        while last > 0 {
+            if self.position == WORDS {
+                self.refill();
+            }
+            let mask = u32::MAX >> last.leading_zeros();
+            // Numbers are drawn ahead of the swaps and all kept: whether a word is small enough cannot be foreseen,
+            // and a jump that is guessed wrong takes longer than a word.
+            let (mut drawn, mut next) = (0, last);
+            for &word in &self.words[self.position..] {
+                if next <= mask >> 1 {
+                    break;
+                }
+                places[drawn] = tempered(word) & mask;
+                let is_taken = places[drawn] <= next;
+                drawn += usize::from(is_taken);
+                next -= u32::from(is_taken);
+                self.position += 1;
+            }
+            for (own, &other) in places[..drawn].iter().enumerate() {
+                values.swap(last as usize - own, other as usize);
+            }
+            last = next;
         }
     }
+}
+
+/// A word of the next block before its distant neighbour is mixed in.
+#[inline]
+fn twisted(word: u32, neighbour: u32) -> u32 {
+    let joined = word & 0x8000_0000 | neighbour & 0x7fff_ffff;
+    joined >> 1 ^ (joined & 1).wrapping_neg() & 0x9908_b0df
+}
+
+/// A word of the state as it is given out.
+#[inline]
+fn tempered(mut y: u32) -> u32 {
+    y ^= y >> 11;
+    y ^= y << 7 & 0x9d2c_5680;
+    y ^= y << 15 & 0xefc6_0000;
+    y ^ y >> 18
 }
 
 #[cfg(test)]
@@ -92,10 +104,11 @@ mod tests {
     #[test]
     fn the_words_are_those_of_the_reference() {
         let mut generator = seeded(5489);
-        assert_eq!(generator.word(), 3_499_211_612);
+        generator.refill();
+        assert_eq!(tempered(generator.words[0]), 3_499_211_612);
         // The 10,000th word that the C++ standard asks of mt19937.
-        let last = (1..10_000).map(|_| generator.word()).last();
-        assert_eq!(last, Some(4_123_659_995));
+        (0..9_999 / WORDS).for_each(|_| generator.refill());
+        assert_eq!(tempered(generator.words[9_999 % WORDS]), 4_123_659_995);
     }
 
     #[test]

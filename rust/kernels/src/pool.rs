@@ -6,7 +6,7 @@
 //! that finds the pool in use (nested or by another thread) runs its tasks itself.
 
 use std::any::Any;
-use std::cell::UnsafeCell;
+use std::cell::{Cell, UnsafeCell};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
@@ -26,11 +26,29 @@ pub fn set_num_threads(n: usize) {
     THREADS.store(n, Ordering::Relaxed);
 }
 
-/// The number of threads that a region uses, the caller included. By default the least of
+thread_local! {
+    /// Of the regions that this thread begins; 0 for what all threads go by.
+    static OWN: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Sets the number of threads of later regions that the calling thread begins, whatever that of the others; 0
+/// goes by that of the others again. Returns what was set before.
+pub fn set_own_threads(n: usize) -> usize {
+    OWN.replace(n)
+}
+
+/// The number of threads that a region of the calling thread uses, the caller included. By default the least of
 /// `FERROGRAD_NUM_THREADS`, `OMP_NUM_THREADS` (each where it is a positive number) and the CPUs that the
 /// affinity mask and the cgroup quota allow.
 #[inline]
 pub fn num_threads() -> usize {
+    match OWN.get() {
+        0 => shared_threads(),
+        n => n,
+    }
+}
+
+fn shared_threads() -> usize {
     match THREADS.load(Ordering::Relaxed) {
         0 => {
             let n = default_threads(cores(), |name| std::env::var(name).ok());

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Barrier, Mutex};
 use std::time::Duration;
 
-use ferrograd_kernels::pool::{parallel, set_num_threads, shutdown};
+use ferrograd_kernels::pool::{num_threads, parallel, set_num_threads, set_own_threads, shutdown};
 
 /// The thread count belongs to the process: one test at a time.
 static SETTINGS: Mutex<()> = Mutex::new(());
@@ -98,5 +98,22 @@ fn pool_is_rebuilt_after_shutdown() {
         }
         parallel(2, &|_| shutdown());
         assert_each_task_runs_once(8);
+    });
+}
+
+#[test]
+fn a_thread_may_have_a_number_of_its_own() {
+    with_threads(&[3], || {
+        assert_eq!(set_own_threads(1), 0);
+        let caller = std::thread::current().id();
+        // Long enough that others would come.
+        parallel(8, &|_| {
+            std::thread::sleep(Duration::from_millis(1));
+            assert_eq!(std::thread::current().id(), caller);
+        });
+        let of_others = std::thread::spawn(num_threads).join().unwrap();
+        assert_eq!((num_threads(), of_others), (1, 3));
+        assert_eq!(set_own_threads(0), 1);
+        assert_eq!(num_threads(), 3);
     });
 }

@@ -4,7 +4,7 @@ use ferrograd_core::anomaly::{self, Check};
 use ferrograd_core::buffer::Array;
 use ferrograd_core::shape::Dims;
 use ferrograd_core::tensor::{self, Tensor};
-use ferrograd_core::{backward, count, forward, record, vmap as core_vmap};
+use ferrograd_core::{backward, count, forward, record, steps as core_steps, vmap as core_vmap};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
@@ -152,6 +152,26 @@ pub fn recorded(outputs: &Bound<'_, PyAny>) -> Result<Vec<(u64, u64, u64)>> {
         let found = record::recorded(&tensors(outputs)?);
         Ok(found.iter().map(|op| (op.id, op.multiply_adds, op.kept_bytes)).collect())
     })
+}
+
+/// A value, the places of its operands, the number of its node, and the number that is part of the op.
+type Step = (PyTensor, Vec<usize>, u64, Option<f64>);
+
+/// The ops and leaves behind tensors, operands first; with `anew` with values that are computed once more.
+///
+/// Raises GraphError where a value that is needed was freed.
+#[pyfunction]
+pub fn steps(outputs: &Bound<'_, PyAny>, anew: bool) -> Result<Vec<Step>> {
+    enter(|| {
+        let found = core_steps::steps(&tensors(outputs)?, anew)?;
+        Ok(found.into_iter().map(|step| (step.tensor.into(), step.sources, step.id, step.number)).collect())
+    })
+}
+
+/// The number of the op or leaf that a tensor is the value of: creation order.
+#[pyfunction]
+pub fn node_id(tensor: &PyTensor) -> u64 {
+    tensor.node().id()
 }
 
 /// The number of the latest recorded op or leaf of all threads.

@@ -45,6 +45,19 @@ pub fn get_num_threads() -> usize {
     pool::num_threads()
 }
 
+/// Sets the number of threads of later operations in the calling thread alone; 0 goes by that of all threads
+/// again. Returns what was set before.
+#[pyfunction]
+pub fn set_own_threads(threads: usize) -> Result<usize> {
+    enter(|| match threads {
+        0..=MAX_THREADS => Ok(pool::set_own_threads(threads)),
+        _ => {
+            let text = format!("threads: expected 0 to {MAX_THREADS}, got {threads}");
+            Err(raise(Kind::Config, text).into())
+        }
+    })
+}
+
 /// Version, instruction set, threads and build.
 ///
 /// Examples

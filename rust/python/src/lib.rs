@@ -13,6 +13,7 @@ mod file;
 mod function;
 mod gate;
 mod graph;
+mod halt;
 mod hook;
 mod info;
 mod operand;
@@ -41,8 +42,8 @@ mod _core {
     use crate::again::{PyPredictAgain, PyStepAgain};
     #[pymodule_export]
     use crate::autograd::{
-        counted, enter_layer, get_anomaly_mode, grad, is_grad_enabled, jvp, last_id, leave_layer,
-        reaches_beyond, recorded, set_anomaly_mode, set_grad_enabled, vmap,
+        counted, enter_layer, get_anomaly_mode, grad, is_grad_enabled, jvp, last_id, leave_layer, node_id,
+        reaches_beyond, recorded, set_anomaly_mode, set_grad_enabled, steps, vmap,
     };
     #[pymodule_export]
     use crate::create::{arange, empty, eye, full, linspace, ones, ones_like, tensor, zeros, zeros_like};
@@ -62,9 +63,11 @@ mod _core {
     #[pymodule_export]
     use crate::graph::{PyGraph, PyNode};
     #[pymodule_export]
+    use crate::halt::PyHalt;
+    #[pymodule_export]
     use crate::hook::PyRemovableHandle;
     #[pymodule_export]
-    use crate::info::{_before_fork, get_num_threads, info, machine_peak, set_num_threads};
+    use crate::info::{_before_fork, get_num_threads, info, machine_peak, set_num_threads, set_own_threads};
     #[pymodule_export]
     use crate::optim::{lbfgs_step, optimizer_update};
     #[pymodule_export]

@@ -18,6 +18,7 @@ use pyo3::types::{PyDict, PyTuple};
 
 use crate::array::{self, Table};
 use crate::error::{Failure, Kind, Result, enter, raise};
+use crate::halt;
 use crate::optim;
 use crate::tensor::PyTensor;
 
@@ -295,7 +296,7 @@ fn run(
     watched(py, |poll| engine.epoch(order, batch, tables, scores, poll))
 }
 
-/// Runs without the interpreter, but for a look at Ctrl-C now and then.
+/// Runs without the interpreter, but for a look at Ctrl-C, and at whether it was halted, now and then.
 pub fn watched<T: Send>(
     py: Python<'_>,
     body: impl FnOnce(&mut dyn FnMut() -> ferrograd_core::error::Result<()>) -> ferrograd_core::error::Result<T>
@@ -303,6 +304,7 @@ pub fn watched<T: Send>(
 ) -> Result<T> {
     let mut asked = Instant::now();
     let mut poll = || {
+        halt::look()?;
         if asked.elapsed() < POLL {
             return Ok(());
         }

@@ -1,0 +1,151 @@
+"""Checks that are decided at once decide as scikit-learn's do."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils._param_validation import InvalidParameterError, validate_parameter_constraints
+from sklearn.utils.validation import validate_data
+
+from ferrograd.sklearn import MLPClassifier, MLPRegressor
+from ferrograd.sklearn.shortcuts import are_plain, fit_binarizer
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+X = np.random.default_rng(0).normal(size=(30, 4))
+y = np.arange(30) % 3
+
+
+class Subclass(MLPClassifier):
+    """Has a constructor, and a default, of its own."""
+
+    def __init__(self, alpha: Any = -1.0, extra: int = 0) -> None:
+        super().__init__(alpha=alpha)
+        self.extra = extra
+
+
+@pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
+def test_defaults_are_allowed(kind: Any) -> None:
+    validate_parameter_constraints(kind._parameter_constraints, kind().get_params(), kind.__name__)
+
+
+def test_parameters_are_those_of_each_class() -> None:
+    names = MLPClassifier._get_param_names()
+    names.append("changed")
+    assert "changed" not in MLPClassifier._get_param_names()
+    assert Subclass._get_param_names() == ["alpha", "extra"]
+    assert (Subclass(0.5, extra=2).alpha, Subclass().hidden_layer_sizes) == (0.5, (100,))
+    with pytest.raises(InvalidParameterError, match="'alpha'"):
+        Subclass(alpha=-2.0).fit(X, y)
+    assert list(MLPRegressor().get_params()) == sorted(MLPRegressor().get_params())
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        y,
+        y.astype(np.int8),
+        y.astype(np.uint64),
+        y > 0,
+        y * 0,
+        y - 1,
+        y.astype(float),
+        y.astype(str),
+        list(y),
+        y[::-2],
+        y.reshape(-1, 1),
+        np.eye(3, dtype=int)[y],
+    ],
+)
+def test_labels_are_found_as_by_a_label_binarizer(labels: Any) -> None:
+    found, expected = fit_binarizer(labels), LabelBinarizer().fit(labels)
+    assert vars(found).keys() == vars(expected).keys()
+    for name, value in vars(expected).items():
+        np.testing.assert_array_equal(getattr(found, name), value, strict=isinstance(value, np.ndarray))
+
+
+def test_no_labels_are_refused() -> None:
+    with pytest.raises(ValueError, match="0 samples"):
+        fit_binarizer(y[:0])
+
+
+PLAIN = [
+    (X, y),
+    (X.astype(np.float32), y),
+    (X[::2, 1:], y[::2]),
+    (np.asfortranarray(X), y > 1),
+    (X, y.astype("u1")),
+]
+BAD = np.where(X[3, 2] == X, np.nan, X)
+OTHER = [
+    (X, y[1:]),
+    (X[:, :0], y),
+    (X[:0], y[:0]),
+    (BAD, y),
+    (np.where(X[3, 2] == X, np.inf, X), y),
+    (np.where(np.isnan(BAD), 1e308, 1e308), y),
+    (X.astype(np.float16), y),
+    (X.astype(">f8"), y),
+    (X.astype(int), y),
+    (X.astype(complex), y),
+    (X[0], y),
+    (X[:, :, None], y),
+    (X.tolist(), y),
+    (pd.DataFrame(X), y),
+    (X.view(np.recarray), y),
+    (np.ma.masked_invalid(BAD), y),
+    (X, y.reshape(-1, 1)),
+    (X, y.astype(str)),
+    (X, y.astype(float)),
+    (X, y.tolist()),
+]
+
+
+@pytest.mark.parametrize("pair", PLAIN)
+def test_what_is_plain_would_be_taken_as_it_is(pair: Any) -> None:
+    models = [MLPClassifier(), MLPClassifier()]
+    assert are_plain(models[0], *pair, "iub", reset=True)
+    checked = validate_data(models[1], *pair, dtype=(np.float64, np.float32), multi_output=True)
+    assert all(one is other for one, other in zip(checked, pair, strict=True))
+    assert vars(models[0]) == vars(models[1])
+    assert are_plain(models[0], *pair, "iub", reset=False)
+    assert not are_plain(models[0], pair[0][:, 1:], pair[1], "iub", reset=False)
+
+
+@pytest.mark.parametrize("pair", OTHER)
+def test_the_rest_is_left_to_scikit_learn(pair: Any) -> None:
+    model = MLPClassifier()
+    before = dict(vars(model))
+    assert not are_plain(model, *pair, "iub", reset=True)
+    assert vars(model) == before
+
+
+def test_names_of_columns_are_forgotten_where_there_are_none() -> None:
+    model = MLPClassifier(max_iter=1).fit(pd.DataFrame(X, columns=list("abcd")), y)
+    assert model.fit(X[:, :3], y).n_features_in_ == 3
+    assert not hasattr(model, "feature_names_in_")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_prediction_is_the_most_probable_class(dtype: Any) -> None:
+    rows, labels = load_digits(return_X_y=True)
+    model = MLPClassifier(max_iter=5, random_state=0).fit(rows.astype(dtype), labels + 5)
+    np.testing.assert_array_equal(model.predict(rows), model.predict_proba(rows).argmax(1) + 5)
+
+
+def test_a_failed_partial_fit_leaves_losses_and_optimizer_as_they_were() -> None:
+    model, same = (MLPRegressor(solver="sgd", random_state=0) for _ in range(2))
+    for _ in range(3):
+        model.partial_fit(X, y)
+        same.partial_fit(X, y)
+    losses = list(model.loss_curve_)
+    with pytest.raises(ValueError, match="non-finite parameter weights"), np.errstate(all="ignore"):
+        model.partial_fit(X * 1e200, y)
+    assert model.loss_curve_ == losses
+    for one in (model, same):
+        one.partial_fit(X, y)
+    np.testing.assert_array_equal(model.coefs_[0], same.coefs_[0])
+    assert model.loss_curve_ == same.loss_curve_
