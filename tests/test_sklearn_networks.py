@@ -165,6 +165,16 @@ def test_gradients_with_other_outputs_are_those_of_centred_differences(loss: str
         assert gradient[place] == pytest.approx((values[0] - values[1]) / 2e-5, rel=1e-5, abs=1e-8)
 
 
+@EACH
+@BOTH
+def test_the_report_of_gradients_agrees_and_names_what_normalises(kind: Any, name: str) -> None:
+    model = fitted(kind, name, alpha=0.3)
+    report = fg.check_gradients(model, X[:40], y[:40])
+    assert report.agrees, str(report)
+    names = [row.name for row in report.parameters]
+    assert ("normalizations_[1]['bias']" in names) == ("normalization" in NETWORKS[name])
+
+
 @pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
 @EACH
 @BOTH

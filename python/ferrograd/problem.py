@@ -76,7 +76,7 @@ def problem_of(owner: str, model: Any, X: TensorLike, y: TensorLike, loss: Any, 
         return _of_module(owner, model.model, model.loss, of_optimizer, model.l2, X, y, trains=trains)
     estimators = sys.modules.get("ferrograd.sklearn")
     if estimators is not None and isinstance(model, estimators.MLPClassifier | estimators.MLPRegressor):
-        return _of_estimator(model, X, y)
+        return _of_estimator(model, X, y, trains=trains)
     kind = f"{type(model).__module__.partition('.')[0]}'s {type(model).__name__}"
     raise ConfigError(
         f"{owner}: model: expected a Module, a Trainer or an estimator of ferrograd, got {kind}"
@@ -133,7 +133,7 @@ def _tensors(samples: Samples) -> list[Tensor]:
     ]
 
 
-def _of_estimator(model: Any, X: Any, y: Any) -> Problem:
+def _of_estimator(model: Any, X: Any, y: Any, *, trains: bool) -> Problem:
     # Of scikit-learn, which the caller has then.
     from sklearn.utils.validation import check_is_fitted
 
@@ -160,7 +160,7 @@ def _of_estimator(model: Any, X: Any, y: Any) -> Problem:
     rest = [] if weight is None else [_core.tensor(np.asarray(weight, np.float64))]
 
     def scores() -> Tensor:
-        return fit.network.outputs(x)[-1]
+        return fit.network.outputs(x, training=trains)[-1]
 
     def of_scores(found: Tensor) -> Tensor:
         return fit.loss_of(task, len(X), found, t, *rest)

@@ -29,7 +29,7 @@ from ferrograd.sklearn.storage import StorageMixin
 from ferrograd.sklearn.turns import native
 from ferrograd.threads import MAX_THREADS, threads
 
-__all__ = ["STOCHASTIC", "BaseMultilayerPerceptron", "has_partial_fit", "unchanged_on_error"]
+__all__ = ["STOCHASTIC", "BaseMultilayerPerceptron", "has_partial_fit"]
 
 STOCHASTIC = ("sgd", "adam")
 
