@@ -13,8 +13,7 @@ __all__ = ["continued", "is_native"]
 
 def is_native(random_state: np.random.RandomState) -> bool:
     """Whether the native side can draw what this RandomState draws: it is on MT19937, as by default."""
-    state: Any = random_state.get_state(legacy=False)
-    return bool(state["bit_generator"] == "MT19937")
+    return isinstance(random_state._bit_generator, np.random.MT19937)
 
 
 @contextmanager
