@@ -7,7 +7,7 @@ that a tensor does not have raises `ShapeError`, an index outside its dimension 
 from collections.abc import Sequence
 
 from ferrograd import _core
-from ferrograd._core import Tensor, ValuesIndices
+from ferrograd._core import ConfigError, Tensor, ValuesIndices
 from ferrograd._typing import TensorLike
 from ferrograd.convert import as_tensor
 
@@ -232,8 +232,8 @@ def gather(input: TensorLike, dim: int, index: TensorLike) -> Tensor:
     dim : int
         The dimension that the index replaces.
     index : Tensor or array_like
-        Integers in ``0..input.shape[dim]``, of as many dimensions as `input`; no longer than `input` in the
-        others.
+        Integers from 0 to below ``input.shape[dim]``, of as many dimensions as `input`; no longer than it in
+        the others.
 
     Returns
     -------
@@ -269,8 +269,8 @@ def scatter_add(input: TensorLike, dim: int, index: TensorLike, src: TensorLike)
     dim : int
         The dimension that the index replaces.
     index : Tensor or array_like
-        Integers in ``0..input.shape[dim]``, of as many dimensions as `input`; no longer than `src`, and no
-        longer than `input` but along `dim`.
+        Integers from 0 to below ``input.shape[dim]``, of as many dimensions as `input`; no longer than
+        `src`, and no longer than `input` but along `dim`.
     src : Tensor or array_like
         What is added, of the dtype of `input`.
 
@@ -301,8 +301,8 @@ def scatter_add(input: TensorLike, dim: int, index: TensorLike, src: TensorLike)
 def index_select(input: TensorLike, dim: int, index: TensorLike) -> Tensor:
     """Return the slices of `dim` that `index`, a vector, names; the gradient is added up at its positions.
 
-    Raises `OutOfRangeError` for an index outside ``0..input.shape[dim]``, `ShapeError` if `index` is no
-    vector.
+    Raises `OutOfRangeError` for an index that is no slice of `dim`, negative ones included, `ShapeError` if
+    `index` is no vector.
 
     Examples
     --------
@@ -534,6 +534,8 @@ def pad(input: TensorLike, pad: Sequence[int], mode: str = "constant", value: fl
     >>> fg.nn.functional.pad(fg.tensor([1, 2, 3]), (2, 1), mode="reflect").tolist()
     [3, 2, 1, 2, 3, 2]
     """
+    if not isinstance(mode, str):
+        raise ConfigError(f"pad: mode must be a str, got {mode!r}")
     return _core.pad(input, pad, mode, value)
 
 
@@ -543,7 +545,7 @@ def one_hot(tensor: TensorLike, num_classes: int = -1) -> Tensor:
     Parameters
     ----------
     tensor : Tensor or array_like
-        Integers in ``0..num_classes``, any shape.
+        Integers from 0 to below `num_classes`, any shape.
     num_classes : int, default -1
         Length of the vectors; -1 for one more than the largest integer. Then the shape depends on the data,
         and a model that does it in a `Trainer` raises `GraphError`.

@@ -11,6 +11,7 @@ from numbers import Real
 from ferrograd import _core
 from ferrograd._core import ConfigError, ShapeError, Tensor
 from ferrograd._typing import TensorLike
+from ferrograd.checks import check_int
 from ferrograd.ops import as_tensor, leaky_relu
 
 __all__ = [
@@ -268,6 +269,7 @@ def glu(input: TensorLike, dim: int = -1) -> Tensor:
     tensor([0.5000, 2.0000])
     """
     input = as_tensor(input)
+    check_int("glu: dim", dim, low=-(2**63))
     if not -input.ndim <= dim < input.ndim:
         raise ShapeError(f"glu: expected a dimension of shape {input.shape}, got dim={dim}")
     length = input.shape[dim]

@@ -3,6 +3,7 @@
 from ferrograd import _core
 from ferrograd._core import ConfigError, Tensor
 from ferrograd._typing import DeviceLike, DTypeLike, TensorLike
+from ferrograd.checks import check_int
 from ferrograd.nn import activation_functions as functions
 from ferrograd.nn.module import Module
 from ferrograd.nn.parameter import Parameter
@@ -121,8 +122,7 @@ class PReLU(Module):
         dtype: DTypeLike | None = None,
     ) -> None:
         super().__init__()
-        if isinstance(num_parameters, bool) or num_parameters < 1:
-            raise ConfigError(f"PReLU: num_parameters must be at least 1, got {num_parameters!r}")
+        check_int("PReLU: num_parameters", num_parameters, low=1)
         self.num_parameters = num_parameters
         self.init = init
         self.weight = Parameter(_core.full((num_parameters,), init, dtype=dtype, device=device))

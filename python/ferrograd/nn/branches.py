@@ -16,6 +16,10 @@ from ferrograd.ops import as_tensor
 __all__ = ["Concat", "Parallel", "RandomDAG", "Residual"]
 
 
+# A bit for each pair of nodes is drawn.
+_MOST_NODES = 2**16
+
+
 class Residual(Sequential):
     """``y = x + f(x)``, f the chain of the modules given; the gradient is ``g + f'(x) g``.
 
@@ -193,6 +197,8 @@ class RandomDAG(Module):
     ) -> None:
         super().__init__()
         self.nodes = check_count("RandomDAG", "nodes", nodes)
+        if self.nodes > _MOST_NODES:
+            raise ConfigError(f"RandomDAG: nodes must be at most {_MOST_NODES}, got {nodes!r}")
         self.width = check_count("RandomDAG", "width", width)
         self.p = check_probability("RandomDAG", p)
         check_int("seed", seed, low=0)

@@ -8,6 +8,7 @@ from ferrograd import _core
 from ferrograd._core import ConfigError, ShapeError, Tensor
 from ferrograd._typing import TensorLike
 from ferrograd.along import one_hot, pad
+from ferrograd.checks import as_list, check_number, check_tensor
 from ferrograd.nn import activation_functions, lookup_functions, loss_functions
 from ferrograd.nn.activation_functions import *  # noqa: F403
 from ferrograd.nn.lookup_functions import *  # noqa: F403
@@ -63,6 +64,13 @@ def check_probability(owner: str, p: float) -> float:
     if isinstance(p, bool) or not isinstance(p, Real) or not 0 <= p <= 1:
         raise ConfigError(f"{owner}: p must lie in [0, 1], got {p!r}")
     return p
+
+
+def check_smoothing(owner: str, value: float) -> float:
+    """Return the label smoothing if it lies in [0, 1]."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value <= 1:
+        raise ConfigError(f"{owner}: label_smoothing must lie in [0, 1], got {value!r}")
+    return value
 
 
 def dropout(input: TensorLike, p: float = 0.5, training: bool = True) -> Tensor:
@@ -218,9 +226,14 @@ def l2_penalty(
     >>> fg.nn.functional.l2_penalty(fg.tensor([[1.0, 2.0]]), 0.1).item()
     0.5
     """
-    if not strength >= 0:
-        raise ConfigError(f"l2_penalty: strength must be at least 0, got {strength!r}")
-    chosen = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    check_number("l2_penalty: strength", strength, low=0)
+    chosen = (
+        [parameters]
+        if isinstance(parameters, Tensor)
+        else as_list("l2_penalty: parameters", "tensors", parameters)
+    )
+    for parameter in chosen:
+        check_tensor("l2_penalty: parameters", parameter)
     counted = [parameter for parameter in chosen if biases or parameter.ndim >= 2]
     if not counted:
         raise ConfigError(
@@ -262,7 +275,7 @@ def binary_cross_entropy(
     input, target = as_tensor(input), as_tensor(target)
     check_same_shape("binary_cross_entropy", input, target)
     losses = _core.bce(input, target)
-    return reduce("binary_cross_entropy", losses if weight is None else losses * weight, reduction)
+    return reduce("binary_cross_entropy", losses if weight is None else losses * as_tensor(weight), reduction)
 
 
 def binary_cross_entropy_with_logits(
@@ -304,7 +317,9 @@ def binary_cross_entropy_with_logits(
     check_same_shape("binary_cross_entropy_with_logits", input, target)
     losses = _core.bce_with_logits(input, target, pos_weight)
     return reduce(
-        "binary_cross_entropy_with_logits", losses if weight is None else losses * weight, reduction
+        "binary_cross_entropy_with_logits",
+        losses if weight is None else losses * as_tensor(weight),
+        reduction,
     )
 
 
@@ -355,8 +370,7 @@ def cross_entropy(
     (tensor(0.4100, grad_fn=<div>), tensor([[-0.2500,  0.2500],
             [ 0.0596, -0.0596]]))
     """
-    if not 0 <= label_smoothing <= 1:
-        raise ConfigError(f"cross_entropy: label_smoothing must lie in [0, 1], got {label_smoothing!r}")
+    check_smoothing("cross_entropy", label_smoothing)
     target = as_tensor(target)
     losses = _core.cross_entropy(input, target, weight, ignore_index, label_smoothing)
     if reduction != "mean" or target.dtype.is_floating_point:

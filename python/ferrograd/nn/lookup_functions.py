@@ -7,6 +7,7 @@ from ferrograd import _core
 from ferrograd._core import ConfigError, DTypeError, ShapeError, Tensor
 from ferrograd._typing import TensorLike
 from ferrograd.autograd import no_grad
+from ferrograd.checks import check_bool, check_tensor
 from ferrograd.ops import as_tensor
 
 __all__ = ["embedding"]
@@ -112,6 +113,8 @@ def embedding(
     >>> table.grad.tolist()
     [[1.0, 1.0], [2.0, 2.0]]
     """
+    check_tensor("embedding: weight", weight)
+    check_bool("embedding: scale_grad_by_freq", scale_grad_by_freq)
     if weight.ndim != 2:
         raise ShapeError(f"embedding: expected a weight of shape (rows, width), got {weight.shape}")
     check_lookup("embedding", max_norm, norm_type, sparse)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from ferrograd import _core
 from ferrograd._core import ConfigError, DTypeError, LabelError, ShapeError, Tensor
 from ferrograd._typing import TensorLike
+from ferrograd.checks import as_list
 from ferrograd.nn.activation_functions import check_finite, logsigmoid
 from ferrograd.nn.reduction import check_same_shape, mean_over_labels, reduce
 from ferrograd.ops import as_tensor
@@ -130,7 +131,11 @@ def log_cosh_loss(input: TensorLike, target: TensorLike, reduction: str = "mean"
 
 def check_quantiles(owner: str, quantiles: float | Sequence[float]) -> tuple[float, ...]:
     """Return the quantiles as a tuple if all lie in (0, 1)."""
-    found = (quantiles,) if isinstance(quantiles, int | float) else tuple(quantiles)
+    found = (
+        (quantiles,)
+        if isinstance(quantiles, int | float)
+        else tuple(as_list(f"{owner}: quantiles", "numbers", quantiles))
+    )
     if not found or not all(isinstance(q, int | float) and 0 < q < 1 for q in found):
         raise ConfigError(f"{owner}: quantiles must lie between 0 and 1, got {quantiles!r}")
     return tuple(float(q) for q in found)
@@ -476,5 +481,5 @@ def multilabel_soft_margin_loss(
         raise ShapeError("multilabel_soft_margin_loss: expected shape (..., classes), got ()")
     losses = _core.bce_with_logits(x, t.to(x.dtype))
     if weight is not None:
-        losses = losses * weight
+        losses = losses * as_tensor(weight)
     return reduce("multilabel_soft_margin_loss", losses.mean(-1), reduction)

@@ -3,7 +3,7 @@
 import copy
 from typing import Self
 
-from ferrograd._core import ConfigError, Tensor
+from ferrograd._core import Tensor
 from ferrograd._typing import TensorLike
 from ferrograd.nn import functional
 from ferrograd.nn.module import Module
@@ -221,10 +221,7 @@ class CrossEntropyLoss(Loss):
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__(reduction)
-        if not 0 <= label_smoothing <= 1:
-            raise ConfigError(
-                f"CrossEntropyLoss: label_smoothing must lie in [0, 1], got {label_smoothing!r}"
-            )
+        functional.check_smoothing("CrossEntropyLoss", label_smoothing)
         self._register_optional("weight", weight)
         self.ignore_index = ignore_index
         self.label_smoothing = label_smoothing

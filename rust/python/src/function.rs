@@ -5,6 +5,7 @@ use ferrograd_core::shape::Dims;
 use ferrograd_core::tensor::Tensor;
 use pyo3::prelude::*;
 
+use crate::argument;
 use crate::dtype;
 use crate::error::{Kind, Result, enter, raise};
 use crate::operand::{self, Operand};
@@ -12,20 +13,25 @@ use crate::tensor::PyTensor;
 use crate::tensor_arithmetic::{long, select};
 
 fn tensors(objects: &Bound<'_, PyAny>) -> Result<Vec<Tensor>> {
-    objects.try_iter()?.map(|object| operand::tensor(&object?)).collect()
+    argument::each("tensors", "a sequence of tensors", objects)?
+        .map(|object| operand::tensor(&object?))
+        .collect()
 }
 
 /// Tensors joined along a dimension that they have.
 #[pyfunction]
 #[pyo3(signature = (tensors, dim = 0))]
-pub fn cat(tensors: &Bound<'_, PyAny>, dim: isize) -> Result<PyTensor> {
+pub fn cat(tensors: &Bound<'_, PyAny>, #[pyo3(from_py_with = argument::dim)] dim: isize) -> Result<PyTensor> {
     enter(|| Ok(Tensor::cat(&self::tensors(tensors)?, dim)?.into()))
 }
 
 /// Tensors of one shape joined along a new dimension.
 #[pyfunction]
 #[pyo3(signature = (tensors, dim = 0))]
-pub fn stack(tensors: &Bound<'_, PyAny>, dim: isize) -> Result<PyTensor> {
+pub fn stack(
+    tensors: &Bound<'_, PyAny>,
+    #[pyo3(from_py_with = argument::dim)] dim: isize,
+) -> Result<PyTensor> {
     enter(|| Ok(Tensor::stack(&self::tensors(tensors)?, dim)?.into()))
 }
 
@@ -81,8 +87,8 @@ pub fn cross_entropy(
     input: &Bound<'_, PyAny>,
     target: &Bound<'_, PyAny>,
     weight: Option<&Bound<'_, PyAny>>,
-    ignore_index: i64,
-    label_smoothing: f64,
+    #[pyo3(from_py_with = argument::ignore_index)] ignore_index: i64,
+    #[pyo3(from_py_with = argument::label_smoothing)] label_smoothing: f64,
 ) -> Result<PyTensor> {
     enter(|| {
         if !(0.0..=1.0).contains(&label_smoothing) {
@@ -109,10 +115,10 @@ pub fn multi_margin(
     py: Python<'_>,
     input: &Bound<'_, PyAny>,
     target: &Bound<'_, PyAny>,
-    p: u32,
-    margin: f64,
+    #[pyo3(from_py_with = argument::p)] p: i64,
+    #[pyo3(from_py_with = argument::margin)] margin: f64,
     weight: Option<&Bound<'_, PyAny>>,
-    divide_by_classes: bool,
+    #[pyo3(from_py_with = argument::divide_by_classes)] divide_by_classes: bool,
 ) -> Result<PyTensor> {
     enter(|| {
         if p != 1 && p != 2 {
@@ -120,7 +126,7 @@ pub fn multi_margin(
         }
         let (input, target) = (operand::tensor(input)?, operand::tensor(target)?);
         let weight = weight.map(operand::tensor).transpose()?;
-        let kind = Loss::MultiMargin { p, margin, divide_by_classes, weighted: weight.is_some() };
+        let kind = Loss::MultiMargin { p: p as u32, margin, divide_by_classes, weighted: weight.is_some() };
         loss(py, &input, kind, &target, weight.as_ref())
     })
 }
@@ -152,7 +158,7 @@ pub fn nll(
     input: &Bound<'_, PyAny>,
     target: &Bound<'_, PyAny>,
     weight: Option<&Bound<'_, PyAny>>,
-    ignore_index: i64,
+    #[pyo3(from_py_with = argument::ignore_index)] ignore_index: i64,
 ) -> Result<PyTensor> {
     enter(|| {
         let (input, target) = (operand::tensor(input)?, operand::tensor(target)?);
@@ -166,7 +172,7 @@ pub fn nll(
 #[pyfunction]
 pub fn count_labels(
     target: &Bound<'_, PyAny>,
-    ignore_index: i64,
+    #[pyo3(from_py_with = argument::ignore_index)] ignore_index: i64,
     dtype: &Bound<'_, PyAny>,
 ) -> Result<PyTensor> {
     enter(|| Ok(operand::tensor(target)?.count_labels(ignore_index, dtype::parse(dtype)?)?.into()))

@@ -5,6 +5,7 @@ use ferrograd_core::op::{Binary, Compare, Unary};
 use ferrograd_core::tensor::Tensor;
 use pyo3::prelude::*;
 
+use crate::argument;
 use crate::error::{Failure, Kind, Result, enter, enter_detached, raise};
 use crate::operand::{self, Operand};
 use crate::tensor::PyTensor;
@@ -376,7 +377,11 @@ impl PyTensor {
 
     /// x where x > 0, else negative_slope x.
     #[pyo3(signature = (negative_slope = 0.01))]
-    fn leaky_relu(&self, py: Python<'_>, negative_slope: f64) -> Result<PyTensor> {
+    fn leaky_relu(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = argument::negative_slope)] negative_slope: f64,
+    ) -> Result<PyTensor> {
         enter(|| {
             let x = self.live()?;
             Ok(long(py, x.shape().elements(), || x.unary(Unary::LeakyRelu(negative_slope)))?.into())
@@ -385,7 +390,7 @@ impl PyTensor {
 
     /// x where x > 0, else alpha (e^x - 1).
     #[pyo3(signature = (alpha = 1.0))]
-    fn elu(&self, py: Python<'_>, alpha: f64) -> Result<PyTensor> {
+    fn elu(&self, py: Python<'_>, #[pyo3(from_py_with = argument::alpha)] alpha: f64) -> Result<PyTensor> {
         enter(|| {
             let x = self.live()?;
             Ok(long(py, x.shape().elements(), || x.unary(Unary::Elu(alpha)))?.into())
@@ -394,7 +399,12 @@ impl PyTensor {
 
     /// log(1 + e^(beta x)) / beta, and x itself where beta x > threshold; derivative sigmoid(beta x).
     #[pyo3(signature = (beta = 1.0, threshold = 20.0))]
-    fn softplus(&self, py: Python<'_>, beta: f64, threshold: f64) -> Result<PyTensor> {
+    fn softplus(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = argument::beta)] beta: f64,
+        #[pyo3(from_py_with = argument::threshold)] threshold: f64,
+    ) -> Result<PyTensor> {
         enter(|| {
             let x = self.live()?;
             let op = Unary::Softplus { beta, threshold };
