@@ -17,6 +17,7 @@ import ferrograd as fg
 from ferrograd import nn, optim
 from ferrograd.nn import functional as F
 from op_table import TABLE, Sample
+from test_catalogue import LAYERS, LOSSES, Around, Probabilities, X
 
 Make = Callable[[], list[Any]]
 
@@ -301,6 +302,57 @@ add(
 )
 
 
+def without(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """The function as if it had no such argument."""
+
+    def shortened(*args: Any, **options: Any) -> Any:
+        return function(*args, **options)
+
+    signature = inspect.signature(function)
+    kept = [parameter for parameter in signature.parameters.values() if parameter.name != name]
+    shortened.__signature__ = signature.replace(parameters=kept)  # type: ignore[attr-defined]
+    return shortened
+
+
+# As many epochs as there may be are no error.
+CALLS["Trainer.fit"] = (without(fg.Trainer.fit, "epochs"), lambda: [trainer(), ROWS, TARGETS])
+CALLS["Trainer"] = (fg.Trainer, lambda: [one := model(), nn.MSELoss(), optim.SGD(one.parameters(), lr=0.1)])
+for kind, (build, _) in LAYERS.items():
+    # The others are called by functions of the tests.
+    if not isinstance(build(), Around):
+
+        def called(input: Any, build: Any = build) -> Any:
+            return build().double()(input)
+
+        CALLS[f"call.{kind}"] = (without(called, "build"), lambda: [fg.tensor(X)])
+for kind, (loss, target) in LOSSES.items():
+    if isinstance(loss, nn.Loss) and not isinstance(loss, Probabilities):
+
+        def lost(input: Any, target: Any, loss: nn.Loss = loss) -> Any:
+            return loss(input, target)
+
+        pair: Make = lambda t=target: [fg.tensor(X), fg.tensor(np.ascontiguousarray(t))]  # type: ignore[misc]  # noqa: E731
+        CALLS[f"call.{kind}"] = (without(lost, "loss"), pair)
+
+
+def graph() -> list[Any]:
+    made = fg.Graph()
+    made.output(made.add("exp", made.input("a")))
+    return [made, {"a": 1.0}]
+
+
+add(
+    "Graph.",
+    fg.Graph,
+    {
+        "input": lambda: [fg.Graph(), "a"],
+        "add": lambda: [made := fg.Graph(), "exp", made.input("a")],
+        "output": lambda: [made := fg.Graph(), made.input("a")],
+        "forward": graph,
+    },
+)
+
+
 def complaint_of(call: str, argument: str, run: Callable[[], Any]) -> str | None:
     """What is wrong with the error that `run` raises; None if nothing is."""
     try:
@@ -321,7 +373,9 @@ def complaint_of(call: str, argument: str, run: Callable[[], Any]) -> str | None
 def test_a_wrong_kind_is_named(name: str) -> None:
     function, make = CALLS[name]
     own = name.rpartition(".")[2]
-    is_method = name.split(".")[0] in ("Tensor", "Module", "Optimizer", "Trainer")
+    is_method = name.split(".")[0] in ("Tensor", "Module", "Optimizer", "Graph") or name.startswith(
+        "Trainer."
+    )
     places = list(enumerate(inspect.signature(function).parameters.values()))
     assert len(places) >= len(make()) or places[-1][1].kind is inspect.Parameter.VAR_POSITIONAL
     for position, parameter in places[1:] if is_method else places:
