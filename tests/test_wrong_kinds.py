@@ -358,10 +358,12 @@ def complaint_of(call: str, argument: str, run: Callable[[], Any]) -> str | None
     try:
         with warnings.catch_warnings(action="ignore"):
             run()
-    except (fg.FerrogradError, MemoryError) as error:
+    except (fg.CheckpointError, MemoryError):
+        return None
+    except fg.FerrogradError as error:
         text = str(error)
-        # The call, or the operation inside it, stands at the head of a message.
-        is_named = argument in text or call in text or ": " in text
+        # What does not fit may show in an operation inside, which the message then begins with.
+        is_named = argument in text or call in text or re.match(r"(?!array:)[A-Za-z_]+: ", text) is not None
         is_clean = not isinstance(error, fg.InternalError) and not re.search(r"\d\.\.[\d=]|Some\(", text)
         return None if is_named and is_clean else f"{type(error).__name__}: {text}"
     except Exception as error:
@@ -385,7 +387,7 @@ def test_a_wrong_kind_is_named(name: str) -> None:
                 continue
             if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
                 args[position:] = [value]
-            elif position < len(args):
+            elif position < len(args) and parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
                 args[position] = value
             else:
                 options[parameter.name] = value

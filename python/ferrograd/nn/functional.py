@@ -9,13 +9,13 @@ from ferrograd._core import ConfigError, ShapeError, Tensor
 from ferrograd._typing import TensorLike
 from ferrograd.along import one_hot, pad
 from ferrograd.checks import as_list, check_number, check_tensor
+from ferrograd.convert import operand
 from ferrograd.nn import activation_functions, lookup_functions, loss_functions
 from ferrograd.nn.activation_functions import *  # noqa: F403
 from ferrograd.nn.lookup_functions import *  # noqa: F403
 from ferrograd.nn.loss_functions import *  # noqa: F403
 from ferrograd.nn.reduction import check_same_shape, mean_over_labels, reduce
 from ferrograd.ops import (
-    as_tensor,
     elu,
     leaky_relu,
     linear,
@@ -101,7 +101,7 @@ def dropout(input: TensorLike, p: float = 0.5, training: bool = True) -> Tensor:
     True
     """
     check_probability("dropout", p)
-    input = as_tensor(input)
+    input = operand("input", input)
     if not training or p == 0:
         return input
     if p == 1:
@@ -135,7 +135,7 @@ def mse_loss(input: TensorLike, target: TensorLike, reduction: str = "mean") -> 
     >>> fg.nn.functional.mse_loss([1.0, 2.0], [1.0, 5.0])
     tensor(4.5000)
     """
-    input, target = as_tensor(input), as_tensor(target)
+    input, target = operand("input", input), operand("target", target)
     check_same_shape("mse_loss", input, target)
     return reduce("mse_loss", _core.squared_error(input, target), reduction)
 
@@ -149,7 +149,7 @@ def l1_loss(input: TensorLike, target: TensorLike, reduction: str = "mean") -> T
     >>> fg.nn.functional.l1_loss([1.0, 2.0], [1.0, 5.0])
     tensor(1.5000)
     """
-    input, target = as_tensor(input), as_tensor(target)
+    input, target = operand("input", input), operand("target", target)
     check_same_shape("l1_loss", input, target)
     return reduce("l1_loss", (input - target).abs(), reduction)
 
@@ -182,7 +182,7 @@ def half_squared_error(input: TensorLike, target: TensorLike, reduction: str = "
     >>> fg.nn.functional.half_squared_error([[1.0, 2.0], [0.0, 0.0]], [[1.0, 5.0], [1.0, 0.0]])
     tensor(2.5000)
     """
-    input, target = as_tensor(input), as_tensor(target)
+    input, target = operand("input", input), operand("target", target)
     check_same_shape("half_squared_error", input, target)
     if input.ndim == 0:
         raise ShapeError("half_squared_error: expected rows, shape (batch, ...), got ()")
@@ -272,10 +272,12 @@ def binary_cross_entropy(
     >>> fg.nn.functional.binary_cross_entropy([0.9, 0.2], [1.0, 0.0])
     tensor(0.1643)
     """
-    input, target = as_tensor(input), as_tensor(target)
+    input, target = operand("input", input), operand("target", target)
     check_same_shape("binary_cross_entropy", input, target)
     losses = _core.bce(input, target)
-    return reduce("binary_cross_entropy", losses if weight is None else losses * as_tensor(weight), reduction)
+    return reduce(
+        "binary_cross_entropy", losses if weight is None else losses * operand("weight", weight), reduction
+    )
 
 
 def binary_cross_entropy_with_logits(
@@ -313,12 +315,12 @@ def binary_cross_entropy_with_logits(
     >>> x.grad
     tensor([-0.5000,  0.8808])
     """
-    input, target = as_tensor(input), as_tensor(target)
+    input, target = operand("input", input), operand("target", target)
     check_same_shape("binary_cross_entropy_with_logits", input, target)
     losses = _core.bce_with_logits(input, target, pos_weight)
     return reduce(
         "binary_cross_entropy_with_logits",
-        losses if weight is None else losses * as_tensor(weight),
+        losses if weight is None else losses * operand("weight", weight),
         reduction,
     )
 
@@ -371,7 +373,7 @@ def cross_entropy(
             [ 0.0596, -0.0596]]))
     """
     check_smoothing("cross_entropy", label_smoothing)
-    target = as_tensor(target)
+    target = operand("target", target)
     losses = _core.cross_entropy(input, target, weight, ignore_index, label_smoothing)
     if reduction != "mean" or target.dtype.is_floating_point:
         return reduce("cross_entropy", losses, reduction)

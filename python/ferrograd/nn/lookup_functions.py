@@ -8,7 +8,7 @@ from ferrograd._core import ConfigError, DTypeError, ShapeError, Tensor
 from ferrograd._typing import TensorLike
 from ferrograd.autograd import no_grad
 from ferrograd.checks import check_bool, check_tensor
-from ferrograd.ops import as_tensor
+from ferrograd.convert import operand
 
 __all__ = ["embedding"]
 
@@ -18,7 +18,7 @@ _FLOAT32_ROWS = 2**24
 
 def row_numbers(owner: str, input: TensorLike, rows: int) -> Tensor:
     """Return row numbers as int64; a trainer hands over its inputs as floats."""
-    numbers = as_tensor(input)
+    numbers = operand("input", input)
     found = numbers.long()
     if not numbers.dtype.is_floating_point:
         return found

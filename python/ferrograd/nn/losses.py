@@ -5,10 +5,10 @@ from typing import Self
 
 from ferrograd._core import Tensor
 from ferrograd._typing import TensorLike
+from ferrograd.convert import operand
 from ferrograd.nn import functional
 from ferrograd.nn.module import Module
 from ferrograd.nn.reduction import check_reduction
-from ferrograd.ops import as_tensor
 
 __all__ = [
     "BCELoss",
@@ -59,7 +59,7 @@ class Loss(Module):
 
     def _register_optional(self, name: str, value: TensorLike | None) -> None:
         # A copy: the caller may go on to change the array.
-        self.register_buffer(name, None if value is None else as_tensor(value).detach().clone())
+        self.register_buffer(name, None if value is None else operand(name, value).detach().clone())
 
 
 class MSELoss(Loss):

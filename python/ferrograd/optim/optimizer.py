@@ -9,7 +9,7 @@ from ferrograd import _core
 from ferrograd._core import AnomalyError, ConfigError, ShapeError, Tensor
 from ferrograd.autograd import enable_grad, no_grad
 from ferrograd.checks import as_list, check_callable
-from ferrograd.ops import as_tensor
+from ferrograd.convert import operand
 
 __all__ = ["Optimizer", "ParamsLike"]
 
@@ -332,12 +332,12 @@ class Optimizer(ABC):
                 if value is None:  # PyTorch's momentum buffer without momentum
                     continue
                 if key not in self.buffers:  # PyTorch keeps numbers as tensors
-                    scalar = value if isinstance(value, int | float) else as_tensor(value).item()
+                    scalar = value if isinstance(value, int | float) else operand(key, value).item()
                     is_count = key == "step" or isinstance(scalar, int)
                     state[key] = int(scalar) if is_count else float(scalar)
                     continue
                 place = f"{name}: {key} of parameter {number}"
-                state[key] = self.load_buffer(place, key, as_tensor(value).detach(), param)
+                state[key] = self.load_buffer(place, key, operand(key, value).detach(), param)
             if state:
                 # PyTorch's SGD counts no steps: where there is a buffer the first one was made.
                 loaded_state[param] = {"step": 1, **state}

@@ -3,7 +3,7 @@
 
 use pyo3::exceptions::PyOverflowError;
 use pyo3::prelude::*;
-use pyo3::types::PyIterator;
+use pyo3::types::{PyIterator, PyList, PyTuple};
 
 use crate::error::{Kind, raise};
 
@@ -58,6 +58,18 @@ pub fn named<T: Argument>(name: &str, object: &Bound<'_, PyAny>) -> PyResult<T> 
 /// `DTypeError` where it is none.
 pub fn each<'py>(name: &str, expected: &str, object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyIterator>> {
     object.try_iter().map_err(|error| refused(name, expected, object, &error))
+}
+
+/// The error for integers that could not be read: it shows the first element that is none.
+#[cold]
+pub fn refused_integers(name: &str, object: &Bound<'_, PyAny>, error: &PyErr) -> PyErr {
+    let is_listed = object.is_instance_of::<PyTuple>() || object.is_instance_of::<PyList>();
+    let parts = if is_listed { object.try_iter().ok() } else { None };
+    let wrong = |part: Bound<'_, PyAny>| part.extract::<isize>().err().map(|error| (part.unbind(), error));
+    match parts.and_then(|parts| parts.flatten().find_map(wrong)) {
+        Some((part, error)) => refused(name, "integers", part.bind(object.py()), &error),
+        None => refused(name, "integers", object, error),
+    }
 }
 
 /// The error for an argument that could not be read.

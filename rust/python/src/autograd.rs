@@ -66,13 +66,13 @@ pub fn grad<'py>(
         let seeds = match grad_outputs {
             None => Vec::new(),
             Some(seed) if outputs.cast::<PyTensor>().is_ok() && !is_list(seed) => {
-                vec![Some(operand::tensor(seed)?)]
+                vec![Some(operand::tensor("grad_outputs", seed)?)]
             }
             Some(seeds) => seeds
                 .try_iter()?
                 .map(|seed| {
                     let seed = seed?;
-                    if seed.is_none() { Ok(None) } else { Ok(Some(operand::tensor(&seed)?)) }
+                    if seed.is_none() { Ok(None) } else { Ok(Some(operand::tensor("grad_outputs", &seed)?)) }
                 })
                 .collect::<Result<Vec<_>>>()?,
         };

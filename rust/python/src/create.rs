@@ -62,6 +62,13 @@ pub fn tensor(
     })
 }
 
+/// What an operation was given as the argument of this name, as a tensor.
+#[pyfunction]
+#[pyo3(name = "operand")]
+pub fn named_operand(name: &str, value: &Bound<'_, PyAny>) -> Result<PyTensor> {
+    enter(|| Ok(crate::operand::tensor(name, value)?.into()))
+}
+
 macro_rules! filled {
     ($($(#[$doc:meta])* $name:ident = $value:expr),* $(,)?) => {
         $($(#[$doc])*
@@ -123,7 +130,7 @@ macro_rules! filled_like {
             #[pyo3(from_py_with = argument::requires_grad)] requires_grad: bool,
         ) -> Result<PyTensor> {
             enter(|| {
-                let like = operand::tensor(input)?;
+                let like = operand::tensor("input", input)?;
                 let dtype = dtype::parse_optional(dtype)?.unwrap_or(like.dtype());
                 finish(Array::full(dtype, *like.shape(), $value)?, device, requires_grad)
             })

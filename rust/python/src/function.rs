@@ -14,7 +14,7 @@ use crate::tensor_arithmetic::{long, select};
 
 fn tensors(objects: &Bound<'_, PyAny>) -> Result<Vec<Tensor>> {
     argument::each("tensors", "a sequence of tensors", objects)?
-        .map(|object| operand::tensor(&object?))
+        .map(|object| operand::tensor("tensors", &object?))
         .collect()
 }
 
@@ -43,8 +43,8 @@ pub fn r#where(
     other: &Bound<'_, PyAny>,
 ) -> Result<PyTensor> {
     enter(|| {
-        let condition = operand::tensor(condition)?;
-        Ok(select(&condition, Operand::of(input)?, Operand::of(other)?)?.into())
+        let condition = operand::tensor("condition", condition)?;
+        Ok(select(&condition, Operand::of("input", input)?, Operand::of("other", other)?)?.into())
     })
 }
 
@@ -58,8 +58,8 @@ pub fn linear(
     bias: Option<&Bound<'_, PyAny>>,
 ) -> Result<PyTensor> {
     enter(|| {
-        let (input, weight) = (operand::tensor(input)?, operand::tensor(weight)?);
-        let bias = bias.map(operand::tensor).transpose()?;
+        let (input, weight) = (operand::tensor("input", input)?, operand::tensor("weight", weight)?);
+        let bias = bias.map(|bias| operand::tensor("bias", bias)).transpose()?;
         let size = input.shape().elements().max(weight.shape().elements());
         Ok(long(py, size, || input.linear(&weight, bias.as_ref()))?.into())
     })
@@ -95,8 +95,8 @@ pub fn cross_entropy(
             let text = format!("label_smoothing: expected a number from 0 to 1, got {label_smoothing}");
             return Err(raise(Kind::Config, text).into());
         }
-        let (input, target) = (operand::tensor(input)?, operand::tensor(target)?);
-        let weight = weight.map(operand::tensor).transpose()?;
+        let (input, target) = (operand::tensor("input", input)?, operand::tensor("target", target)?);
+        let weight = weight.map(|weight| operand::tensor("weight", weight)).transpose()?;
         let weighted = weight.is_some();
         let kind = if target.dtype().is_float() {
             Loss::SoftCrossEntropy { label_smoothing, weighted }
@@ -124,8 +124,8 @@ pub fn multi_margin(
         if p != 1 && p != 2 {
             return Err(raise(Kind::Config, format!("p: expected 1 or 2, got {p}")).into());
         }
-        let (input, target) = (operand::tensor(input)?, operand::tensor(target)?);
-        let weight = weight.map(operand::tensor).transpose()?;
+        let (input, target) = (operand::tensor("input", input)?, operand::tensor("target", target)?);
+        let weight = weight.map(|weight| operand::tensor("weight", weight)).transpose()?;
         let kind = Loss::MultiMargin { p: p as u32, margin, divide_by_classes, weighted: weight.is_some() };
         loss(py, &input, kind, &target, weight.as_ref())
     })
@@ -141,7 +141,7 @@ pub fn activation(
     parameters: Vec<f64>,
 ) -> Result<PyTensor> {
     enter(|| {
-        let (input, curve) = (operand::tensor(input)?, curve(name, &parameters)?);
+        let (input, curve) = (operand::tensor("input", input)?, curve(name, &parameters)?);
         Ok(long(py, input.shape().elements(), || input.unary(Unary::Curve(curve)))?.into())
     })
 }
@@ -161,8 +161,8 @@ pub fn nll(
     #[pyo3(from_py_with = argument::ignore_index)] ignore_index: i64,
 ) -> Result<PyTensor> {
     enter(|| {
-        let (input, target) = (operand::tensor(input)?, operand::tensor(target)?);
-        let weight = weight.map(operand::tensor).transpose()?;
+        let (input, target) = (operand::tensor("input", input)?, operand::tensor("target", target)?);
+        let weight = weight.map(|weight| operand::tensor("weight", weight)).transpose()?;
         let kind = Loss::NegativeLogLikelihood { ignore_index, weighted: weight.is_some() };
         loss(py, &input, kind, &target, weight.as_ref())
     })
@@ -175,7 +175,7 @@ pub fn count_labels(
     #[pyo3(from_py_with = argument::ignore_index)] ignore_index: i64,
     dtype: &Bound<'_, PyAny>,
 ) -> Result<PyTensor> {
-    enter(|| Ok(operand::tensor(target)?.count_labels(ignore_index, dtype::parse(dtype)?)?.into()))
+    enter(|| Ok(operand::tensor("target", target)?.count_labels(ignore_index, dtype::parse(dtype)?)?.into()))
 }
 
 /// Squared difference of tensors of one shape, a value an element; its derivative is `2 (input - target)`.
@@ -186,7 +186,7 @@ pub fn squared_error(
     target: &Bound<'_, PyAny>,
 ) -> Result<PyTensor> {
     enter(|| {
-        let (input, target) = (operand::tensor(input)?, operand::tensor(target)?);
+        let (input, target) = (operand::tensor("input", input)?, operand::tensor("target", target)?);
         Ok(long(py, input.shape().elements(), || input.squared_error(&target))?.into())
     })
 }
@@ -196,8 +196,8 @@ pub fn squared_error(
 #[pyfunction]
 pub fn bce(py: Python<'_>, input: &Bound<'_, PyAny>, target: &Bound<'_, PyAny>) -> Result<PyTensor> {
     enter(|| {
-        let input = operand::tensor(input)?;
-        loss(py, &input, Loss::BinaryCrossEntropy, &operand::tensor(target)?, None)
+        let input = operand::tensor("input", input)?;
+        loss(py, &input, Loss::BinaryCrossEntropy, &operand::tensor("target", target)?, None)
     })
 }
 
@@ -211,10 +211,11 @@ pub fn bce_with_logits(
     pos_weight: Option<&Bound<'_, PyAny>>,
 ) -> Result<PyTensor> {
     enter(|| {
-        let (input, target) = (operand::tensor(input)?, operand::tensor(target)?);
+        let (input, target) = (operand::tensor("input", input)?, operand::tensor("target", target)?);
         let classes = Dims::from_slice(&[input.shape().last().copied().unwrap_or(1)]);
-        let weight =
-            pos_weight.map(|w| Ok::<_, crate::error::Failure>(operand::tensor(w)?.broadcast_to(&classes)?));
+        let weight = pos_weight.map(|w| {
+            Ok::<_, crate::error::Failure>(operand::tensor("pos_weight", w)?.broadcast_to(&classes)?)
+        });
         let weight = weight.transpose()?;
         let kind = Loss::BinaryCrossEntropyWithLogits { weighted: weight.is_some() };
         loss(py, &input, kind, &target, weight.as_ref())

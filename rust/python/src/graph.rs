@@ -340,7 +340,7 @@ impl PyGraph {
                 if !inputs.contains(name)? {
                     return Err(raise(Kind::Graph, format!("forward: no value for input {name:?}")).into());
                 }
-                values.push(operand::tensor(&inputs.get_item(name)?)?);
+                values.push(operand::tensor(name, &inputs.get_item(name)?)?);
             }
             for key in inputs.keys()?.iter() {
                 let key: String = key.extract()?;
@@ -417,7 +417,7 @@ fn seeds(graph: &PyGraph, ports: &[Port], dout: &Bound<'_, PyAny>) -> Result<Vec
                 return Ok(Tensor::scalar(value.dtype(), 1.0)?.broadcast_to(value.shape())?.copied()?);
             }
             let dtype = if value.dtype().is_float() { value.dtype() } else { DType::F32 };
-            operand::tensor_beside(&item, dtype)
+            operand::tensor_beside("dout", &item, dtype)
         })
         .collect()
 }

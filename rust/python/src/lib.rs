@@ -46,7 +46,9 @@ mod _core {
         reaches_beyond, recorded, set_anomaly_mode, set_grad_enabled, vmap, watch_update,
     };
     #[pymodule_export]
-    use crate::create::{arange, empty, eye, full, linspace, ones, ones_like, tensor, zeros, zeros_like};
+    use crate::create::{
+        arange, empty, eye, full, linspace, named_operand, ones, ones_like, tensor, zeros, zeros_like,
+    };
     #[pymodule_export]
     use crate::dtype::{_rebuild_dtype, PyDType, PyDevice};
     #[pymodule_export]

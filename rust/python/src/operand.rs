@@ -27,15 +27,15 @@ pub enum Operand {
 }
 
 impl Operand {
-    /// Reads an operand.
+    /// Reads the operand of this name.
     ///
     /// # Errors
     /// Those of [`array::read`].
     #[inline]
-    pub fn of(object: &Bound<'_, PyAny>) -> Result<Operand> {
+    pub fn of(name: &str, object: &Bound<'_, PyAny>) -> Result<Operand> {
         match Operand::simple(object)? {
             Some(operand) => Ok(operand),
-            None => Operand::array(object),
+            None => Operand::array(name, object),
         }
     }
 
@@ -44,9 +44,9 @@ impl Operand {
     /// # Errors
     /// Those of [`array::read`].
     #[inline]
-    pub fn of_operator(object: &Bound<'_, PyAny>) -> Result<Option<Operand>> {
+    pub fn of_operator(name: &str, object: &Bound<'_, PyAny>) -> Result<Option<Operand>> {
         match Operand::simple(object)? {
-            None if array::is_operand(object)? => Operand::array(object).map(Some),
+            None if array::is_operand(object)? => Operand::array(name, object).map(Some),
             operand => Ok(operand),
         }
     }
@@ -70,8 +70,8 @@ impl Operand {
         }))
     }
 
-    fn array(object: &Bound<'_, PyAny>) -> Result<Operand> {
-        Ok(Operand::Tensor(Tensor::constant(array::read(object, None)?)))
+    fn array(name: &str, object: &Bound<'_, PyAny>) -> Result<Operand> {
+        Ok(Operand::Tensor(Tensor::constant(array::read(name, object, None)?)))
     }
 
     /// The number, if it is one.
@@ -110,10 +110,10 @@ impl Operand {
 ///
 /// # Errors
 /// Those of [`array::read`].
-pub fn tensor(object: &Bound<'_, PyAny>) -> Result<Tensor> {
+pub fn tensor(name: &str, object: &Bound<'_, PyAny>) -> Result<Tensor> {
     match object.cast::<PyTensor>() {
         Ok(tensor) => Ok(tensor.get().live()?.clone()),
-        Err(_) => Ok(Tensor::constant(array::read(object, None)?)),
+        Err(_) => Ok(Tensor::constant(array::read(name, object, None)?)),
     }
 }
 
@@ -121,11 +121,11 @@ pub fn tensor(object: &Bound<'_, PyAny>) -> Result<Tensor> {
 ///
 /// # Errors
 /// Those of [`array::read`].
-pub fn tensor_beside(object: &Bound<'_, PyAny>, dtype: DType) -> Result<Tensor> {
+pub fn tensor_beside(name: &str, object: &Bound<'_, PyAny>, dtype: DType) -> Result<Tensor> {
     if object.cast::<PyTensor>().is_ok() || array::is_numpy(object)? && !object.is_instance_of::<PyFloat>() {
-        return tensor(object);
+        return tensor(name, object);
     }
-    Ok(Tensor::constant(array::read(object, dtype.is_float().then_some(dtype))?))
+    Ok(Tensor::constant(array::read(name, object, dtype.is_float().then_some(dtype))?))
 }
 
 /// Dimensions of a reduction: `None` is all of them.
@@ -156,7 +156,7 @@ pub fn integers(name: &str, object: &Bound<'_, PyAny>) -> Result<Sizes> {
             Err(_) => object.extract::<Vec<isize>>().map(Sizes::from),
         },
     };
-    Ok(read.map_err(|error| argument::refused(name, "integers", object, &error))?)
+    Ok(read.map_err(|error| argument::refused_integers(name, object, &error))?)
 }
 
 /// Sizes that were given as ints or as one sequence.

@@ -163,7 +163,7 @@ pub fn construct(
                 _ => source,
             }
         }
-        Err(_) => Tensor::constant(array::read(data, dtype)?),
+        Err(_) => Tensor::constant(array::read("data", data, dtype)?),
     };
     if requires_grad {
         made.set_requires_grad(true)?;
@@ -232,7 +232,8 @@ impl PyTensor {
     #[setter]
     fn set_grad(&self, value: Option<&Bound<'_, PyAny>>) -> Result<()> {
         enter(|| {
-            let grad = value.map(|value| operand::tensor_beside(value, self.node().dtype())).transpose()?;
+            let grad =
+                value.map(|value| operand::tensor_beside("grad", value, self.node().dtype())).transpose()?;
             Ok(self.live()?.set_grad(grad)?)
         })
     }
@@ -293,7 +294,8 @@ impl PyTensor {
     ) -> Result<()> {
         enter(|| {
             let tensor = self.live()?;
-            let gradient = gradient.map(|g| operand::tensor_beside(g, tensor.dtype())).transpose()?;
+            let gradient =
+                gradient.map(|g| operand::tensor_beside("gradient", g, tensor.dtype())).transpose()?;
             let inputs = inputs.map(|inputs| autograd::inputs("backward", inputs)).transpose()?;
             let retain = retain_graph.unwrap_or(create_graph);
             enter_detached(py, || {

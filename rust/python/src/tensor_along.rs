@@ -15,7 +15,7 @@ use crate::tensor_reduce::{check_rank, product, values_indices};
 
 /// Indices from a tensor or anything array-like; an empty list is one of integers.
 fn index(object: &Bound<'_, PyAny>) -> Result<Tensor> {
-    let index = operand::tensor(object)?;
+    let index = operand::tensor("index", object)?;
     let is_empty_list = index.shape().elements() == 0 && !object.is_instance_of::<PyTensor>();
     Ok(if is_empty_list { index.cast(DType::I64)? } else { index })
 }
@@ -104,7 +104,7 @@ impl PyTensor {
     ) -> Result<PyTensor> {
         enter(|| {
             let (x, index) = (self.live()?, self::index(index)?);
-            let src = operand::tensor_beside(src, x.dtype())?;
+            let src = operand::tensor_beside("src", src, x.dtype())?;
             Ok(long(py, x.shape().elements(), || x.scatter_add(dim, &index, &src))?.into())
         })
     }
@@ -126,7 +126,7 @@ impl PyTensor {
     /// The elements where the bool `mask` is true, as a vector; both broadcast. Its shape depends on data: not
     /// for a model that a Trainer runs.
     fn masked_select(&self, mask: &Bound<'_, PyAny>) -> Result<PyTensor> {
-        enter(|| Ok(self.live()?.masked_select(&operand::tensor(mask)?)?.into()))
+        enter(|| Ok(self.live()?.masked_select(&operand::tensor("mask", mask)?)?.into()))
     }
 
     /// `length` slices from `start` on along `dim`, as a view.
@@ -277,7 +277,7 @@ impl PyTensor {
     fn heaviside(&self, values: &Bound<'_, PyAny>) -> Result<PyTensor> {
         enter(|| {
             let x = self.live()?;
-            Ok(x.heaviside(&Operand::of(values)?.beside(x.dtype())?)?.into())
+            Ok(x.heaviside(&Operand::of("values", values)?.beside(x.dtype())?)?.into())
         })
     }
 
@@ -326,7 +326,7 @@ impl PyTensor {
     /// The products of two batches of matrices, (b, m, k) and (b, k, n).
     fn bmm(&self, py: Python<'_>, mat2: &Bound<'_, PyAny>) -> Result<PyTensor> {
         enter(|| {
-            let (a, b) = (self.live()?, operand::tensor(mat2)?);
+            let (a, b) = (self.live()?, operand::tensor("mat2", mat2)?);
             check_rank("bmm", a, 3)?;
             check_rank("bmm", &b, 3)?;
             if a.shape()[0] != b.shape()[0] {
@@ -351,7 +351,8 @@ pub fn einsum(
     operands: &Bound<'_, PyTuple>,
 ) -> Result<PyTensor> {
     enter(|| {
-        let operands = operands.iter().map(|one| operand::tensor(&one)).collect::<Result<Vec<_>>>()?;
+        let operands =
+            operands.iter().map(|one| operand::tensor("operands", &one)).collect::<Result<Vec<_>>>()?;
         let size = operands.iter().map(|one| one.shape().elements()).max().unwrap_or(0);
         Ok(long(py, size, || Tensor::einsum(&equation, &operands))?.into())
     })
@@ -368,7 +369,7 @@ pub fn pad(
     #[pyo3(from_py_with = argument::value)] value: Option<f64>,
 ) -> Result<PyTensor> {
     enter(|| {
-        let (x, ends) = (operand::tensor(input)?, integers("pad", pad)?);
+        let (x, ends) = (operand::tensor("input", input)?, integers("pad", pad)?);
         let mode = match (mode, value) {
             ("constant", value) => PadMode::Constant(value.unwrap_or(0.0)),
             ("reflect", None) => PadMode::Reflect,
@@ -406,6 +407,6 @@ pub fn one_hot(
             -1 => None,
             _ => Some(length("one_hot", "num_classes", num_classes, 1)?),
         };
-        Ok(operand::tensor(tensor)?.one_hot(classes)?.into())
+        Ok(operand::tensor("tensor", tensor)?.one_hot(classes)?.into())
     })
 }

@@ -79,7 +79,7 @@ fn operator(
 ) -> Result<Py<PyAny>> {
     enter(|| {
         let py = other.py();
-        Ok(match Operand::of_operator(other)? {
+        Ok(match Operand::of_operator("other", other)? {
             Some(operand) => Py::new(py, PyTensor::from(body(py, operand)?))?.into_any(),
             None => py.NotImplemented(),
         })
@@ -155,7 +155,7 @@ macro_rules! comparisons {
                 ///
                 /// A bool tensor without gradient. Raises ShapeError where shapes do not broadcast.
                 fn $name(&self, other: &Bound<'_, PyAny>) -> Result<PyTensor> {
-                    enter(|| Ok(compare(Compare::$op, self.live()?, Operand::of(other)?)?.into()))
+                    enter(|| Ok(compare(Compare::$op, self.live()?, Operand::of("other", other)?)?.into()))
                 }
             )*
         }
@@ -185,7 +185,7 @@ macro_rules! binary_methods {
                 ///
                 /// Shapes broadcast; raises ShapeError where they do not.
                 fn $name(&self, other: &Bound<'_, PyAny>) -> Result<PyTensor> {
-                    enter(|| Ok(binary(other.py(), Binary::$op, self.live()?, Operand::of(other)?)?.into()))
+                    enter(|| Ok(binary(other.py(), Binary::$op, self.live()?, Operand::of("other", other)?)?.into()))
                 }
             )*
         }
@@ -261,7 +261,9 @@ unary_methods! {
 impl PyTensor {
     /// x^exponent; derivative exponent x^(exponent - 1), and x^exponent log x for a tensor exponent.
     fn pow(&self, exponent: &Bound<'_, PyAny>) -> Result<PyTensor> {
-        enter(|| Ok(binary(exponent.py(), Binary::Pow, self.live()?, Operand::of(exponent)?)?.into()))
+        enter(|| {
+            Ok(binary(exponent.py(), Binary::Pow, self.live()?, Operand::of("exponent", exponent)?)?.into())
+        })
     }
 
     fn __pow__(&self, other: &Bound<'_, PyAny>, modulo: Option<&Bound<'_, PyAny>>) -> Result<Py<PyAny>> {
@@ -347,7 +349,10 @@ impl PyTensor {
             if min.is_none() && max.is_none() {
                 return Err(raise(Kind::Config, "clamp: expected min or max, got neither").into());
             }
-            let bounds = [min.map(Operand::of).transpose()?, max.map(Operand::of).transpose()?];
+            let bounds = [
+                min.map(|min| Operand::of("min", min)).transpose()?,
+                max.map(|max| Operand::of("max", max)).transpose()?,
+            ];
             let is_number = bounds.iter().flatten().all(|bound| bound.number().is_some());
             let [min, max] = bounds;
             if x.dtype().is_float() && is_number {
@@ -370,8 +375,9 @@ impl PyTensor {
     #[pyo3(name = "where")]
     fn py_where(&self, condition: &Bound<'_, PyAny>, other: &Bound<'_, PyAny>) -> Result<PyTensor> {
         enter(|| {
-            let condition = operand::tensor(condition)?;
-            Ok(select(&condition, Operand::Tensor(self.live()?.clone()), Operand::of(other)?)?.into())
+            let condition = operand::tensor("condition", condition)?;
+            Ok(select(&condition, Operand::Tensor(self.live()?.clone()), Operand::of("other", other)?)?
+                .into())
         })
     }
 

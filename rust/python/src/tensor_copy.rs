@@ -27,7 +27,7 @@ pub fn _rebuild_tensor<'py>(
     values: &Bound<'py, PyAny>,
     #[pyo3(from_py_with = argument::requires_grad)] requires_grad: bool,
 ) -> Result<Bound<'py, PyAny>> {
-    enter(|| instance(class, Tensor::constant(array::read(values, None)?), requires_grad))
+    enter(|| instance(class, Tensor::constant(array::read("values", values, None)?), requires_grad))
 }
 
 /// Pickle's recipe: what to call, with what, and the attributes to set afterwards.

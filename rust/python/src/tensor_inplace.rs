@@ -18,7 +18,7 @@ fn update(op: Binary, name: &'static str, x: &Bound<'_, PyTensor>, other: &Bound
     enter(|| {
         let target = x.get().live()?;
         target.check_in_place(name)?;
-        let other = Operand::of(other)?;
+        let other = Operand::of("other", other)?;
         if let Operand::Tensor(value) = &other {
             check_source(name, target, value)?;
         }
@@ -88,7 +88,7 @@ impl PyTensor {
     fn fill_<'py>(slf: Bound<'py, Self>, value: &Bound<'py, PyAny>) -> Result<Bound<'py, Self>> {
         enter(|| {
             let target = slf.get().live()?;
-            let value = Operand::of(value)?.beside(target.dtype())?;
+            let value = Operand::of("value", value)?.beside(target.dtype())?;
             check_source("fill_", target, &value)?;
             target.check_in_place("fill_")?;
             Ok(target.copy_(&value)?)
@@ -100,7 +100,7 @@ impl PyTensor {
     fn copy_<'py>(slf: Bound<'py, Self>, src: &Bound<'py, PyAny>) -> Result<Bound<'py, Self>> {
         enter(|| {
             let target = slf.get().live()?;
-            let source = operand::tensor_beside(src, target.dtype())?;
+            let source = operand::tensor_beside("src", src, target.dtype())?;
             check_source("copy_", target, &source)?;
             Ok(target.copy_(&source)?)
         })?;

@@ -261,7 +261,7 @@ impl PyTensor {
     ///
     /// Raises ShapeError where inner dimensions differ.
     fn matmul(&self, py: Python<'_>, other: &Bound<'_, PyAny>) -> Result<PyTensor> {
-        enter(|| Ok(product(py, self.live()?, &operand::tensor(other)?)?.into()))
+        enter(|| Ok(product(py, self.live()?, &operand::tensor("other", other)?)?.into()))
     }
 
     fn __matmul__(&self, py: Python<'_>, other: &Bound<'_, PyAny>) -> Result<Py<PyAny>> {
@@ -269,7 +269,8 @@ impl PyTensor {
             if !array::is_operand(other)? {
                 return Ok(py.NotImplemented());
             }
-            Ok(Py::new(py, PyTensor::from(product(py, self.live()?, &operand::tensor(other)?)?))?.into_any())
+            Ok(Py::new(py, PyTensor::from(product(py, self.live()?, &operand::tensor("other", other)?)?))?
+                .into_any())
         })
     }
 
@@ -278,14 +279,15 @@ impl PyTensor {
             if !array::is_operand(other)? {
                 return Ok(py.NotImplemented());
             }
-            Ok(Py::new(py, PyTensor::from(product(py, &operand::tensor(other)?, self.live()?)?))?.into_any())
+            Ok(Py::new(py, PyTensor::from(product(py, &operand::tensor("other", other)?, self.live()?)?))?
+                .into_any())
         })
     }
 
     /// The inner product of two vectors.
     fn dot(&self, py: Python<'_>, other: &Bound<'_, PyAny>) -> Result<PyTensor> {
         enter(|| {
-            let (a, b) = (self.live()?, operand::tensor(other)?);
+            let (a, b) = (self.live()?, operand::tensor("other", other)?);
             check_rank("dot", a, 1)?;
             check_rank("dot", &b, 1)?;
             Ok(product(py, a, &b)?.into())
@@ -295,7 +297,7 @@ impl PyTensor {
     /// The product of two matrices, (m, k) and (k, n).
     fn mm(&self, py: Python<'_>, mat2: &Bound<'_, PyAny>) -> Result<PyTensor> {
         enter(|| {
-            let (a, b) = (self.live()?, operand::tensor(mat2)?);
+            let (a, b) = (self.live()?, operand::tensor("mat2", mat2)?);
             check_rank("mm", a, 2)?;
             check_rank("mm", &b, 2)?;
             Ok(product(py, a, &b)?.into())
@@ -305,7 +307,7 @@ impl PyTensor {
     /// The product of a matrix and a vector, (m, k) and (k,).
     fn mv(&self, py: Python<'_>, vec: &Bound<'_, PyAny>) -> Result<PyTensor> {
         enter(|| {
-            let (a, b) = (self.live()?, operand::tensor(vec)?);
+            let (a, b) = (self.live()?, operand::tensor("vec", vec)?);
             check_rank("mv", a, 2)?;
             check_rank("mv", &b, 1)?;
             Ok(product(py, a, &b)?.into())
@@ -315,7 +317,7 @@ impl PyTensor {
     /// x where x > 0, else weight x; `weight` has one element, or one for each channel (dimension 1).
     fn prelu(&self, py: Python<'_>, weight: &Bound<'_, PyAny>) -> Result<PyTensor> {
         enter(|| {
-            let (x, weight) = (self.live()?, operand::tensor_beside(weight, self.live()?.dtype())?);
+            let (x, weight) = (self.live()?, operand::tensor_beside("weight", weight, self.live()?.dtype())?);
             let rank = x.shape().rank();
             let channels = if rank > 1 { x.shape()[1] } else { x.shape().elements() };
             let weight = match weight.shape().elements() {
