@@ -253,10 +253,10 @@ class Optimizer(ABC):
                 trained = [param for param in group["params"] if param.grad is not None]
                 if trained:
                     self.update_group(group, trained, [param.grad for param in trained])
-        self.watch()
+        self._watch()
         return loss
 
-    def watch(self) -> None:
+    def _watch(self) -> None:
         """Raise `AnomalyError` in `anomaly_mode` if an update has left a parameter that is not finite."""
         if _core.get_anomaly_mode() is None:
             return
