@@ -496,7 +496,7 @@ TABLE: dict[str, Row] = {
     "narrow": Row(
         lambda x, dim, start, length: np.take(x, range(start % x.shape[dim], start % x.shape[dim] + length), dim), [Sample(X, 1, 1, 2), Sample(Z, 0, -1, 1)],
         [
-            (Sample(X, 1, 3, 2), Shape, r"narrow: expected a range within 4, got 3\.\.5"), (Sample(X, 1, -5, 1), Shape, "narrow: expected a start within dimension 1"),
+            (Sample(X, 1, 3, 2), Shape, r"narrow: expected a range within 4, got 2 from 3 on"), (Sample(X, 1, -5, 1), Shape, "narrow: expected a start within dimension 1"),
             (Sample(X, 1, 0, -1), Config, "narrow: length must be at least 0, got -1"), (Sample(X, 5, 0, 1), Shape, f"narrow: {BAD_DIM}"),
         ],
         (Sample(EMPTY, 1, 1, 2), (0, 2)),
@@ -557,7 +557,7 @@ TABLE: dict[str, Row] = {
     "one_hot": Row(
         lambda x, n=-1: np.eye(n if n > 0 else np.max(x) + 1, dtype=int)[x], [Sample(PICK, 5), Sample(PICK), Sample(np.array(2), 3)],
         [
-            (Sample(PICK, 3), fg.LabelError, r"one_hot: class index 3 at position 1 is outside 0\.\.3"), (Sample(np.array([-1]), 3), fg.LabelError, "class index -1 at position 0"),
+            (Sample(PICK, 3), fg.LabelError, r"one_hot: class index 3 at position 1 must be at least 0 and below 3"), (Sample(np.array([-1]), 3), fg.LabelError, "class index -1 at position 0"),
             (Sample(np.ones(2), 3), DType, "one_hot: expected int64 classes, got float64"), (Sample(PICK, 0), Config, "one_hot: num_classes must be at least 1, got 0"),
             (Sample(np.zeros(0, int)), Config, "one_hot: expected num_classes for an empty tensor"),
         ],

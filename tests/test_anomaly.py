@@ -291,3 +291,62 @@ def test_an_anomaly_of_validation_names_the_epoch() -> None:
     with fg.anomaly_mode(), pytest.raises(fg.AnomalyError, match="epoch 0, validation batch 0: ") as caught:
         trainer.fit(X, y, epochs=2, batch_size=2, validation_data=(-X, y), progress=False)
     assert (caught.value.epoch, caught.value.batch) == (0, 0)
+
+
+class Logarithm(fg.autograd.Function):
+    """NaN below 0, from an operation inside; a slope that is NaN above 9."""
+
+    @staticmethod
+    def forward(ctx: Any, *args: Any) -> fg.Tensor:
+        ctx.save_for_backward(args[0])
+        return args[0].log()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: fg.Tensor) -> Any:
+        (x,) = ctx.saved_tensors
+        return fg.where(x > 9, math.nan, grads[0] / x)
+
+
+class Logged(nn.Module):
+    def forward(self, x: fg.Tensor) -> fg.Tensor:
+        return Logarithm.apply(x)
+
+
+@pytest.mark.parametrize(("bad", "op", "phase"), [(-1.0, "log", "forward"), (10.0, "Logarithm", "backward")])
+def test_inside_a_function_in_a_fit_op_layer_epoch_and_batch_are_known(
+    bad: float, op: str, phase: str
+) -> None:
+    model = nn.Sequential(nn.Identity(), nn.Sequential(nn.Linear(1, 1), Logged()))
+    found = trainer(model, optim.SGD, lr=0.0)
+    with fg.no_grad():
+        for parameter, value in zip(model.parameters(), (1.0, 0.0), strict=True):
+            parameter.fill_(value)
+    x = np.full((12, 1), 2.0)
+    x[9] = bad
+    error = caught(lambda: found.fit(x, x, epochs=1, batch_size=4, shuffle=False, progress=False))
+    assert (error.op, error.phase, error.layer, error.epoch, error.batch) == (op, phase, "1.1", 0, 2)
+    assert str(error).startswith(f"epoch 0, batch 2: {op}: the ")
+    assert math.isnan(error.value)
+    # The gradients of a function's arguments are one vector.
+    assert error.at == ("(1, 0)" if phase == "forward" else "(1,)")
+    # Where it was raised is still to be seen.
+    if phase == "forward":
+        frames = []
+        trace = error.__traceback__
+        while trace is not None:
+            frames.append(trace.tb_frame.f_code.co_name)
+            trace = trace.tb_next
+        assert frames[-1] == "forward"
+
+
+@pytest.mark.parametrize("rule", [optim.SGD, optim.Adam, optim.LBFGS])
+def test_an_eager_step_that_overflows_is_seen(rule: Any) -> None:
+    fine, bad = fg.tensor([1.0], requires_grad=True), fg.tensor([1.0], requires_grad=True)
+    optimizer = rule([fine, bad], lr=1.0)
+    # An infinite slope along a direction makes LBFGS's step one of inf / inf.
+    fine.grad, bad.grad = fg.tensor([1.0]), fg.tensor([math.inf if rule is optim.LBFGS else math.nan])
+    error = caught(lambda: optimizer.step(lambda: 1.0))
+    assert (error.op, error.phase, error.layer) == ("update", "update", None)
+    assert "the parameter is NaN at (0,)" in str(error)
+    assert str(error).endswith("(parameter 1 of the optimizer)")
+    optimizer.step(lambda: 1.0)

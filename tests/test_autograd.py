@@ -207,7 +207,7 @@ def test_numeric_gradient_of_no_elements_is_empty() -> None:
 
 def test_numeric_gradient_names_what_does_not_fit() -> None:
     x = f64([1.0, 2.0])
-    with pytest.raises(fg.ConfigError, match="eps must be"):
+    with pytest.raises(fg.ConfigError, match="eps: expected a finite number above 0"):
         numeric_gradient(lambda x: x.sum(), x, eps=0.0)
     with pytest.raises(fg.ConfigError, match="'centred' or 'forward'"):
         numeric_gradient(lambda x: x.sum(), x, method="backward")

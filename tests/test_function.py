@@ -363,3 +363,93 @@ def test_results_of_forward_are_floating() -> None:
 
     with pytest.raises(fg.DTypeError, match=r"Above: forward must return floating tensors, got .*bool"):
         Above.apply(fg.tensor([1.0, 2.0]))
+
+
+class Parts(Function):
+    """The square and, without gradients, the sign and the place of the largest; forward has no context."""
+
+    seen: tuple[fg.Tensor, ...] = ()
+
+    @staticmethod
+    def forward(x: fg.Tensor) -> Any:  # type: ignore[override]
+        return x * x, x > 0, x.argmax()
+
+    @staticmethod
+    def setup_context(ctx: FunctionContext, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.mark_non_differentiable(*output[1:])
+
+    @staticmethod
+    def backward(ctx: FunctionContext, *grads: fg.Tensor) -> Any:
+        Parts.seen = grads
+        return 2 * ctx.saved_tensors[0] * grads[0]  # type: ignore[operator]
+
+
+def test_a_forward_without_context_and_results_without_gradient() -> None:
+    x = leaf([1.0, -3.0])
+    squares, signs, place = Parts.apply(x)
+    assert (signs.tolist(), signs.dtype, place.item(), place.dtype) == ([True, False], fg.bool, 0, fg.int64)
+    assert (squares.requires_grad, signs.requires_grad, place.requires_grad) == (True, False, False)
+    (slope,) = grad(squares.sum(), x)
+    assert slope is not None
+    assert slope.tolist() == [2.0, -6.0]
+    assert [g.tolist() for g in Parts.seen] == [[1.0, 1.0], [0.0, 0.0], 0.0]
+    assert gradcheck(lambda x: Parts.apply(x)[0], leaf([0.3, -0.7]))
+    assert fg.autograd.gradgradcheck(lambda x: Parts.apply(x)[0], leaf([0.3, -0.7]))
+
+
+def test_results_without_gradient_in_a_trainer() -> None:
+    data = np.array([[1.0, -3.0, 2.0], [0.5, 2.0, -1.0]])
+    runs = []
+    for chosen in (True, False):
+        fg.manual_seed(0)
+        layer = nn.Linear(3, 3).double()
+
+        def model(x: fg.Tensor, layer: Any = layer, chosen: bool = chosen) -> fg.Tensor:
+            z = layer(x)
+            if chosen:
+                squares, signs, _ = Parts.apply(z)
+                return fg.where(signs, squares, -squares)
+            return z * z.abs()
+
+        made = fg.Trainer(model, nn.MSELoss(), optim.SGD(layer.parameters(), lr=0.01))
+        runs.append([made.train_step(data, data) for _ in range(5)])
+    np.testing.assert_allclose(runs[0], runs[1], rtol=1e-12)
+
+
+def test_marks_that_do_not_fit_are_named() -> None:
+    class Stranger(Function):
+        @staticmethod
+        def forward(ctx: FunctionContext, x: fg.Tensor) -> fg.Tensor:
+            ctx.mark_non_differentiable(fg.ones(1))
+            return x * 2
+
+    with pytest.raises(
+        fg.GraphError, match="Stranger: mark_non_differentiable got a tensor that is no result"
+    ):
+        Stranger.apply(leaf(1.0))
+
+    class Wide(Function):
+        @staticmethod
+        def forward(ctx: FunctionContext, x: fg.Tensor) -> Any:
+            count = fg.tensor(2**24 + 1)
+            ctx.mark_non_differentiable(count)
+            return x * 2, count
+
+    assert Wide.apply(leaf(1.0))[1].item() == 2**24 + 1
+    with pytest.raises(fg.DTypeError, match="integers that are no float32"):
+        Wide.apply(fg.tensor(1.0))
+    with pytest.raises(fg.DTypeError, match="mark_non_differentiable: argument 0: expected a Tensor, got 3"):
+        FunctionContext(()).mark_non_differentiable(3)  # type: ignore[arg-type]
+
+    class Half(Function):
+        @staticmethod
+        def forward(x: fg.Tensor) -> fg.Tensor:  # type: ignore[override]
+            return x / 2
+
+        @staticmethod
+        def setup_context(ctx: FunctionContext, inputs: tuple[Any, ...], output: Any) -> None:
+            raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        Half.apply(leaf(1.0))

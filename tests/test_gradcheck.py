@@ -104,7 +104,9 @@ def test_bad_input() -> None:
             check(lambda x: x, fg.ones(2, dtype=fg.float64))
         with pytest.raises(fg.DTypeError, match="input 0 must be float64, got float32"):
             check(lambda x: x, fg.ones(2, requires_grad=True))
-        with pytest.raises(fg.ConfigError, match="nondet_tol must be at least 0, got -1"):
+        with pytest.raises(
+            fg.ConfigError, match="nondet_tol: expected a finite number of at least 0, got -1"
+        ):
             check(lambda x: x, leaf(2), nondet_tol=-1)
         with pytest.raises(fg.DTypeError, match="output 0 of the function is int, not a Tensor"):
             check(lambda x: [3], leaf(2))

@@ -221,6 +221,92 @@ def test_dimensions_trees_and_results_that_do_not_depend() -> None:
     assert func.vmap(lambda x: x.sum())(fg.zeros(0, 4)).shape == (0,)
 
 
+def test_places_may_be_built_like_arguments_and_results() -> None:
+    x, y = f64(3, 4), f64(4, 3)
+
+    def pair(p: Any, k: float) -> Any:
+        return {"sum": p["a"] + p["b"][0] + k, "rest": (p["a"], p["b"][1])}
+
+    places = ({"a": 0, "b": (1, None)}, None)
+    found = func.vmap(pair, places, {"sum": 1, "rest": (0, None)})({"a": x, "b": (y, fg.ones(2))}, 2.0)
+    np.testing.assert_allclose(found["sum"].numpy(), (x.numpy() + y.numpy().T + 2.0).T, rtol=1e-15)
+    assert found["rest"][0].tolist() == x.tolist()
+    assert found["rest"][1].tolist() == [1.0, 1.0]
+    both = func.vmap(lambda p: (p[0], (p[1], p[1])), ([0, 1],), (0, 1))([x, y])
+    assert both[1][0].tolist() == both[1][1].tolist() == y.tolist()
+
+
+@pytest.mark.parametrize("size", [0, 1, 5])
+@pytest.mark.parametrize("chunk", [1, 2, 5, 7])
+def test_chunks_give_the_same_numbers(size: int, chunk: int) -> None:
+    x, w = f64(size, 3, requires_grad=True), f64(3, requires_grad=True)
+
+    def function(x: fg.Tensor) -> Any:
+        return (x * w).sin(), x.sum(), fg.ones(2), fg.rand(2, dtype=fg.float64) * x.sum()
+
+    runs = []
+    for chunk_size in (None, chunk):
+        fg.manual_seed(4)
+        found = func.vmap(function, randomness="different", chunk_size=chunk_size)(x)
+        slopes = fg.autograd.grad(found[0].sum() + (found[1] ** 2).sum() + found[3].sum(), [x, w])
+        runs.append(
+            ([part.tolist() for part in found], [part.numpy() for part in slopes if part is not None])
+        )
+    assert runs[0][0] == runs[1][0]
+    for whole, pieces in zip(runs[0][1], runs[1][1], strict=True):
+        np.testing.assert_allclose(pieces, whole, rtol=1e-13)
+
+
+def test_random_numbers_are_refused_different_or_the_same() -> None:
+    zeros = fg.zeros(64, 5)
+    noise: list[Callable[[fg.Tensor], fg.Tensor]] = [
+        lambda x: x + fg.rand(5),
+        lambda x: x + fg.randn(5),
+        lambda x: F.dropout(x + 1, 0.5),
+        lambda x: nn.GaussianNoise(0.3)(x),
+        lambda x: F.rrelu(x - 1, training=True),
+        lambda x: func.vmap(lambda y: y + fg.rand(1)[0], randomness="different")(x),
+    ]
+    for add in noise:
+        different = func.vmap(add, randomness="different")(zeros).numpy()
+        assert len({row.tobytes() for row in different}) > 20
+        same = func.vmap(add, randomness="same")(zeros).numpy()
+        assert len({row.tobytes() for row in same}) == 1
+        assert len(set(same[0].tolist())) > 1
+        with pytest.raises(fg.GraphError, match="vmap: the function draws random numbers; give randomness="):
+            func.vmap(add)(zeros)
+    # The first example has the numbers that it has alone.
+    for add in noise[:2]:
+        fg.manual_seed(1)
+        batch = func.vmap(add, randomness="different")(zeros)
+        fg.manual_seed(1)
+        assert batch[0].tolist() == add(zeros[0]).tolist()
+    # Gradients go through the same numbers.
+    x = f64(6, 3, requires_grad=True)
+
+    def scaled(x: fg.Tensor) -> fg.Tensor:
+        fg.manual_seed(2)
+        return func.vmap(lambda x: (x * fg.randn(3, dtype=fg.float64)).sin(), randomness="different")(x)
+
+    assert fg.autograd.gradcheck(scaled, x)
+    drawn = func.vmap(lambda x: x + fg.randint(0, 1000, (1,)), randomness="same")(zeros)
+    assert len({row.tobytes() for row in drawn.numpy()}) == 1
+
+
+def test_different_dropout_in_a_trainer_is_drawn_anew_for_each_example_and_step() -> None:
+    weight = nn.Parameter(fg.zeros(1))
+    seen = []
+
+    def model(x: fg.Tensor) -> fg.Tensor:
+        return func.vmap(F.dropout, randomness="different")(x) + weight
+
+    trainer = fg.Trainer(model, nn.MSELoss(reduction="sum"), fg.optim.SGD([weight], lr=0.0))
+    ones = np.ones((8, 64), np.float32)
+    for _ in range(4):
+        seen.append(trainer.train_step(ones, np.zeros_like(ones)))
+    assert len(set(seen)) > 1
+
+
 class Choosy(nn.Module):
     def forward(self, x: fg.Tensor) -> fg.Tensor:
         return x if x.sum() > 0 else -x
@@ -258,9 +344,33 @@ BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
     ),
     (lambda: func.vmap(lambda x: x, in_dims=(None,))(X), fg.ConfigError, "got no argument with a dimension"),
     (lambda: func.vmap(lambda x: x, in_dims=(0, 0))(X), fg.ConfigError, "each of 1 arguments"),
-    (lambda: func.vmap(lambda x: x, out_dims=(0, 0))(X), fg.ConfigError, "each of 1 results"),
-    (lambda: func.vmap(lambda x: x, in_dims=None), fg.ConfigError, "in_dims must be an integer"),  # type: ignore[arg-type]
-    (lambda: func.vmap(lambda x: x, out_dims=(None,)), fg.ConfigError, "out_dims"),  # type: ignore[arg-type]
+    (
+        lambda: func.vmap(lambda x: x, out_dims=(0, 0))(X),
+        fg.ConfigError,
+        "not built like the result, which is a Tensor",
+    ),
+    (lambda: func.vmap(lambda x: x, in_dims=None), fg.ConfigError, "in_dims must be an integer"),
+    (
+        lambda: func.vmap(lambda x: x, out_dims=(None,))(X),
+        fg.ConfigError,
+        "out_dims is None for a result that",
+    ),
+    (lambda: func.vmap(lambda x: x, out_dims=None)(X), fg.ConfigError, "out_dims is None for a result"),
+    (lambda: func.vmap(lambda x: x, ({"a": 0},))(X), fg.ConfigError, "in_dims .*not built like argument 0"),
+    (lambda: func.vmap(lambda x: x, ((0, 0),))((X,)), fg.ConfigError, "argument 0, which is a tuple of 1"),
+    (lambda: func.vmap(lambda x: x, ("a",)), fg.ConfigError, "in_dims must be an integer"),
+    (lambda: func.vmap(lambda x: x, randomness="never"), fg.ConfigError, "randomness must be 'error'"),
+    (lambda: func.vmap(lambda x: x, chunk_size=0), fg.ConfigError, "chunk_size: expected at least 1, got 0"),
+    (
+        lambda: func.vmap(lambda x: x + fg.randint(0, 3, (1,)), randomness="different")(X),
+        fg.GraphError,
+        "randint draws numbers once",
+    ),
+    (
+        lambda: func.vmap(lambda x: x + fg.zeros(4).normal_(), randomness="different")(X),
+        fg.GraphError,
+        "normal_ draws numbers once",
+    ),
     (lambda: func.vmap(lambda x: x)(2.0), fg.DTypeError, "argument 0 must be a tensor"),
     (lambda: func.vmap(lambda x: 2.0)(X), fg.DTypeError, "the function's output must be a tensor"),
 ]

@@ -7,9 +7,9 @@ that a tensor does not have raises `ShapeError`, an index outside its dimension 
 from collections.abc import Sequence
 
 from ferrograd import _core
-from ferrograd._core import Tensor, ValuesIndices
+from ferrograd._core import ConfigError, Tensor, ValuesIndices
 from ferrograd._typing import TensorLike
-from ferrograd.convert import as_tensor
+from ferrograd.convert import operand
 
 __all__ = [
     "argsort",
@@ -61,7 +61,7 @@ def prod(input: TensorLike, dim: int | None = None, keepdim: bool = False) -> Te
     >>> x.grad.tolist()
     [0.0, 6.0, 0.0]
     """
-    return as_tensor(input).prod(dim, keepdim)
+    return operand("input", input).prod(dim, keepdim)
 
 
 def cumprod(input: TensorLike, dim: int) -> Tensor:
@@ -78,7 +78,7 @@ def cumprod(input: TensorLike, dim: int) -> Tensor:
     >>> x.grad
     tensor([1., 8., 0.])
     """
-    return as_tensor(input).cumprod(dim)
+    return operand("input", input).cumprod(dim)
 
 
 def cumsum(input: TensorLike, dim: int) -> Tensor:
@@ -92,7 +92,7 @@ def cumsum(input: TensorLike, dim: int) -> Tensor:
     >>> fg.cumsum(fg.tensor([1, 2, 3]), 0).tolist()
     [1, 3, 6]
     """
-    return as_tensor(input).cumsum(dim)
+    return operand("input", input).cumsum(dim)
 
 
 def std(
@@ -114,7 +114,7 @@ def std(
     >>> fg.std([1.0, 2.0, 6.0])
     tensor(2.6458)
     """
-    return as_tensor(input).std(dim, unbiased, keepdim, correction=correction)
+    return operand("input", input).std(dim, unbiased, keepdim, correction=correction)
 
 
 def norm(
@@ -162,7 +162,7 @@ def norm(
     >>> fg.norm(x, 1).item(), fg.norm(x, float("inf")).item()
     (7.0, 4.0)
     """
-    return as_tensor(input).norm(p, dim, keepdim)
+    return operand("input", input).norm(p, dim, keepdim)
 
 
 def bmm(input: TensorLike, mat2: TensorLike) -> Tensor:
@@ -176,7 +176,7 @@ def bmm(input: TensorLike, mat2: TensorLike) -> Tensor:
     >>> fg.bmm(fg.ones(5, 2, 3), fg.ones(5, 3, 4)).shape
     (5, 2, 4)
     """
-    return as_tensor(input).bmm(mat2)
+    return operand("input", input).bmm(mat2)
 
 
 def einsum(equation: str, *operands: TensorLike) -> Tensor:
@@ -232,8 +232,8 @@ def gather(input: TensorLike, dim: int, index: TensorLike) -> Tensor:
     dim : int
         The dimension that the index replaces.
     index : Tensor or array_like
-        Integers in ``0..input.shape[dim]``, of as many dimensions as `input`; no longer than `input` in the
-        others.
+        Integers from 0 to below ``input.shape[dim]``, of as many dimensions as `input`; no longer than it in
+        the others.
 
     Returns
     -------
@@ -256,7 +256,7 @@ def gather(input: TensorLike, dim: int, index: TensorLike) -> Tensor:
     >>> fg.gather(scores, 1, [[1], [0]]).tolist() == [[scores[0, 1].item()], [scores[1, 0].item()]]
     True
     """
-    return as_tensor(input).gather(dim, index)
+    return operand("input", input).gather(dim, index)
 
 
 def scatter_add(input: TensorLike, dim: int, index: TensorLike, src: TensorLike) -> Tensor:
@@ -269,8 +269,8 @@ def scatter_add(input: TensorLike, dim: int, index: TensorLike, src: TensorLike)
     dim : int
         The dimension that the index replaces.
     index : Tensor or array_like
-        Integers in ``0..input.shape[dim]``, of as many dimensions as `input`; no longer than `src`, and no
-        longer than `input` but along `dim`.
+        Integers from 0 to below ``input.shape[dim]``, of as many dimensions as `input`; no longer than
+        `src`, and no longer than `input` but along `dim`.
     src : Tensor or array_like
         What is added, of the dtype of `input`.
 
@@ -295,14 +295,14 @@ def scatter_add(input: TensorLike, dim: int, index: TensorLike, src: TensorLike)
     >>> fg.scatter_add(fg.zeros(3), 0, [0, 2, 0], fg.tensor([1.0, 2.0, 3.0])).tolist()
     [4.0, 0.0, 2.0]
     """
-    return as_tensor(input).scatter_add(dim, index, src)
+    return operand("input", input).scatter_add(dim, index, src)
 
 
 def index_select(input: TensorLike, dim: int, index: TensorLike) -> Tensor:
     """Return the slices of `dim` that `index`, a vector, names; the gradient is added up at its positions.
 
-    Raises `OutOfRangeError` for an index outside ``0..input.shape[dim]``, `ShapeError` if `index` is no
-    vector.
+    Raises `OutOfRangeError` for an index that is no slice of `dim`, negative ones included, `ShapeError` if
+    `index` is no vector.
 
     Examples
     --------
@@ -310,7 +310,7 @@ def index_select(input: TensorLike, dim: int, index: TensorLike) -> Tensor:
     >>> fg.index_select(fg.tensor([[1, 2, 3], [4, 5, 6]]), 1, [2, 0, 2]).tolist()
     [[3, 1, 3], [6, 4, 6]]
     """
-    return as_tensor(input).index_select(dim, index)
+    return operand("input", input).index_select(dim, index)
 
 
 def masked_select(input: TensorLike, mask: TensorLike) -> Tensor:
@@ -327,7 +327,7 @@ def masked_select(input: TensorLike, mask: TensorLike) -> Tensor:
     >>> fg.masked_select(x, x > 0)
     tensor([1., 3.])
     """
-    return as_tensor(input).masked_select(mask)
+    return operand("input", input).masked_select(mask)
 
 
 def narrow(input: TensorLike, dim: int, start: int, length: int) -> Tensor:
@@ -341,7 +341,7 @@ def narrow(input: TensorLike, dim: int, start: int, length: int) -> Tensor:
     >>> fg.narrow([1, 2, 3, 4], 0, 1, 2)
     tensor([2, 3])
     """
-    return as_tensor(input).narrow(dim, start, length)
+    return operand("input", input).narrow(dim, start, length)
 
 
 def select(input: TensorLike, dim: int, index: int) -> Tensor:
@@ -355,7 +355,7 @@ def select(input: TensorLike, dim: int, index: int) -> Tensor:
     >>> fg.select([[1, 2], [3, 4]], 1, 0)
     tensor([1, 3])
     """
-    return as_tensor(input).select(dim, index)
+    return operand("input", input).select(dim, index)
 
 
 def sort(input: TensorLike, dim: int = -1, descending: bool = False, stable: bool = False) -> ValuesIndices:
@@ -385,7 +385,7 @@ def sort(input: TensorLike, dim: int = -1, descending: bool = False, stable: boo
     >>> values.tolist(), indices.tolist()
     ([3, 2, 1], [0, 2, 1])
     """
-    return as_tensor(input).sort(dim, descending, stable)
+    return operand("input", input).sort(dim, descending, stable)
 
 
 def argsort(input: TensorLike, dim: int = -1, descending: bool = False, stable: bool = False) -> Tensor:
@@ -397,7 +397,7 @@ def argsort(input: TensorLike, dim: int = -1, descending: bool = False, stable: 
     >>> fg.argsort([3.0, 1.0, 2.0])
     tensor([1, 2, 0])
     """
-    return as_tensor(input).argsort(dim, descending, stable)
+    return operand("input", input).argsort(dim, descending, stable)
 
 
 def topk(
@@ -437,7 +437,7 @@ def topk(
     >>> fg.topk(fg.tensor([1.0, 4.0, 3.0]), 2).indices.tolist()
     [1, 2]
     """
-    return as_tensor(input).topk(k, dim, largest, sorted)
+    return operand("input", input).topk(k, dim, largest, sorted)
 
 
 def split(
@@ -454,7 +454,7 @@ def split(
     >>> [piece.tolist() for piece in fg.split(fg.arange(5), 2)]
     [[0, 1], [2, 3], [4]]
     """
-    return as_tensor(tensor).split(split_size_or_sections, dim)
+    return operand("tensor", tensor).split(split_size_or_sections, dim)
 
 
 def chunk(input: TensorLike, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
@@ -468,7 +468,7 @@ def chunk(input: TensorLike, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     >>> [piece.tolist() for piece in fg.chunk(fg.arange(5), 2)]
     [[0, 1, 2], [3, 4]]
     """
-    return as_tensor(input).chunk(chunks, dim)
+    return operand("input", input).chunk(chunks, dim)
 
 
 def roll(input: TensorLike, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Tensor:
@@ -483,7 +483,7 @@ def roll(input: TensorLike, shifts: int | Sequence[int], dims: int | Sequence[in
     >>> fg.roll(fg.tensor([1, 2, 3]), 1).tolist()
     [3, 1, 2]
     """
-    return as_tensor(input).roll(shifts, dims)
+    return operand("input", input).roll(shifts, dims)
 
 
 def flip(input: TensorLike, dims: int | Sequence[int]) -> Tensor:
@@ -495,7 +495,7 @@ def flip(input: TensorLike, dims: int | Sequence[int]) -> Tensor:
     >>> fg.flip(fg.tensor([[1, 2], [3, 4]]), (0, 1)).tolist()
     [[4, 3], [2, 1]]
     """
-    return as_tensor(input).flip(dims)
+    return operand("input", input).flip(dims)
 
 
 def pad(input: TensorLike, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
@@ -534,6 +534,8 @@ def pad(input: TensorLike, pad: Sequence[int], mode: str = "constant", value: fl
     >>> fg.nn.functional.pad(fg.tensor([1, 2, 3]), (2, 1), mode="reflect").tolist()
     [3, 2, 1, 2, 3, 2]
     """
+    if not isinstance(mode, str):
+        raise ConfigError(f"pad: mode must be a str, got {mode!r}")
     return _core.pad(input, pad, mode, value)
 
 
@@ -543,7 +545,7 @@ def one_hot(tensor: TensorLike, num_classes: int = -1) -> Tensor:
     Parameters
     ----------
     tensor : Tensor or array_like
-        Integers in ``0..num_classes``, any shape.
+        Integers from 0 to below `num_classes`, any shape.
     num_classes : int, default -1
         Length of the vectors; -1 for one more than the largest integer. Then the shape depends on the data,
         and a model that does it in a `Trainer` raises `GraphError`.

@@ -22,7 +22,9 @@ class anomaly_mode:
     failed, as nothing is updated before all gradients were seen. Only where the update itself overflows, by a
     rate that is too large, are they left behind it.
 
-    Eager ``optimizer.step()`` is not looked at: what overflows there shows in the next forward.
+    Eager ``optimizer.step()`` is looked at too, after the whole step: the message counts the parameters of
+    the optimizer. Inside a `Function` each operation of forward is looked at, and the gradient that backward
+    returns.
 
     The mode is one of this thread, as `no_grad`. It costs a reading of each result; outside the block nothing
     is looked at. A NaN that is masked later, as in ``where(x > 0, x.log(), 0)``, is one too.
@@ -38,9 +40,9 @@ class anomaly_mode:
         If `check_inf` is no bool.
     AnomalyError
         Inside; a `NonFiniteError` with the attributes ``op``, ``phase`` ("forward", "backward", "jvp" or
-        "update"), ``layer`` (None outside modules), ``epoch`` and ``batch`` (None outside a trainer) and
-        ``inputs``, the tensors that the operation was computed from: in backward the gradient, then what was
-        saved.
+        "update"), ``layer`` (None outside modules), ``at`` and ``value`` (where, and what), ``epoch`` and
+        ``batch`` (None outside a trainer) and ``inputs``, the tensors that the operation was computed from:
+        in backward the gradient, then what was saved.
 
     See Also
     --------

@@ -18,6 +18,7 @@ from ferrograd._core import (
     is_grad_enabled,
 )
 from ferrograd._typing import Array
+from ferrograd.checks import as_list, check_callable, check_number
 
 __all__ = [
     "Function",
@@ -218,8 +219,7 @@ def gradcheck(
     >>> fg.autograd.gradcheck(lambda x: (x * x).sum(), x)
     True
     """
-    if not nondet_tol >= 0:
-        raise ConfigError(f"gradcheck: nondet_tol must be at least 0, got {nondet_tol!r}")
+    _check_options("gradcheck", func, eps=eps, atol=atol, rtol=rtol, nondet_tol=nondet_tol)
     arguments, checked = _checked_inputs("gradcheck", inputs)
     tensors = [argument for _, argument in checked]
     with enable_grad():
@@ -330,6 +330,7 @@ def gradgradcheck(
     True
     """
     owner = "gradgradcheck"
+    _check_options(owner, func, eps=eps, atol=atol, rtol=rtol, nondet_tol=nondet_tol)
     arguments, checked = _checked_inputs(owner, inputs)
     with enable_grad():
         outputs = [y for y in _outputs(owner, func(*arguments)) if y.requires_grad]
@@ -339,7 +340,11 @@ def gradgradcheck(
             _core.tensor(rng.uniform(0.5, 1.5, y.shape), dtype=y.dtype, requires_grad=True) for y in outputs
         ]
     else:
-        seeds = [grad_outputs] if isinstance(grad_outputs, Tensor) else list(grad_outputs)
+        seeds = (
+            [grad_outputs]
+            if isinstance(grad_outputs, Tensor)
+            else as_list(f"{owner}: grad_outputs", "tensors", grad_outputs)
+        )
     if len(seeds) != len(outputs):
         raise ConfigError(f"{owner}: expected {len(outputs)} grad_outputs, one an output, got {len(seeds)}")
 
@@ -452,8 +457,7 @@ def numeric_gradient(
     centred differences: step 1e-06, 4 evaluations for 2 input elements
     """
     owner = "numeric_gradient"
-    if not 0 < eps < np.inf:
-        raise ConfigError(f"{owner}: eps must be a finite number above 0, got {eps!r}")
+    _check_options(owner, func, eps=eps)
     if method not in ("centred", "forward"):
         raise ConfigError(f"{owner}: method must be 'centred' or 'forward', got {method!r}")
     arguments, checked = _checked_inputs(owner, inputs)
@@ -483,11 +487,20 @@ def numeric_gradient(
     return NumericGradient(tuple(gradients), method, float(eps), evaluations)
 
 
+def _check_options(owner: str, func: Any, **numbers: Any) -> None:
+    """Raise `ConfigError` for what is no function, and for a step or a tolerance that is none."""
+    check_callable(owner, func)
+    for name, value in numbers.items():
+        check_number(f"{owner}: {name}", value, low=0, open_low=name == "eps")
+
+
 def _checked_inputs(
     owner: str, inputs: Tensor | Sequence[Any]
 ) -> tuple[tuple[Any, ...], list[tuple[int, Tensor]]]:
     """Return all arguments, and those that require a gradient with their positions."""
-    arguments: tuple[Any, ...] = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
+    arguments: tuple[Any, ...] = (
+        (inputs,) if isinstance(inputs, Tensor) else tuple(as_list(f"{owner}: inputs", "tensors", inputs))
+    )
     checked = [
         (position, argument)
         for position, argument in enumerate(arguments)
@@ -506,7 +519,11 @@ def _element(flat: int, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _outputs(owner: str, result: Tensor | Sequence[Tensor]) -> list[Tensor]:
-    outputs = [result] if isinstance(result, Tensor) else list(result)
+    outputs: list[Tensor] = (
+        [result]
+        if isinstance(result, Tensor)
+        else as_list(f"{owner}: the function's output", "tensors", result)
+    )
     for position, output in enumerate(outputs):
         if not isinstance(output, Tensor):
             raise DTypeError(

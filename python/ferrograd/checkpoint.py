@@ -8,6 +8,7 @@ from typing import Any
 from ferrograd import _core
 from ferrograd._core import ConfigError, CorruptFileError, ShapeError, Tensor
 from ferrograd.autograd import no_grad
+from ferrograd.checks import check_path
 from ferrograd.nn.module import Module
 from ferrograd.optim import Optimizer
 from ferrograd.optim.lr_scheduler import LRScheduler
@@ -24,6 +25,7 @@ def save(
     path: str | PathLike[str], model: _Model, optimizer: Optimizer, schedule: LRScheduler | None = None
 ) -> None:
     """Write weights, optimizer state and perhaps a schedule's to a safetensors file, atomically."""
+    file = _checked("save", path, schedule)
     tensors = {f"model.{name}": value for name, value in _model_state(model, optimizer).items()}
     state = optimizer.state_dict()
     counts: dict[str, dict[str, float]] = {}
@@ -36,14 +38,14 @@ def save(
     content = {"groups": state["param_groups"], "counts": counts, "kind": type(optimizer).__name__}
     if schedule is not None:
         content["schedule"] = {"kind": type(schedule).__name__, "state": schedule.state_dict()}
-    _core.save_tensors(path, tensors, {_KEY: json.dumps(content)})
+    _core.save_tensors(file, tensors, {_KEY: json.dumps(content)})
 
 
 def load(
     path: str | PathLike[str], model: _Model, optimizer: Optimizer, schedule: LRScheduler | None = None
 ) -> None:
     """Take over what `save` wrote; on any error model, optimizer and schedule are as they were."""
-    tensors, metadata = _core.load_tensors(path)
+    tensors, metadata = _core.load_tensors(_checked("load", path, schedule))
     weights: dict[str, Tensor] = {}
     state: dict[int, dict[str, Any]] = {}
     try:
@@ -78,6 +80,12 @@ def load(
         if schedule is not None and schedule_before is not None:
             schedule.load_state_dict(schedule_before)
         raise
+
+
+def _checked(owner: str, path: Any, schedule: Any) -> str:
+    if schedule is not None and not isinstance(schedule, LRScheduler):
+        raise ConfigError(f"{owner}: schedule must be an LRScheduler or None, got {schedule!r}")
+    return check_path(owner, path)
 
 
 def _params(optimizer: Optimizer) -> list[Tensor]:

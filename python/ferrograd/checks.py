@@ -1,6 +1,8 @@
 """Checks at the boundary of a training run: arrays that the native side reads in place, options in range."""
 
 import math
+import os
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -8,7 +10,16 @@ import numpy as np
 from ferrograd._core import ConfigError, DTypeError, ShapeError, Tensor
 from ferrograd._typing import Array, TensorLike
 
-__all__ = ["as_table", "check_bool", "check_callable", "check_int", "check_number"]
+__all__ = [
+    "as_list",
+    "as_table",
+    "check_bool",
+    "check_callable",
+    "check_int",
+    "check_number",
+    "check_path",
+    "check_tensor",
+]
 
 
 def as_table(name: str, data: TensorLike | None) -> Array:
@@ -45,6 +56,27 @@ def as_table(name: str, data: TensorLike | None) -> Array:
     if array.ndim > 2 and not array.flags.c_contiguous:
         array = np.ascontiguousarray(array)
     return array
+
+
+def as_list(name: str, expected: str, values: Any) -> list[Any]:
+    """Return the values as a list; raise `DTypeError` if there are none to go through."""
+    if not isinstance(values, Iterable):
+        raise DTypeError(f"{name}: expected {expected}, got {values!r}")
+    return list(values)
+
+
+def check_tensor(name: str, value: Any) -> None:
+    """Raise `DTypeError` unless `value` is a Tensor."""
+    if not isinstance(value, Tensor):
+        raise DTypeError(f"{name}: expected a Tensor, got {value!r}")
+
+
+def check_path(owner: str, path: Any) -> str:
+    """Return the path of a file; raise `DTypeError` if it is none."""
+    try:
+        return os.fsdecode(path)
+    except TypeError:
+        raise DTypeError(f"{owner}: path must be a str or a path, got {path!r}") from None
 
 
 def check_int(name: str, value: Any, low: int, high: int | None = None) -> None:

@@ -35,3 +35,8 @@ def as_tensor(data: TensorLike, dtype: DTypeLike | None = None, device: DeviceLi
         return data
     _core.zeros(0, device=device)
     return data if dtype is None or dtype == data.dtype else data.to(dtype)
+
+
+def operand(name: str, value: TensorLike) -> Tensor:
+    """Return the value of the argument of this name as a tensor; errors begin with the name."""
+    return value if isinstance(value, Tensor) else _core.operand(name, value)

@@ -3,7 +3,7 @@
 from ferrograd import _core
 from ferrograd._core import Tensor
 from ferrograd._typing import TensorLike
-from ferrograd.convert import as_tensor
+from ferrograd.convert import operand
 
 __all__ = [
     "abs",
@@ -51,7 +51,7 @@ def add(input: TensorLike, other: TensorLike, *, alpha: float = 1) -> Tensor:
     >>> fg.add([1.0, 2.0], [10.0, 20.0], alpha=0.5)
     tensor([ 6., 12.])
     """
-    return as_tensor(input).add(other if alpha == 1 else as_tensor(other).mul(alpha))
+    return operand("input", input).add(other if alpha == 1 else operand("other", other).mul(alpha))
 
 
 def sub(input: TensorLike, other: TensorLike, *, alpha: float = 1) -> Tensor:
@@ -63,7 +63,7 @@ def sub(input: TensorLike, other: TensorLike, *, alpha: float = 1) -> Tensor:
     >>> fg.sub([10.0, 20.0], 4.0)
     tensor([ 6., 16.])
     """
-    return as_tensor(input).sub(other if alpha == 1 else as_tensor(other).mul(alpha))
+    return operand("input", input).sub(other if alpha == 1 else operand("other", other).mul(alpha))
 
 
 def mul(input: TensorLike, other: TensorLike) -> Tensor:
@@ -76,7 +76,7 @@ def mul(input: TensorLike, other: TensorLike) -> Tensor:
     tensor([[ 10.,  20.],
             [100., 200.]])
     """
-    return as_tensor(input).mul(other)
+    return operand("input", input).mul(other)
 
 
 def div(input: TensorLike, other: TensorLike) -> Tensor:
@@ -88,7 +88,7 @@ def div(input: TensorLike, other: TensorLike) -> Tensor:
     >>> fg.div([1, 2], [2, 4])
     tensor([0.5000, 0.5000])
     """
-    return as_tensor(input).div(other)
+    return operand("input", input).div(other)
 
 
 def neg(input: TensorLike) -> Tensor:
@@ -100,7 +100,7 @@ def neg(input: TensorLike) -> Tensor:
     >>> fg.neg([1.0, -2.0])
     tensor([-1.,  2.])
     """
-    return as_tensor(input).neg()
+    return operand("input", input).neg()
 
 
 def pow(input: TensorLike, exponent: TensorLike) -> Tensor:
@@ -114,7 +114,7 @@ def pow(input: TensorLike, exponent: TensorLike) -> Tensor:
     >>> x.grad
     tensor([2., 6.])
     """
-    return as_tensor(input).pow(exponent)
+    return operand("input", input).pow(exponent)
 
 
 def exp(input: TensorLike) -> Tensor:
@@ -126,7 +126,7 @@ def exp(input: TensorLike) -> Tensor:
     >>> fg.exp([0.0, 1.0])
     tensor([1.0000, 2.7183])
     """
-    return as_tensor(input).exp()
+    return operand("input", input).exp()
 
 
 def expm1(input: TensorLike) -> Tensor:
@@ -138,7 +138,7 @@ def expm1(input: TensorLike) -> Tensor:
     >>> fg.expm1([1e-8, 1.0]).tolist()[0] > 0
     True
     """
-    return as_tensor(input).expm1()
+    return operand("input", input).expm1()
 
 
 def log(input: TensorLike) -> Tensor:
@@ -150,7 +150,7 @@ def log(input: TensorLike) -> Tensor:
     >>> fg.log([1.0, 10.0])
     tensor([0.0000, 2.3026])
     """
-    return as_tensor(input).log()
+    return operand("input", input).log()
 
 
 def log1p(input: TensorLike) -> Tensor:
@@ -162,7 +162,7 @@ def log1p(input: TensorLike) -> Tensor:
     >>> fg.log1p([0.0, 9.0])
     tensor([0.0000, 2.3026])
     """
-    return as_tensor(input).log1p()
+    return operand("input", input).log1p()
 
 
 def sqrt(input: TensorLike) -> Tensor:
@@ -174,7 +174,7 @@ def sqrt(input: TensorLike) -> Tensor:
     >>> fg.sqrt([4.0, 9.0])
     tensor([2., 3.])
     """
-    return as_tensor(input).sqrt()
+    return operand("input", input).sqrt()
 
 
 def square(input: TensorLike) -> Tensor:
@@ -186,7 +186,7 @@ def square(input: TensorLike) -> Tensor:
     >>> fg.square([-3.0, 2.0])
     tensor([9., 4.])
     """
-    return as_tensor(input).square()
+    return operand("input", input).square()
 
 
 def reciprocal(input: TensorLike) -> Tensor:
@@ -198,7 +198,7 @@ def reciprocal(input: TensorLike) -> Tensor:
     >>> fg.reciprocal([2.0, -4.0])
     tensor([ 0.5000, -0.2500])
     """
-    return as_tensor(input).reciprocal()
+    return operand("input", input).reciprocal()
 
 
 def abs(input: TensorLike) -> Tensor:
@@ -210,7 +210,7 @@ def abs(input: TensorLike) -> Tensor:
     >>> fg.abs([-1.5, 2.0])
     tensor([1.5000, 2.0000])
     """
-    return as_tensor(input).abs()
+    return operand("input", input).abs()
 
 
 def sign(input: TensorLike) -> Tensor:
@@ -222,7 +222,7 @@ def sign(input: TensorLike) -> Tensor:
     >>> fg.sign([-3.0, 0.0, 2.0])
     tensor([-1.,  0.,  1.])
     """
-    return as_tensor(input).sign()
+    return operand("input", input).sign()
 
 
 def erf(input: TensorLike) -> Tensor:
@@ -237,7 +237,7 @@ def erf(input: TensorLike) -> Tensor:
     >>> f"{fg.erf(fg.tensor(1.0)).item():.5f}"
     '0.84270'
     """
-    return as_tensor(input).erf()
+    return operand("input", input).erf()
 
 
 def floor(input: TensorLike) -> Tensor:
@@ -249,7 +249,7 @@ def floor(input: TensorLike) -> Tensor:
     >>> fg.floor([-1.5, 0.2])
     tensor([-2.,  0.])
     """
-    return as_tensor(input).floor()
+    return operand("input", input).floor()
 
 
 def ceil(input: TensorLike) -> Tensor:
@@ -261,7 +261,7 @@ def ceil(input: TensorLike) -> Tensor:
     >>> fg.ceil([-1.5, 0.2])
     tensor([-1.,  1.])
     """
-    return as_tensor(input).ceil()
+    return operand("input", input).ceil()
 
 
 def round(input: TensorLike, *, decimals: int = 0) -> Tensor:
@@ -277,7 +277,7 @@ def round(input: TensorLike, *, decimals: int = 0) -> Tensor:
     >>> fg.round([3.14159], decimals=2)
     tensor([3.1400])
     """
-    return as_tensor(input).round(decimals=decimals)
+    return operand("input", input).round(decimals=decimals)
 
 
 def heaviside(input: TensorLike, values: TensorLike) -> Tensor:
@@ -292,7 +292,7 @@ def heaviside(input: TensorLike, values: TensorLike) -> Tensor:
     >>> fg.heaviside(fg.tensor([-2.0, 0.0, 3.0]), 0.5).tolist()
     [0.0, 0.5, 1.0]
     """
-    return as_tensor(input).heaviside(values)
+    return operand("input", input).heaviside(values)
 
 
 def sin(input: TensorLike) -> Tensor:
@@ -304,7 +304,7 @@ def sin(input: TensorLike) -> Tensor:
     >>> fg.sin([0.0, 1.0])
     tensor([0.0000, 0.8415])
     """
-    return as_tensor(input).sin()
+    return operand("input", input).sin()
 
 
 def cos(input: TensorLike) -> Tensor:
@@ -316,7 +316,7 @@ def cos(input: TensorLike) -> Tensor:
     >>> fg.cos([0.0, 1.0])
     tensor([1.0000, 0.5403])
     """
-    return as_tensor(input).cos()
+    return operand("input", input).cos()
 
 
 def maximum(input: TensorLike, other: TensorLike) -> Tensor:
@@ -330,7 +330,7 @@ def maximum(input: TensorLike, other: TensorLike) -> Tensor:
     >>> x.grad
     tensor([0.5000, 1.0000])
     """
-    return as_tensor(input).maximum(other)
+    return operand("input", input).maximum(other)
 
 
 def minimum(input: TensorLike, other: TensorLike) -> Tensor:
@@ -342,7 +342,7 @@ def minimum(input: TensorLike, other: TensorLike) -> Tensor:
     >>> fg.minimum([1.0, 5.0], [2.0, 4.0])
     tensor([1., 4.])
     """
-    return as_tensor(input).minimum(other)
+    return operand("input", input).minimum(other)
 
 
 def clamp(input: TensorLike, min: float | None = None, max: float | None = None) -> Tensor:
@@ -358,7 +358,7 @@ def clamp(input: TensorLike, min: float | None = None, max: float | None = None)
     >>> x.grad
     tensor([0., 1., 0.])
     """
-    return as_tensor(input).clamp(min, max)
+    return operand("input", input).clamp(min, max)
 
 
 def where(condition: TensorLike, input: TensorLike, other: TensorLike) -> Tensor:
@@ -382,7 +382,7 @@ def eq(input: TensorLike, other: TensorLike) -> Tensor:
     >>> fg.eq([1, 2], [1, 3])
     tensor([ True, False])
     """
-    return as_tensor(input).eq(other)
+    return operand("input", input).eq(other)
 
 
 def ne(input: TensorLike, other: TensorLike) -> Tensor:
@@ -394,7 +394,7 @@ def ne(input: TensorLike, other: TensorLike) -> Tensor:
     >>> fg.ne([1, 2], [1, 3])
     tensor([False,  True])
     """
-    return as_tensor(input).ne(other)
+    return operand("input", input).ne(other)
 
 
 def lt(input: TensorLike, other: TensorLike) -> Tensor:
@@ -406,7 +406,7 @@ def lt(input: TensorLike, other: TensorLike) -> Tensor:
     >>> fg.lt([1, 2, 3], 2)
     tensor([ True, False, False])
     """
-    return as_tensor(input).lt(other)
+    return operand("input", input).lt(other)
 
 
 def le(input: TensorLike, other: TensorLike) -> Tensor:
@@ -418,7 +418,7 @@ def le(input: TensorLike, other: TensorLike) -> Tensor:
     >>> fg.le([1, 2, 3], 2)
     tensor([ True,  True, False])
     """
-    return as_tensor(input).le(other)
+    return operand("input", input).le(other)
 
 
 def gt(input: TensorLike, other: TensorLike) -> Tensor:
@@ -430,7 +430,7 @@ def gt(input: TensorLike, other: TensorLike) -> Tensor:
     >>> fg.gt([1, 2, 3], 2)
     tensor([False, False,  True])
     """
-    return as_tensor(input).gt(other)
+    return operand("input", input).gt(other)
 
 
 def ge(input: TensorLike, other: TensorLike) -> Tensor:
@@ -442,7 +442,7 @@ def ge(input: TensorLike, other: TensorLike) -> Tensor:
     >>> fg.ge([1, 2, 3], 2)
     tensor([False,  True,  True])
     """
-    return as_tensor(input).ge(other)
+    return operand("input", input).ge(other)
 
 
 def logical_not(input: TensorLike) -> Tensor:
@@ -454,4 +454,4 @@ def logical_not(input: TensorLike) -> Tensor:
     >>> fg.logical_not([True, False])
     tensor([False,  True])
     """
-    return as_tensor(input).logical_not()
+    return operand("input", input).logical_not()

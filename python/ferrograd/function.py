@@ -1,6 +1,6 @@
 """Functions whose derivative is written by hand, beside those that the operations have."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 from numbers import Number
 from types import BuiltinFunctionType, FunctionType
@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from ferrograd import _core
-from ferrograd._core import DTypeError, GraphError, ShapeError, Tensor
+from ferrograd._core import DType, DTypeError, GraphError, ShapeError, Tensor
 from ferrograd._typing import Array
 from ferrograd.autograd import no_grad
+from ferrograd.checks import check_tensor
 
 __all__ = ["Function", "FunctionContext", "once_differentiable"]
 
@@ -44,6 +45,42 @@ class FunctionContext:
     def __init__(self, needs_input_grad: tuple[bool, ...]) -> None:
         self.needs_input_grad = needs_input_grad
         self._saved: tuple[Tensor | None, ...] | None = None
+        self._marked: tuple[Tensor, ...] = ()
+
+    def mark_non_differentiable(self, *args: Tensor) -> None:
+        """Say which results have no gradient; they may be integers or bools. Once in a call of forward.
+
+        They do not require a gradient, and `Function.backward` gets zeros in their places.
+
+        Raises
+        ------
+        DTypeError
+            If something is no Tensor; at the end of forward, if it holds integers that floats cannot.
+        GraphError
+            At the end of forward, if something is not among its results.
+
+        Examples
+        --------
+        >>> import ferrograd as fg
+        >>> class Largest(fg.autograd.Function):
+        ...     @staticmethod
+        ...     def forward(ctx, x):
+        ...         values, ctx.indices = x.max(0)
+        ...         ctx.mark_non_differentiable(ctx.indices)
+        ...         return values, ctx.indices
+        ...
+        ...     @staticmethod
+        ...     def backward(ctx, grad_output, _):
+        ...         return fg.nn.functional.one_hot(ctx.indices, 2) * grad_output
+        >>> x = fg.tensor([1.0, 3.0], requires_grad=True)
+        >>> value, index = Largest.apply(x)
+        >>> value.backward()
+        >>> index, index.requires_grad, x.grad
+        (tensor(1), False, tensor([0., 1.]))
+        """
+        for position, tensor in enumerate(args):
+            check_tensor(f"mark_non_differentiable: argument {position}", tensor)
+        self._marked = args
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
         """Keep tensors, or None, until `Function.backward`; once in a call of forward.
@@ -120,8 +157,9 @@ def once_differentiable(fn: Callable[..., Any]) -> Callable[..., Any]:
 class Function:
     """Base of functions with a backward of their own, called as ``Name.apply(*args)``.
 
-    A subclass defines two static methods. Inside them nothing is recorded: they may use numpy or anything
-    else. Each use costs a call of Python, in a `Trainer` too, which runs it at every batch.
+    A subclass defines two static methods, ``forward(ctx, *args)`` and ``backward(ctx, *grad_outputs)``; or
+    three, with ``forward(*args)`` and `setup_context`. Inside them nothing is recorded: they may use numpy or
+    anything else. Each use costs a call of Python, in a `Trainer` too, which runs it at every batch.
 
     Second derivatives are those of the operations in backward: under ``create_graph=True``, and in forward
     mode, it gets the saved arguments and results as parts of the graph and is recorded itself. It must be
@@ -166,8 +204,44 @@ class Function:
 
     @staticmethod
     def forward(ctx: FunctionContext, *args: Any) -> Any:
-        """Return a floating tensor, or a tuple of several; every subclass defines it."""
+        """Return a floating tensor, or a tuple of several; every subclass defines it.
+
+        Without `ctx` where it defines `setup_context` too.
+        """
         raise GraphError("Function: the subclass defines no forward")
+
+    @staticmethod
+    def setup_context(ctx: FunctionContext, inputs: tuple[Any, ...], output: Any) -> None:
+        """Keep what backward needs; a subclass that defines it has a forward without `ctx`.
+
+        Parameters
+        ----------
+        ctx : FunctionContext
+            What `backward` gets.
+        inputs : tuple
+            The arguments of `apply`.
+        output : object
+            What forward returned.
+
+        Examples
+        --------
+        >>> import ferrograd as fg
+        >>> class Square(fg.autograd.Function):
+        ...     @staticmethod
+        ...     def forward(x):
+        ...         return x * x
+        ...
+        ...     @staticmethod
+        ...     def setup_context(ctx, inputs, output):
+        ...         ctx.save_for_backward(*inputs)
+        ...
+        ...     @staticmethod
+        ...     def backward(ctx, grad_output):
+        ...         return 2 * ctx.saved_tensors[0] * grad_output
+        >>> fg.func.grad(Square.apply)(fg.tensor(3.0)).item()
+        6.0
+        """
+        raise GraphError("Function: the subclass defines no setup_context")
 
     @staticmethod
     def backward(ctx: FunctionContext, *grad_outputs: Tensor) -> Any:
@@ -182,7 +256,7 @@ class Function:
             raise GraphError(f"{cls.__name__}.apply: none of the arguments is a Tensor")
         # Errors of the native side name the class of the object.
         use = type(cls.__name__, (_Use,), {})(cls, args, places)
-        return _core.gate(use)(*(args[place] for place in places))
+        return use.finished(_core.gate(use)(*(args[place] for place in places)))
 
 
 def _rebuilt(value: Any, change: Callable[[Any], Any]) -> Any:
@@ -221,6 +295,8 @@ class _Use:
         # Where a tensor that the context keeps comes from, by its id: 0 and the number of the argument, or
         # 1 and that of the result.
         self.origins: dict[int, tuple[int, int]] = {}
+        # The dtypes of the results that have no gradient, by their number.
+        self.marked: dict[int, DType] = {}
 
     @no_grad()
     def forward(self, *arrays: Array) -> tuple[Array, ...]:
@@ -228,17 +304,57 @@ class _Use:
         args = list(self.others)
         for place, array in zip(self.places, arrays, strict=True):
             args[place] = _core.tensor(array)
-        output = self.function.forward(self.ctx, *args)
+        if self.function.setup_context is Function.setup_context:
+            output = self.function.forward(self.ctx, *args)
+        else:
+            forward: Callable[..., Any] = self.function.forward
+            output = forward(*args)
+            self.function.setup_context(self.ctx, tuple(args), output)
         outputs = output if isinstance(output, tuple) else (output,)
+        self._mark(outputs)
         known = {id(args[place]): (0, number) for number, place in enumerate(self.places)}
         known |= {id(result): (1, number) for number, result in enumerate(outputs)}
         self.origins = {id(kept): known[id(kept)] for kept in self._kept() if id(kept) in known}
-        for output in outputs:
-            if not self._check("forward", output).dtype.is_floating_point:
+        for number, output in enumerate(outputs):
+            if not self._check("forward", output).dtype.is_floating_point and number not in self.marked:
                 raise DTypeError(
-                    f"{self.function.__name__}: forward must return floating tensors, got {output.dtype}"
+                    f"{self.function.__name__}: forward must return floating tensors, got {output.dtype}; "
+                    "mark_non_differentiable takes others"
                 )
-        return tuple(output.numpy() for output in outputs)
+        return tuple(self._as_floats(outputs))
+
+    def _mark(self, outputs: Sequence[Any]) -> None:
+        """Note which results have no gradient."""
+        marked, self.ctx._marked = {id(tensor) for tensor in self.ctx._marked}, ()
+        self.marked = {number: y.dtype for number, y in enumerate(outputs) if id(y) in marked}
+        if len(self.marked) != len(marked):
+            raise GraphError(
+                f"{self.function.__name__}: mark_non_differentiable got a tensor that is no result"
+            )
+
+    def _as_floats(self, outputs: Sequence[Tensor]) -> Iterator[Array]:
+        """Give the results as arrays of floats: one op has one dtype, and `finished` turns them back."""
+        floating = [y.dtype for y in outputs if y.dtype.is_floating_point]
+        dtype = floating[0] if floating else _core.float64
+        for y in outputs:
+            values = y.numpy()
+            if not y.dtype.is_floating_point:
+                values, exact = values.astype(np.float32 if dtype == _core.float32 else np.float64), values
+                if not (values.astype(exact.dtype) == exact).all():
+                    raise DTypeError(
+                        f"{self.function.__name__}: a result without gradient holds integers that are no "
+                        f"{dtype.name}, the dtype of the result beside it"
+                    )
+            yield values
+
+    def finished(self, results: Any) -> Any:
+        """Return the results of the gate, those without gradient detached and in their dtypes."""
+        if not self.marked:
+            return results
+        made = list(results) if isinstance(results, tuple) else [results]
+        for number, dtype in self.marked.items():
+            made[number] = made[number].detach().to(dtype)
+        return tuple(made) if isinstance(results, tuple) else made[0]
 
     @no_grad()
     def backward(self, dout: Array | tuple[Array, ...]) -> tuple[Array | None, ...]:

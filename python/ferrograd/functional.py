@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 from ferrograd import _core
 from ferrograd._core import ConfigError, DTypeError, Tensor
+from ferrograd.checks import check_callable
 from ferrograd.recorded import Recorded
 from ferrograd.tree import match
 
@@ -23,18 +24,18 @@ Tensors: TypeAlias = Tensor | Sequence[Tensor]
 
 def _listed(owner: str, what: str, tensors: Any) -> list[Tensor]:
     parts = [tensors] if isinstance(tensors, Tensor) else tensors
-    if isinstance(parts, tuple | list) and all(isinstance(part, Tensor) for part in parts):
+    if isinstance(parts, tuple | list) and parts and all(isinstance(part, Tensor) for part in parts):
         return list(parts)
-    got = ", ".join(type(part).__name__ for part in parts) if isinstance(parts, tuple | list) else ""
-    raise DTypeError(
-        f"{owner}: {what} must be a Tensor or a tuple of them, got {got or type(tensors).__name__}"
-    )
+    kinds = ", ".join(type(part).__name__ for part in parts) if isinstance(parts, tuple | list) else ""
+    got = kinds or repr(tensors)
+    raise DTypeError(f"{owner}: {what} must be a Tensor or a tuple of them, got {got}")
 
 
 class _Evaluated(Recorded):
     """`func` at its inputs, and whether each of both sides is a tuple."""
 
     def __init__(self, owner: str, func: Callable[..., Tensors], inputs: Tensors, create_graph: bool) -> None:
+        check_callable(owner, func)
         self.create_graph = create_graph
         self.takes_one = isinstance(inputs, Tensor)
         self.returns_one = False

@@ -3,6 +3,7 @@
 from ferrograd import _core
 from ferrograd._core import Tensor
 from ferrograd._typing import PathLike
+from ferrograd.checks import check_path
 
 __all__ = ["load"]
 
@@ -37,5 +38,5 @@ def load(path: PathLike) -> dict[str, Tensor]:
     ...     {name: tensor.shape for name, tensor in sorted(fg.load(path).items())}
     {'bias': (3,), 'weight': (3, 2)}
     """
-    tensors, _ = _core.load_tensors(path)
+    tensors, _ = _core.load_tensors(check_path("load", path))
     return tensors

@@ -13,7 +13,7 @@ from ferrograd import _core, along, elementwise, reductions
 from ferrograd._core import Tensor
 from ferrograd._typing import TensorLike
 from ferrograd.along import *  # noqa: F403
-from ferrograd.convert import as_tensor
+from ferrograd.convert import as_tensor, operand
 from ferrograd.elementwise import *  # noqa: F403
 from ferrograd.reductions import *  # noqa: F403
 
@@ -61,7 +61,7 @@ def matmul(input: TensorLike, other: TensorLike) -> Tensor:
     >>> fg.matmul([[1.0, 2.0], [3.0, 4.0]], [1.0, 10.0])
     tensor([21., 43.])
     """
-    return as_tensor(input).matmul(other)
+    return operand("input", input).matmul(other)
 
 
 def mm(input: TensorLike, mat2: TensorLike) -> Tensor:
@@ -73,7 +73,7 @@ def mm(input: TensorLike, mat2: TensorLike) -> Tensor:
     >>> fg.mm([[1.0, 2.0]], [[3.0], [4.0]])
     tensor([[11.]])
     """
-    return as_tensor(input).mm(mat2)
+    return operand("input", input).mm(mat2)
 
 
 def mv(input: TensorLike, vec: TensorLike) -> Tensor:
@@ -85,7 +85,7 @@ def mv(input: TensorLike, vec: TensorLike) -> Tensor:
     >>> fg.mv([[1.0, 2.0], [3.0, 4.0]], [1.0, 1.0])
     tensor([3., 7.])
     """
-    return as_tensor(input).mv(vec)
+    return operand("input", input).mv(vec)
 
 
 def dot(input: TensorLike, other: TensorLike) -> Tensor:
@@ -97,7 +97,7 @@ def dot(input: TensorLike, other: TensorLike) -> Tensor:
     >>> fg.dot([1.0, 2.0], [3.0, 4.0])
     tensor(11.)
     """
-    return as_tensor(input).dot(other)
+    return operand("input", input).dot(other)
 
 
 def relu(input: TensorLike) -> Tensor:
@@ -111,7 +111,7 @@ def relu(input: TensorLike) -> Tensor:
     >>> x.grad
     tensor([0., 1.])
     """
-    return as_tensor(input).relu()
+    return operand("input", input).relu()
 
 
 def leaky_relu(input: TensorLike, negative_slope: float = 0.01) -> Tensor:
@@ -123,7 +123,7 @@ def leaky_relu(input: TensorLike, negative_slope: float = 0.01) -> Tensor:
     >>> fg.leaky_relu([-1.0, 2.0], 0.1)
     tensor([-0.1000,  2.0000])
     """
-    return as_tensor(input).leaky_relu(negative_slope)
+    return operand("input", input).leaky_relu(negative_slope)
 
 
 def elu(input: TensorLike, alpha: float = 1.0) -> Tensor:
@@ -135,7 +135,7 @@ def elu(input: TensorLike, alpha: float = 1.0) -> Tensor:
     >>> fg.elu([-1.0, 2.0])
     tensor([-0.6321,  2.0000])
     """
-    return as_tensor(input).elu(alpha)
+    return operand("input", input).elu(alpha)
 
 
 def sigmoid(input: TensorLike) -> Tensor:
@@ -147,7 +147,7 @@ def sigmoid(input: TensorLike) -> Tensor:
     >>> fg.sigmoid([0.0, 2.0])
     tensor([0.5000, 0.8808])
     """
-    return as_tensor(input).sigmoid()
+    return operand("input", input).sigmoid()
 
 
 def tanh(input: TensorLike) -> Tensor:
@@ -159,7 +159,7 @@ def tanh(input: TensorLike) -> Tensor:
     >>> fg.tanh([0.0, 1.0])
     tensor([0.0000, 0.7616])
     """
-    return as_tensor(input).tanh()
+    return operand("input", input).tanh()
 
 
 def softplus(input: TensorLike, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
@@ -171,7 +171,7 @@ def softplus(input: TensorLike, beta: float = 1.0, threshold: float = 20.0) -> T
     >>> fg.softplus([0.0, 30.0])
     tensor([ 0.6931, 30.0000])
     """
-    return as_tensor(input).softplus(beta, threshold)
+    return operand("input", input).softplus(beta, threshold)
 
 
 def softmax(input: TensorLike, dim: int) -> Tensor:
@@ -184,7 +184,7 @@ def softmax(input: TensorLike, dim: int) -> Tensor:
     tensor([[5.0000e-01, 5.0000e-01],
             [3.7835e-44, 1.0000e+00]])
     """
-    return as_tensor(input).softmax(dim)
+    return operand("input", input).softmax(dim)
 
 
 def log_softmax(input: TensorLike, dim: int) -> Tensor:
@@ -196,7 +196,7 @@ def log_softmax(input: TensorLike, dim: int) -> Tensor:
     >>> fg.log_softmax([0.0, 0.0], 0)
     tensor([-0.6931, -0.6931])
     """
-    return as_tensor(input).log_softmax(dim)
+    return operand("input", input).log_softmax(dim)
 
 
 def prelu(input: TensorLike, weight: TensorLike) -> Tensor:
@@ -210,7 +210,7 @@ def prelu(input: TensorLike, weight: TensorLike) -> Tensor:
     >>> fg.prelu([-2.0, 2.0], 0.25)
     tensor([-0.5000,  2.0000])
     """
-    return as_tensor(input).prelu(weight)
+    return operand("input", input).prelu(weight)
 
 
 def maxout(input: TensorLike, pieces: int, dim: int = -1) -> Tensor:
@@ -225,7 +225,7 @@ def maxout(input: TensorLike, pieces: int, dim: int = -1) -> Tensor:
     >>> fg.maxout([1.0, 5.0, 4.0, 2.0], 2)
     tensor([5., 4.])
     """
-    return as_tensor(input).maxout(pieces, dim)
+    return operand("input", input).maxout(pieces, dim)
 
 
 def linear(input: TensorLike, weight: TensorLike, bias: TensorLike | None = None) -> Tensor:
@@ -252,7 +252,7 @@ def reshape(input: TensorLike, shape: Sequence[int]) -> Tensor:
     tensor([[1, 2],
             [3, 4]])
     """
-    return as_tensor(input).reshape(shape)
+    return operand("input", input).reshape(shape)
 
 
 def flatten(input: TensorLike, start_dim: int = 0, end_dim: int = -1) -> Tensor:
@@ -265,7 +265,7 @@ def flatten(input: TensorLike, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     tensor([[1, 2],
             [3, 4]])
     """
-    return as_tensor(input).flatten(start_dim, end_dim)
+    return operand("input", input).flatten(start_dim, end_dim)
 
 
 def squeeze(input: TensorLike, dim: int | None = None) -> Tensor:
@@ -277,7 +277,7 @@ def squeeze(input: TensorLike, dim: int | None = None) -> Tensor:
     >>> fg.squeeze([[[1, 2]]])
     tensor([1, 2])
     """
-    return as_tensor(input).squeeze(dim)
+    return operand("input", input).squeeze(dim)
 
 
 def unsqueeze(input: TensorLike, dim: int) -> Tensor:
@@ -290,7 +290,7 @@ def unsqueeze(input: TensorLike, dim: int) -> Tensor:
     tensor([[1],
             [2]])
     """
-    return as_tensor(input).unsqueeze(dim)
+    return operand("input", input).unsqueeze(dim)
 
 
 def transpose(input: TensorLike, dim0: int, dim1: int) -> Tensor:
@@ -302,7 +302,7 @@ def transpose(input: TensorLike, dim0: int, dim1: int) -> Tensor:
     >>> fg.transpose(fg.zeros(2, 3, 4), 0, 2).shape
     (4, 3, 2)
     """
-    return as_tensor(input).transpose(dim0, dim1)
+    return operand("input", input).transpose(dim0, dim1)
 
 
 def t(input: TensorLike) -> Tensor:
@@ -315,7 +315,7 @@ def t(input: TensorLike) -> Tensor:
     tensor([[1, 3],
             [2, 4]])
     """
-    return as_tensor(input).t()
+    return operand("input", input).t()
 
 
 def permute(input: TensorLike, dims: Sequence[int]) -> Tensor:
@@ -327,7 +327,7 @@ def permute(input: TensorLike, dims: Sequence[int]) -> Tensor:
     >>> fg.permute(fg.zeros(2, 3, 4), (2, 0, 1)).shape
     (4, 2, 3)
     """
-    return as_tensor(input).permute(dims)
+    return operand("input", input).permute(dims)
 
 
 def broadcast_to(input: TensorLike, size: Sequence[int]) -> Tensor:
@@ -340,7 +340,7 @@ def broadcast_to(input: TensorLike, size: Sequence[int]) -> Tensor:
     tensor([[1, 2],
             [1, 2]])
     """
-    return as_tensor(input).broadcast_to(size)
+    return operand("input", input).broadcast_to(size)
 
 
 def cat(tensors: Sequence[TensorLike], dim: int = 0) -> Tensor:
@@ -382,7 +382,7 @@ def clone(input: TensorLike) -> Tensor:
     >>> x
     tensor([1.])
     """
-    return as_tensor(input).clone()
+    return operand("input", input).clone()
 
 
 def numel(input: TensorLike) -> int:
@@ -394,4 +394,4 @@ def numel(input: TensorLike) -> int:
     >>> fg.numel([[1, 2], [3, 4]])
     4
     """
-    return as_tensor(input).numel()
+    return operand("input", input).numel()

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from ferrograd._core import Tensor, ValuesIndices
 from ferrograd._typing import TensorLike
-from ferrograd.convert import as_tensor
+from ferrograd.convert import operand
 
 __all__ = [
     "all",
@@ -31,7 +31,7 @@ def any(input: TensorLike, dim: int | Sequence[int] | None = None, keepdim: bool
     >>> fg.any([[True, False], [False, False]], dim=1)
     tensor([ True, False])
     """
-    return as_tensor(input).any(dim, keepdim)
+    return operand("input", input).any(dim, keepdim)
 
 
 def all(input: TensorLike, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Tensor:
@@ -43,7 +43,7 @@ def all(input: TensorLike, dim: int | Sequence[int] | None = None, keepdim: bool
     >>> fg.all([[True, False], [True, True]], dim=1)
     tensor([False,  True])
     """
-    return as_tensor(input).all(dim, keepdim)
+    return operand("input", input).all(dim, keepdim)
 
 
 def argmax(input: TensorLike, dim: int | None = None, keepdim: bool = False) -> Tensor:
@@ -55,7 +55,7 @@ def argmax(input: TensorLike, dim: int | None = None, keepdim: bool = False) -> 
     >>> fg.argmax([[3.0, 1.0], [2.0, 5.0]], dim=1)
     tensor([0, 1])
     """
-    return as_tensor(input).argmax(dim, keepdim)
+    return operand("input", input).argmax(dim, keepdim)
 
 
 def argmin(input: TensorLike, dim: int | None = None, keepdim: bool = False) -> Tensor:
@@ -67,7 +67,7 @@ def argmin(input: TensorLike, dim: int | None = None, keepdim: bool = False) -> 
     >>> fg.argmin([3.0, 1.0, 2.0]).item()
     1
     """
-    return as_tensor(input).argmin(dim, keepdim)
+    return operand("input", input).argmin(dim, keepdim)
 
 
 def sum(input: TensorLike, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Tensor:
@@ -80,7 +80,7 @@ def sum(input: TensorLike, dim: int | Sequence[int] | None = None, keepdim: bool
     tensor([[3.],
             [7.]])
     """
-    return as_tensor(input).sum(dim, keepdim)
+    return operand("input", input).sum(dim, keepdim)
 
 
 def mean(input: TensorLike, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Tensor:
@@ -92,7 +92,7 @@ def mean(input: TensorLike, dim: int | Sequence[int] | None = None, keepdim: boo
     >>> fg.mean([[1.0, 2.0], [3.0, 6.0]], dim=0)
     tensor([2., 4.])
     """
-    return as_tensor(input).mean(dim, keepdim)
+    return operand("input", input).mean(dim, keepdim)
 
 
 def amax(input: TensorLike, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Tensor:
@@ -106,7 +106,7 @@ def amax(input: TensorLike, dim: int | Sequence[int] | None = None, keepdim: boo
     >>> x.grad
     tensor([0.5000, 0.0000, 0.5000])
     """
-    return as_tensor(input).amax(dim, keepdim)
+    return operand("input", input).amax(dim, keepdim)
 
 
 def amin(input: TensorLike, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Tensor:
@@ -118,7 +118,7 @@ def amin(input: TensorLike, dim: int | Sequence[int] | None = None, keepdim: boo
     >>> fg.amin([[3.0, 1.0], [2.0, 5.0]], dim=0)
     tensor([2., 1.])
     """
-    return as_tensor(input).amin(dim, keepdim)
+    return operand("input", input).amin(dim, keepdim)
 
 
 def max(input: TensorLike, dim: TensorLike | None = None, keepdim: bool = False) -> Tensor | ValuesIndices:
@@ -148,10 +148,10 @@ def max(input: TensorLike, dim: TensorLike | None = None, keepdim: bool = False)
     tensor([3., 5.])
     """
     if dim is None:
-        return as_tensor(input).max()
+        return operand("input", input).max()
     if isinstance(dim, int):
-        return as_tensor(input).max(dim, keepdim)
-    return as_tensor(input).maximum(dim)
+        return operand("input", input).max(dim, keepdim)
+    return operand("input", input).maximum(dim)
 
 
 def min(input: TensorLike, dim: TensorLike | None = None, keepdim: bool = False) -> Tensor | ValuesIndices:
@@ -179,10 +179,10 @@ def min(input: TensorLike, dim: TensorLike | None = None, keepdim: bool = False)
     tensor([1, 0])
     """
     if dim is None:
-        return as_tensor(input).min()
+        return operand("input", input).min()
     if isinstance(dim, int):
-        return as_tensor(input).min(dim, keepdim)
-    return as_tensor(input).minimum(dim)
+        return operand("input", input).min(dim, keepdim)
+    return operand("input", input).minimum(dim)
 
 
 def var(
@@ -205,7 +205,7 @@ def var(
     >>> fg.var([1.0, 2.0, 6.0], correction=0)
     tensor(4.6667)
     """
-    return as_tensor(input).var(dim, unbiased, keepdim, correction=correction)
+    return operand("input", input).var(dim, unbiased, keepdim, correction=correction)
 
 
 def logsumexp(input: TensorLike, dim: int | Sequence[int], keepdim: bool = False) -> Tensor:
@@ -217,4 +217,4 @@ def logsumexp(input: TensorLike, dim: int | Sequence[int], keepdim: bool = False
     >>> fg.logsumexp([1000.0, 1000.0], dim=0)
     tensor(1000.6932)
     """
-    return as_tensor(input).logsumexp(dim, keepdim)
+    return operand("input", input).logsumexp(dim, keepdim)

@@ -22,7 +22,7 @@ from ferrograd.callbacks import (
     notify,
     progress_bar,
 )
-from ferrograd.checks import check_bool, check_int, check_number
+from ferrograd.checks import as_list, check_bool, check_int, check_number
 from ferrograd.compiled import trained
 from ferrograd.nn.module import Module
 from ferrograd.optim import Optimizer
@@ -207,6 +207,7 @@ class Trainer(Plans):
             raise ConfigError(f"progress: expected True, False or 'auto', got {progress!r}")
         data = self._data(X, y, sample_weight)
         validation = self._validation(validation_data)
+        callbacks = as_list("callbacks", "objects of ferrograd.Callback", callbacks)
         for watcher in callbacks:
             if not isinstance(watcher, Callback):
                 raise ConfigError(f"callbacks: expected objects of ferrograd.Callback, got {watcher!r}")

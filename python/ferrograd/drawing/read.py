@@ -74,7 +74,7 @@ def run_recorded(
     try:
         with enable_grad():
             # Of no examples: it records every operation of this thread with all its operands.
-            _core.vmap(record, [], 0)
+            _core.vmap(record, [], 0, 1, "same")
     except GraphError:
         # Assignments to buffers, such as running means, are refused there; here they are left out.
         if not is_used:

@@ -11,7 +11,9 @@ from numbers import Real
 from ferrograd import _core
 from ferrograd._core import ConfigError, ShapeError, Tensor
 from ferrograd._typing import TensorLike
-from ferrograd.ops import as_tensor, leaky_relu
+from ferrograd.checks import check_int
+from ferrograd.convert import operand
+from ferrograd.ops import leaky_relu
 
 __all__ = [
     "celu",
@@ -267,7 +269,8 @@ def glu(input: TensorLike, dim: int = -1) -> Tensor:
     >>> fg.nn.functional.glu([1.0, 2.0, 0.0, 100.0])
     tensor([0.5000, 2.0000])
     """
-    input = as_tensor(input)
+    input = operand("input", input)
+    check_int("glu: dim", dim, low=-(2**63))
     if not -input.ndim <= dim < input.ndim:
         raise ShapeError(f"glu: expected a dimension of shape {input.shape}, got dim={dim}")
     length = input.shape[dim]
@@ -287,7 +290,7 @@ def softmin(input: TensorLike, dim: int) -> Tensor:
     >>> fg.nn.functional.softmin([0.0, 0.0], 0)
     tensor([0.5000, 0.5000])
     """
-    return as_tensor(input).neg().softmax(dim)
+    return operand("input", input).neg().softmax(dim)
 
 
 def rrelu(input: TensorLike, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False) -> Tensor:
@@ -304,7 +307,7 @@ def rrelu(input: TensorLike, lower: float = 1 / 8, upper: float = 1 / 3, trainin
     tensor([-0.4000,  2.0000])
     """
     check_interval("rrelu", ("lower", "upper"), lower, upper)
-    input = as_tensor(input)
+    input = operand("input", input)
     if not training:
         return leaky_relu(input, (lower + upper) / 2)
     slopes = _core.noise(input.shape, False, input.dtype) * (upper - lower) + lower

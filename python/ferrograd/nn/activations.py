@@ -3,10 +3,11 @@
 from ferrograd import _core
 from ferrograd._core import ConfigError, Tensor
 from ferrograd._typing import DeviceLike, DTypeLike, TensorLike
+from ferrograd.checks import check_int
+from ferrograd.convert import operand
 from ferrograd.nn import activation_functions as functions
 from ferrograd.nn.module import Module
 from ferrograd.nn.parameter import Parameter
-from ferrograd.ops import as_tensor
 
 __all__ = [
     "CELU",
@@ -53,7 +54,7 @@ class ReLU(Module):
 
     def forward(self, input: TensorLike) -> Tensor:
         """Return a tensor of the input's shape."""
-        return as_tensor(input).relu()
+        return operand("input", input).relu()
 
 
 class LeakyReLU(Module):
@@ -80,7 +81,7 @@ class LeakyReLU(Module):
 
     def forward(self, input: TensorLike) -> Tensor:
         """Return a tensor of the input's shape."""
-        return as_tensor(input).leaky_relu(self.negative_slope)
+        return operand("input", input).leaky_relu(self.negative_slope)
 
     def extra_repr(self) -> str:
         """Return the slope."""
@@ -121,15 +122,14 @@ class PReLU(Module):
         dtype: DTypeLike | None = None,
     ) -> None:
         super().__init__()
-        if isinstance(num_parameters, bool) or num_parameters < 1:
-            raise ConfigError(f"PReLU: num_parameters must be at least 1, got {num_parameters!r}")
+        check_int("PReLU: num_parameters", num_parameters, low=1)
         self.num_parameters = num_parameters
         self.init = init
         self.weight = Parameter(_core.full((num_parameters,), init, dtype=dtype, device=device))
 
     def forward(self, input: TensorLike) -> Tensor:
         """Return a tensor of the input's shape."""
-        return as_tensor(input).prelu(self.weight)
+        return operand("input", input).prelu(self.weight)
 
     def extra_repr(self) -> str:
         """Return the number of slopes."""
@@ -160,7 +160,7 @@ class ELU(Module):
 
     def forward(self, input: TensorLike) -> Tensor:
         """Return a tensor of the input's shape."""
-        return as_tensor(input).elu(self.alpha)
+        return operand("input", input).elu(self.alpha)
 
     def extra_repr(self) -> str:
         """Return alpha."""
@@ -179,7 +179,7 @@ class Sigmoid(Module):
 
     def forward(self, input: TensorLike) -> Tensor:
         """Return a tensor of the input's shape."""
-        return as_tensor(input).sigmoid()
+        return operand("input", input).sigmoid()
 
 
 class Tanh(Module):
@@ -194,7 +194,7 @@ class Tanh(Module):
 
     def forward(self, input: TensorLike) -> Tensor:
         """Return a tensor of the input's shape."""
-        return as_tensor(input).tanh()
+        return operand("input", input).tanh()
 
 
 class Softplus(Module):
@@ -221,7 +221,7 @@ class Softplus(Module):
 
     def forward(self, input: TensorLike) -> Tensor:
         """Return a tensor of the input's shape."""
-        return as_tensor(input).softplus(self.beta, self.threshold)
+        return operand("input", input).softplus(self.beta, self.threshold)
 
     def extra_repr(self) -> str:
         """Return beta and the threshold."""
@@ -495,7 +495,7 @@ class Softmax(_AlongDimension):
 
     def forward(self, input: TensorLike) -> Tensor:
         """Return a tensor of the input's shape."""
-        return as_tensor(input).softmax(self._dim())
+        return operand("input", input).softmax(self._dim())
 
 
 class LogSoftmax(_AlongDimension):
@@ -516,7 +516,7 @@ class LogSoftmax(_AlongDimension):
 
     def forward(self, input: TensorLike) -> Tensor:
         """Return a tensor of the input's shape."""
-        return as_tensor(input).log_softmax(self._dim())
+        return operand("input", input).log_softmax(self._dim())
 
 
 class Softmin(_AlongDimension):

@@ -6,14 +6,18 @@ from ferrograd import _core
 from ferrograd._core import ConfigError, ShapeError, Tensor
 from ferrograd._typing import DeviceLike, DTypeLike, TensorLike
 from ferrograd.checks import check_int
+from ferrograd.convert import operand
 from ferrograd.nn.container import ModuleList, Sequential
 from ferrograd.nn.functional import check_probability
 from ferrograd.nn.layers import Linear, check_count
 from ferrograd.nn.module import Module
 from ferrograd.nn.parameter import Parameter
-from ferrograd.ops import as_tensor
 
 __all__ = ["Concat", "Parallel", "RandomDAG", "Residual"]
+
+
+# A bit for each pair of nodes is drawn.
+_MOST_NODES = 2**16
 
 
 class Residual(Sequential):
@@ -40,7 +44,7 @@ class Residual(Sequential):
 
     def forward(self, input: TensorLike) -> Tensor:
         """Return a tensor of the input's shape."""
-        x = as_tensor(input)
+        x = operand("input", input)
         y: Tensor = super().forward(x)
         if y.shape != x.shape:
             raise ShapeError(f"Residual: expected the chain to keep shape {x.shape}, got {y.shape}")
@@ -77,7 +81,7 @@ class Concat(ModuleList):
 
     def forward(self, input: TensorLike) -> Tensor:
         """Return the branches' results side by side."""
-        x = as_tensor(input)
+        x = operand("input", input)
         return _core.cat([branch(x) for branch in self], self.dim)
 
     def extra_repr(self) -> str:
@@ -120,7 +124,7 @@ class Parallel(ModuleList):
 
     def forward(self, input: TensorLike) -> Tensor:
         """Return the branches' results side by side."""
-        x = as_tensor(input)
+        x = operand("input", input)
         if not -x.ndim <= self.input_dim < x.ndim or x.shape[self.input_dim] != len(self):
             raise ShapeError(
                 f"Parallel: expected length {len(self)} in dimension {self.input_dim}, got shape {x.shape}"
@@ -193,6 +197,8 @@ class RandomDAG(Module):
     ) -> None:
         super().__init__()
         self.nodes = check_count("RandomDAG", "nodes", nodes)
+        if self.nodes > _MOST_NODES:
+            raise ConfigError(f"RandomDAG: nodes must be at most {_MOST_NODES}, got {nodes!r}")
         self.width = check_count("RandomDAG", "width", width)
         self.p = check_probability("RandomDAG", p)
         check_int("seed", seed, low=0)

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self, overload
 
+from ferrograd._core import DTypeError
+from ferrograd.checks import as_list
 from ferrograd.nn.module import Module
 
 __all__ = ["ModuleList", "Sequential"]
@@ -73,7 +75,7 @@ class Sequential(_Numbered):
             return
         for position, argument in enumerate(args):
             if not isinstance(argument, Module):
-                raise TypeError(f"Sequential: argument {position} must be a Module, got {type(argument)!r}")
+                raise DTypeError(f"Sequential: argument {position} must be a Module, got {argument!r}")
             self.add_module(str(position), argument)
 
     def forward(self, input: Any) -> Any:
@@ -102,7 +104,7 @@ class ModuleList(_Numbered):
 
     def __init__(self, modules: Iterable[Module] = ()) -> None:
         super().__init__()
-        self.extend(modules)
+        self.extend(as_list("ModuleList: modules", "modules", modules))
 
     def insert(self, index: int, module: Module) -> None:
         """Insert before position `index`."""

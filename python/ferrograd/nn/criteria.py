@@ -4,7 +4,8 @@ import copy
 from collections.abc import Sequence
 from typing import Any, Self
 
-from ferrograd._core import ConfigError, Tensor
+from ferrograd._core import ConfigError, DTypeError, Tensor
+from ferrograd.checks import as_list
 from ferrograd.nn.activation_functions import check_finite
 from ferrograd.nn.container import ModuleList
 from ferrograd.nn.losses import Loss
@@ -23,11 +24,13 @@ class _Weighted(Loss):
             raise ConfigError(f"{owner}: expected at least one loss")
         for position, loss in enumerate(losses):
             if not isinstance(loss, Loss):
-                raise TypeError(f"{owner}: argument {position} must be a Loss, got {type(loss)!r}")
+                raise DTypeError(f"{owner}: argument {position} must be a Loss, got {loss!r}")
         if any(loss.reduction != losses[0].reduction for loss in losses):
             found = [loss.reduction for loss in losses]
             raise ConfigError(f"{owner}: expected losses of one reduction, got {found}")
-        factors = tuple(weights) if weights is not None else (1.0,) * len(losses)
+        factors = (
+            (1.0,) * len(losses) if weights is None else as_list(f"{owner}: weights", "numbers", weights)
+        )
         if len(factors) != len(losses):
             raise ConfigError(f"{owner}: expected {len(losses)} weights, got {len(factors)}")
         super().__init__(losses[0].reduction)

@@ -8,13 +8,14 @@ from ferrograd import _core
 from ferrograd._core import ConfigError, ShapeError, Tensor
 from ferrograd._typing import TensorLike
 from ferrograd.along import one_hot, pad
+from ferrograd.checks import as_list, check_number, check_tensor
+from ferrograd.convert import operand
 from ferrograd.nn import activation_functions, lookup_functions, loss_functions
 from ferrograd.nn.activation_functions import *  # noqa: F403
 from ferrograd.nn.lookup_functions import *  # noqa: F403
 from ferrograd.nn.loss_functions import *  # noqa: F403
 from ferrograd.nn.reduction import check_same_shape, mean_over_labels, reduce
 from ferrograd.ops import (
-    as_tensor,
     elu,
     leaky_relu,
     linear,
@@ -65,6 +66,13 @@ def check_probability(owner: str, p: float) -> float:
     return p
 
 
+def check_smoothing(owner: str, value: float) -> float:
+    """Return the label smoothing if it lies in [0, 1]."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value <= 1:
+        raise ConfigError(f"{owner}: label_smoothing must lie in [0, 1], got {value!r}")
+    return value
+
+
 def dropout(input: TensorLike, p: float = 0.5, training: bool = True) -> Tensor:
     """Set elements to zero with probability `p` and scale the others by ``1 / (1 - p)``, if `training`.
 
@@ -93,7 +101,7 @@ def dropout(input: TensorLike, p: float = 0.5, training: bool = True) -> Tensor:
     True
     """
     check_probability("dropout", p)
-    input = as_tensor(input)
+    input = operand("input", input)
     if not training or p == 0:
         return input
     if p == 1:
@@ -127,7 +135,7 @@ def mse_loss(input: TensorLike, target: TensorLike, reduction: str = "mean") -> 
     >>> fg.nn.functional.mse_loss([1.0, 2.0], [1.0, 5.0])
     tensor(4.5000)
     """
-    input, target = as_tensor(input), as_tensor(target)
+    input, target = operand("input", input), operand("target", target)
     check_same_shape("mse_loss", input, target)
     return reduce("mse_loss", _core.squared_error(input, target), reduction)
 
@@ -141,7 +149,7 @@ def l1_loss(input: TensorLike, target: TensorLike, reduction: str = "mean") -> T
     >>> fg.nn.functional.l1_loss([1.0, 2.0], [1.0, 5.0])
     tensor(1.5000)
     """
-    input, target = as_tensor(input), as_tensor(target)
+    input, target = operand("input", input), operand("target", target)
     check_same_shape("l1_loss", input, target)
     return reduce("l1_loss", (input - target).abs(), reduction)
 
@@ -174,7 +182,7 @@ def half_squared_error(input: TensorLike, target: TensorLike, reduction: str = "
     >>> fg.nn.functional.half_squared_error([[1.0, 2.0], [0.0, 0.0]], [[1.0, 5.0], [1.0, 0.0]])
     tensor(2.5000)
     """
-    input, target = as_tensor(input), as_tensor(target)
+    input, target = operand("input", input), operand("target", target)
     check_same_shape("half_squared_error", input, target)
     if input.ndim == 0:
         raise ShapeError("half_squared_error: expected rows, shape (batch, ...), got ()")
@@ -218,9 +226,14 @@ def l2_penalty(
     >>> fg.nn.functional.l2_penalty(fg.tensor([[1.0, 2.0]]), 0.1).item()
     0.5
     """
-    if not strength >= 0:
-        raise ConfigError(f"l2_penalty: strength must be at least 0, got {strength!r}")
-    chosen = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    check_number("l2_penalty: strength", strength, low=0)
+    chosen = (
+        [parameters]
+        if isinstance(parameters, Tensor)
+        else as_list("l2_penalty: parameters", "tensors", parameters)
+    )
+    for parameter in chosen:
+        check_tensor("l2_penalty: parameters", parameter)
     counted = [parameter for parameter in chosen if biases or parameter.ndim >= 2]
     if not counted:
         raise ConfigError(
@@ -259,10 +272,12 @@ def binary_cross_entropy(
     >>> fg.nn.functional.binary_cross_entropy([0.9, 0.2], [1.0, 0.0])
     tensor(0.1643)
     """
-    input, target = as_tensor(input), as_tensor(target)
+    input, target = operand("input", input), operand("target", target)
     check_same_shape("binary_cross_entropy", input, target)
     losses = _core.bce(input, target)
-    return reduce("binary_cross_entropy", losses if weight is None else losses * weight, reduction)
+    return reduce(
+        "binary_cross_entropy", losses if weight is None else losses * operand("weight", weight), reduction
+    )
 
 
 def binary_cross_entropy_with_logits(
@@ -300,11 +315,13 @@ def binary_cross_entropy_with_logits(
     >>> x.grad
     tensor([-0.5000,  0.8808])
     """
-    input, target = as_tensor(input), as_tensor(target)
+    input, target = operand("input", input), operand("target", target)
     check_same_shape("binary_cross_entropy_with_logits", input, target)
     losses = _core.bce_with_logits(input, target, pos_weight)
     return reduce(
-        "binary_cross_entropy_with_logits", losses if weight is None else losses * weight, reduction
+        "binary_cross_entropy_with_logits",
+        losses if weight is None else losses * operand("weight", weight),
+        reduction,
     )
 
 
@@ -355,9 +372,8 @@ def cross_entropy(
     (tensor(0.4100, grad_fn=<div>), tensor([[-0.2500,  0.2500],
             [ 0.0596, -0.0596]]))
     """
-    if not 0 <= label_smoothing <= 1:
-        raise ConfigError(f"cross_entropy: label_smoothing must lie in [0, 1], got {label_smoothing!r}")
-    target = as_tensor(target)
+    check_smoothing("cross_entropy", label_smoothing)
+    target = operand("target", target)
     losses = _core.cross_entropy(input, target, weight, ignore_index, label_smoothing)
     if reduction != "mean" or target.dtype.is_floating_point:
         return reduce("cross_entropy", losses, reduction)

@@ -13,6 +13,7 @@ from ferrograd import _core
 from ferrograd._core import ConfigError, Generator, ShapeError, Tensor
 from ferrograd._typing import Array
 from ferrograd.autograd import no_grad
+from ferrograd.checks import check_tensor
 
 __all__ = [
     "calculate_gain",
@@ -32,7 +33,8 @@ __all__ = [
 ]
 
 
-def _check_numbers(owner: str, **values: Any) -> None:
+def _check_numbers(owner: str, tensor: Tensor, **values: Any) -> None:
+    check_tensor(f"{owner}: tensor", tensor)
     for name, value in values.items():
         is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
         if not is_number or not math.isfinite(value):
@@ -50,7 +52,7 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generato
     >>> bool(w.min() >= -0.5), bool(w.max() < 0.5)
     (True, True)
     """
-    _check_numbers("uniform_", a=a, b=b)
+    _check_numbers("uniform_", tensor, a=a, b=b)
     if a > b:
         raise ConfigError(f"uniform_: a must be at most b, got a={a!r}, b={b!r}")
     return tensor.uniform_(a, b, generator)
@@ -69,7 +71,7 @@ def normal_(
     >>> f"{w.mean().item():.2f} {w.std().item():.2f}"
     '1.00 0.10'
     """
-    _check_numbers("normal_", mean=mean, std=std)
+    _check_numbers("normal_", tensor, mean=mean, std=std)
     if std < 0:
         raise ConfigError(f"normal_: std must be at least 0, got {std!r}")
     return tensor.normal_(mean, std, generator)
@@ -85,6 +87,7 @@ def constant_(tensor: Tensor, val: float) -> Tensor:
     >>> fg.nn.init.constant_(fg.empty(2), 0.5)
     tensor([0.5000, 0.5000])
     """
+    _check_numbers("constant_", tensor)
     return tensor.fill_(val)
 
 
@@ -151,7 +154,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     gains = {"linear": 1.0, "sigmoid": 1.0, "tanh": 5 / 3, "relu": math.sqrt(2), "selu": 3 / 4}
     if nonlinearity == "leaky_relu":
         return math.sqrt(2 / (1 + (0.01 if param is None else param) ** 2))
-    if nonlinearity not in gains:
+    if not isinstance(nonlinearity, str) or nonlinearity not in gains:
         raise ConfigError(
             f"calculate_gain: nonlinearity must be one of {[*gains, 'leaky_relu']}, got {nonlinearity!r}"
         )
@@ -168,7 +171,7 @@ def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Generator | No
     >>> bool(w.abs().max() <= (6 / 150) ** 0.5)
     True
     """
-    _check_numbers("xavier_uniform_", gain=gain)
+    _check_numbers("xavier_uniform_", tensor, gain=gain)
     bound = gain * math.sqrt(6 / sum(_fans("xavier_uniform_", tensor)))
     return uniform_(tensor, -bound, bound, generator)
 
@@ -183,7 +186,7 @@ def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Generator | Non
     >>> f"{w.std().item():.2f}"
     '0.10'
     """
-    _check_numbers("xavier_normal_", gain=gain)
+    _check_numbers("xavier_normal_", tensor, gain=gain)
     return normal_(tensor, 0.0, gain * math.sqrt(2 / sum(_fans("xavier_normal_", tensor))), generator)
 
 
@@ -250,13 +253,14 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None =
     >>> bool(((w @ w.T) - fg.eye(2)).abs().max() < 1e-12)
     True
     """
+    _check_numbers("orthogonal_", tensor)
     if tensor.ndim < 2:
         raise ShapeError(
             f"orthogonal_: the tensor must have two dimensions or more, got shape {tensor.shape}"
         )
     if tensor.numel() == 0:
         return tensor
-    _check_numbers("orthogonal_", gain=gain)
+    _check_numbers("orthogonal_", tensor, gain=gain)
     rows = tensor.shape[0]
     normal = _standard_normal((rows, tensor.numel() // rows), generator)
     is_wide = rows < normal.shape[1]
@@ -289,6 +293,12 @@ def trunc_normal_(
     >>> bool(w.abs().max() <= 1)
     True
     """
+    _check_numbers("trunc_normal_", tensor, mean=mean, std=std)
+    for name, bound in {"a": a, "b": b}.items():
+        if isinstance(bound, bool) or not isinstance(bound, int | float | np.number):
+            raise ConfigError(f"trunc_normal_: {name} must be a number, got {bound!r}")
+    if std <= 0:
+        raise ConfigError(f"trunc_normal_: std must be above 0, got {std!r}")
     inside = 0.5 * (math.erf((b - mean) / std / math.sqrt(2)) - math.erf((a - mean) / std / math.sqrt(2)))
     if inside < 1e-4:
         raise ConfigError(f"trunc_normal_: [a, b] = [{a}, {b}] holds next to nothing of N({mean}, {std}^2)")
@@ -312,7 +322,7 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Gener
     tensor([8, 8, 8])
     """
     rows, columns = _matrix("sparse_", tensor)
-    _check_numbers("sparse_", sparsity=sparsity, std=std)
+    _check_numbers("sparse_", tensor, sparsity=sparsity, std=std)
     if not 0 <= sparsity <= 1:
         raise ConfigError(f"sparse_: sparsity must be in [0, 1], got {sparsity!r}")
     values = std * _standard_normal((rows, columns), generator)
@@ -326,12 +336,14 @@ def _standard_normal(shape: tuple[int, ...], generator: Generator | None) -> Arr
 
 
 def _matrix(owner: str, tensor: Tensor) -> tuple[int, int]:
+    check_tensor(f"{owner}: tensor", tensor)
     if tensor.ndim != 2:
         raise ShapeError(f"{owner}: the tensor must be a matrix, got shape {tensor.shape}")
     return tensor.shape[0], tensor.shape[1]
 
 
 def _fans(owner: str, tensor: Tensor) -> tuple[int, int]:
+    check_tensor(f"{owner}: tensor", tensor)
     if tensor.ndim < 2:
         raise ShapeError(f"{owner}: the tensor must have two dimensions or more, got shape {tensor.shape}")
     outputs, inputs, *rest = tensor.shape
@@ -343,5 +355,5 @@ def _kaiming_std(owner: str, tensor: Tensor, a: float, mode: str, nonlinearity: 
     fan_in, fan_out = _fans(owner, tensor)
     if mode not in ("fan_in", "fan_out"):
         raise ConfigError(f"{owner}: mode must be 'fan_in' or 'fan_out', got {mode!r}")
-    _check_numbers(owner, a=a)
+    _check_numbers(owner, tensor, a=a)
     return calculate_gain(nonlinearity, a) / math.sqrt(fan_in if mode == "fan_in" else fan_out)

@@ -5,10 +5,10 @@ import math
 from ferrograd import _core
 from ferrograd._core import ConfigError, Tensor
 from ferrograd._typing import DeviceLike, DTypeLike, TensorLike
+from ferrograd.convert import operand
 from ferrograd.nn import functional, init
 from ferrograd.nn.module import Module
 from ferrograd.nn.parameter import Parameter
-from ferrograd.ops import as_tensor
 
 __all__ = ["Dropout", "Flatten", "Identity", "Linear", "Maxout"]
 
@@ -155,7 +155,7 @@ class Identity(Module):
 
     def forward(self, input: TensorLike) -> Tensor:
         """Return `input`."""
-        return as_tensor(input)
+        return operand("input", input)
 
 
 class Flatten(Module):
@@ -180,7 +180,7 @@ class Flatten(Module):
 
     def forward(self, input: TensorLike) -> Tensor:
         """Map ``(batch, ...)`` to ``(batch, features)``."""
-        return as_tensor(input).flatten(self.start_dim, self.end_dim)
+        return operand("input", input).flatten(self.start_dim, self.end_dim)
 
     def extra_repr(self) -> str:
         """Return the dimensions."""

@@ -8,12 +8,12 @@ import numpy as np
 from ferrograd import _core
 from ferrograd._core import ShapeError, Tensor
 from ferrograd._typing import Array, DeviceLike, DTypeLike, TensorLike
+from ferrograd.convert import operand
 from ferrograd.nn import init
 from ferrograd.nn.layers import check_count
 from ferrograd.nn.lookup_functions import check_lookup, embedding, padding_row, row_numbers
 from ferrograd.nn.module import Module
 from ferrograd.nn.parameter import Parameter
-from ferrograd.ops import as_tensor
 
 __all__ = ["Bilinear", "Embedding", "SparseLinear"]
 
@@ -86,7 +86,7 @@ class Bilinear(Module):
 
     def forward(self, input1: TensorLike, input2: TensorLike) -> Tensor:
         """Map ``(..., in1_features)`` and ``(..., in2_features)`` to ``(..., out_features)``."""
-        x1, x2 = as_tensor(input1), as_tensor(input2)
+        x1, x2 = operand("input1", input1), operand("input2", input2)
         lengths = (self.in1_features, self.in2_features)
         if (x1.shape[-1:], x2.shape[-1:]) != ((lengths[0],), (lengths[1],)) or x1.shape[:-1] != x2.shape[:-1]:
             raise ShapeError(
@@ -328,7 +328,7 @@ class SparseLinear(Module):
         if isinstance(input, tuple):
             dtype = self.weight.dtype
             input = _core.tensor(self.pairs(*input), dtype=dtype)
-        x = as_tensor(input)
+        x = operand("input", input)
         if x.ndim != 3 or x.shape[2] != 2:
             raise ShapeError(f"SparseLinear: expected pairs of shape (rows, elements, 2), got {x.shape}")
         columns = row_numbers("SparseLinear", x[:, :, 0], self.in_features)

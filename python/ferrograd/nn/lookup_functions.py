@@ -7,7 +7,8 @@ from ferrograd import _core
 from ferrograd._core import ConfigError, DTypeError, ShapeError, Tensor
 from ferrograd._typing import TensorLike
 from ferrograd.autograd import no_grad
-from ferrograd.ops import as_tensor
+from ferrograd.checks import check_bool, check_tensor
+from ferrograd.convert import operand
 
 __all__ = ["embedding"]
 
@@ -17,7 +18,7 @@ _FLOAT32_ROWS = 2**24
 
 def row_numbers(owner: str, input: TensorLike, rows: int) -> Tensor:
     """Return row numbers as int64; a trainer hands over its inputs as floats."""
-    numbers = as_tensor(input)
+    numbers = operand("input", input)
     found = numbers.long()
     if not numbers.dtype.is_floating_point:
         return found
@@ -112,6 +113,8 @@ def embedding(
     >>> table.grad.tolist()
     [[1.0, 1.0], [2.0, 2.0]]
     """
+    check_tensor("embedding: weight", weight)
+    check_bool("embedding: scale_grad_by_freq", scale_grad_by_freq)
     if weight.ndim != 2:
         raise ShapeError(f"embedding: expected a weight of shape (rows, width), got {weight.shape}")
     check_lookup("embedding", max_norm, norm_type, sparse)

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from ferrograd import _core
 from ferrograd._core import ConfigError, DTypeError, LabelError, ShapeError, Tensor
 from ferrograd._typing import TensorLike
+from ferrograd.checks import as_list
+from ferrograd.convert import operand
 from ferrograd.nn.activation_functions import check_finite, logsigmoid
 from ferrograd.nn.reduction import check_same_shape, mean_over_labels, reduce
-from ferrograd.ops import as_tensor
 
 __all__ = [
     "cosine_embedding_loss",
@@ -43,7 +44,7 @@ def check_positive(owner: str, name: str, value: float, *, or_zero: bool = False
 
 
 def _pair(owner: str, input: TensorLike, target: TensorLike) -> tuple[Tensor, Tensor]:
-    x, t = as_tensor(input), as_tensor(target)
+    x, t = operand("input", input), operand("target", target)
     check_same_shape(owner, x, t)
     return x, t
 
@@ -67,7 +68,7 @@ def nll_loss(
     >>> fg.nn.functional.nll_loss(p.log(), [1, 0])
     tensor(0.4904)
     """
-    target = as_tensor(target)
+    target = operand("target", target)
     losses = _core.nll(input, target, weight, ignore_index)
     if reduction == "mean":
         return mean_over_labels(losses, target, weight, ignore_index)
@@ -130,7 +131,11 @@ def log_cosh_loss(input: TensorLike, target: TensorLike, reduction: str = "mean"
 
 def check_quantiles(owner: str, quantiles: float | Sequence[float]) -> tuple[float, ...]:
     """Return the quantiles as a tuple if all lie in (0, 1)."""
-    found = (quantiles,) if isinstance(quantiles, int | float) else tuple(quantiles)
+    found = (
+        (quantiles,)
+        if isinstance(quantiles, int | float)
+        else tuple(as_list(f"{owner}: quantiles", "numbers", quantiles))
+    )
     if not found or not all(isinstance(q, int | float) and 0 < q < 1 for q in found):
         raise ConfigError(f"{owner}: quantiles must lie between 0 and 1, got {quantiles!r}")
     return tuple(float(q) for q in found)
@@ -155,14 +160,14 @@ def quantile_loss(
     tensor([0.9000, 0.3000])
     """
     found = check_quantiles("quantile_loss", quantiles)
-    x, t = as_tensor(input), as_tensor(target)
+    x, t = operand("input", input), operand("target", target)
     if not isinstance(quantiles, int | float):
         if t.ndim == x.ndim - 1:
             t = t.unsqueeze(-1)
         if t.shape != (*x.shape[:-1], 1) or x.ndim == 0 or x.shape[-1] != len(found):
             raise ShapeError(
                 f"quantile_loss: expected input (..., {len(found)}) and target (...) or (..., 1), "
-                f"got {x.shape} and {as_tensor(target).shape}"
+                f"got {x.shape} and {operand('target', target).shape}"
             )
         shares = _core.tensor(found, dtype=x.dtype)
     else:
@@ -260,7 +265,7 @@ def gaussian_nll_loss(
     tensor([0.0000, 1.1931])
     """
     x, t = _pair("gaussian_nll_loss", input, target)
-    v = as_tensor(var)
+    v = operand("var", var)
     check_positive("gaussian_nll_loss", "eps", eps)
     if v.shape != x.shape:
         if v.shape == x.shape[:-1] and x.ndim > 0:
@@ -268,7 +273,7 @@ def gaussian_nll_loss(
         if v.shape != (*x.shape[:-1], 1):
             raise ShapeError(
                 f"gaussian_nll_loss: expected var of shape {x.shape}, {(*x.shape[:-1], 1)} or "
-                f"{x.shape[:-1]}, got {as_tensor(var).shape}"
+                f"{x.shape[:-1]}, got {operand('var', var).shape}"
             )
     if v.numel() and v.detach().amin().item() < 0:
         raise ConfigError("gaussian_nll_loss: var must be at least 0, got a negative variance")
@@ -337,7 +342,7 @@ def margin_ranking_loss(
     tensor(0.7500)
     """
     x1, x2 = _pair("margin_ranking_loss", input1, input2)
-    t = as_tensor(target)
+    t = operand("target", target)
     check_same_shape("margin_ranking_loss", x1, t, "inputs and target")
     check_finite("margin_ranking_loss", "margin", margin)
     return reduce("margin_ranking_loss", (margin - t * (x1 - x2)).relu(), reduction)
@@ -363,7 +368,7 @@ def cosine_embedding_loss(
     tensor(0.2929)
     """
     x1, x2 = _pair("cosine_embedding_loss", input1, input2)
-    t = as_tensor(target)
+    t = operand("target", target)
     _rows("cosine_embedding_loss", x1)
     if t.shape != x1.shape[:-1]:
         raise ShapeError(f"cosine_embedding_loss: expected a target of shape {x1.shape[:-1]}, got {t.shape}")
@@ -406,7 +411,7 @@ def triplet_margin_loss(
     tensor(0.5000)
     """
     a, near = _pair("triplet_margin_loss", anchor, positive)
-    far = as_tensor(negative)
+    far = operand("negative", negative)
     check_same_shape("triplet_margin_loss", a, far, "anchor and negative")
     _rows("triplet_margin_loss", a)
     check_positive("triplet_margin_loss", "margin", margin)
@@ -476,5 +481,5 @@ def multilabel_soft_margin_loss(
         raise ShapeError("multilabel_soft_margin_loss: expected shape (..., classes), got ()")
     losses = _core.bce_with_logits(x, t.to(x.dtype))
     if weight is not None:
-        losses = losses * weight
+        losses = losses * operand("weight", weight)
     return reduce("multilabel_soft_margin_loss", losses.mean(-1), reduction)

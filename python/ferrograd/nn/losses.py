@@ -3,12 +3,12 @@
 import copy
 from typing import Self
 
-from ferrograd._core import ConfigError, Tensor
+from ferrograd._core import Tensor
 from ferrograd._typing import TensorLike
+from ferrograd.convert import operand
 from ferrograd.nn import functional
 from ferrograd.nn.module import Module
 from ferrograd.nn.reduction import check_reduction
-from ferrograd.ops import as_tensor
 
 __all__ = [
     "BCELoss",
@@ -59,7 +59,7 @@ class Loss(Module):
 
     def _register_optional(self, name: str, value: TensorLike | None) -> None:
         # A copy: the caller may go on to change the array.
-        self.register_buffer(name, None if value is None else as_tensor(value).detach().clone())
+        self.register_buffer(name, None if value is None else operand(name, value).detach().clone())
 
 
 class MSELoss(Loss):
@@ -221,10 +221,7 @@ class CrossEntropyLoss(Loss):
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__(reduction)
-        if not 0 <= label_smoothing <= 1:
-            raise ConfigError(
-                f"CrossEntropyLoss: label_smoothing must lie in [0, 1], got {label_smoothing!r}"
-            )
+        functional.check_smoothing("CrossEntropyLoss", label_smoothing)
         self._register_optional("weight", weight)
         self.ignore_index = ignore_index
         self.label_smoothing = label_smoothing

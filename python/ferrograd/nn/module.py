@@ -10,6 +10,7 @@ from ferrograd import _core
 from ferrograd._core import ConfigError, DTypeError, RemovableHandle, ShapeError, Tensor
 from ferrograd._typing import DTypeLike, PathLike, TensorLike
 from ferrograd.autograd import no_grad
+from ferrograd.checks import check_callable, check_path
 from ferrograd.nn.hooks import drop_idle_hooks, has_hooks, hooks_of
 from ferrograd.nn.parameter import Parameter
 from ferrograd.ops import as_tensor
@@ -76,17 +77,17 @@ class Module:
             self.add_module(name, value)
         elif name in self._registry("_parameters"):
             if value is not None:
-                raise TypeError(
+                raise DTypeError(
                     f"{name}: a parameter can be replaced by a Parameter or None, got {type(value)!r}"
                 )
             self._register("_parameters", name, None)
         elif name in self._registry("_modules"):
             if value is not None:
-                raise TypeError(f"{name}: a module can be replaced by a Module or None, got {type(value)!r}")
+                raise DTypeError(f"{name}: a module can be replaced by a Module or None, got {type(value)!r}")
             self._register("_modules", name, None)
         elif name in self._registry("_buffers"):
             if value is not None and not isinstance(value, Tensor):
-                raise TypeError(f"{name}: a buffer can be replaced by a Tensor or None, got {type(value)!r}")
+                raise DTypeError(f"{name}: a buffer can be replaced by a Tensor or None, got {type(value)!r}")
             self._register("_buffers", name, value)
         else:
             object.__setattr__(self, name, value)
@@ -139,7 +140,7 @@ class Module:
     def register_parameter(self, name: str, param: Parameter | None) -> None:
         """Add a parameter under `name`; None keeps the name without a value, as in a layer without bias."""
         if param is not None and not isinstance(param, Parameter):
-            raise TypeError(f"{name}: expected a Parameter or None, got {type(param)!r}")
+            raise DTypeError(f"register_parameter: {name} must be a Parameter or None, got {type(param)!r}")
         self._register("_parameters", name, param)
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
@@ -155,7 +156,7 @@ class Module:
             Whether it is part of `state_dict`.
         """
         if tensor is not None and not isinstance(tensor, Tensor):
-            raise TypeError(f"{name}: expected a Tensor or None, got {type(tensor)!r}")
+            raise DTypeError(f"register_buffer: {name} must be a Tensor or None, got {type(tensor)!r}")
         self._register("_buffers", name, tensor)
         if persistent:
             self._non_persistent.discard(name)
@@ -165,7 +166,7 @@ class Module:
     def add_module(self, name: str, module: "Module | None") -> None:
         """Add a child module under `name`."""
         if module is not None and not isinstance(module, Module):
-            raise TypeError(f"{name}: expected a Module or None, got {type(module)!r}")
+            raise DTypeError(f"add_module: {name} must be a Module or None, got {type(module)!r}")
         self._register("_modules", name, module)
 
     # Calling
@@ -386,6 +387,7 @@ class Module:
 
     def apply(self, fn: Callable[["Module"], Any]) -> Self:
         """Call `fn` on every module, children before parents, as for initialisation; returns the module."""
+        check_callable("apply: fn", fn)
         for child in self.children():
             child.apply(fn)
         fn(self)
@@ -477,6 +479,8 @@ class Module:
             If all names agree but shapes differ, strict or not.
         """
         own = self.state_dict()
+        if not isinstance(state_dict, Mapping):
+            raise DTypeError(f"load_state_dict: expected a dict of names and tensors, got {state_dict!r}")
         missing = [name for name in own if name not in state_dict]
         unexpected = [name for name in state_dict if name not in own]
         problems = []
@@ -512,7 +516,7 @@ class Module:
         CheckpointError
             If the file cannot be written.
         """
-        _core.save_tensors(path, self.state_dict(), {"ferrograd.kind": "module"})
+        _core.save_tensors(check_path("save", path), self.state_dict(), {"ferrograd.kind": "module"})
 
     def load(self, path: PathLike, strict: bool = True) -> IncompatibleKeys:
         """Read a safetensors file into this module; see `load_state_dict` for what is checked.
@@ -524,7 +528,7 @@ class Module:
         CorruptFileError
             If it is no valid safetensors file.
         """
-        tensors, _ = _core.load_tensors(path)
+        tensors, _ = _core.load_tensors(check_path("load", path))
         return self.load_state_dict(tensors, strict)
 
     # Printing

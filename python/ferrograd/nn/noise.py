@@ -4,9 +4,9 @@ from ferrograd import _core
 from ferrograd._core import Tensor
 from ferrograd._typing import TensorLike
 from ferrograd.checks import check_number
+from ferrograd.convert import operand
 from ferrograd.nn import functional
 from ferrograd.nn.module import Module
-from ferrograd.ops import as_tensor
 
 __all__ = ["AlphaDropout", "GaussianNoise"]
 
@@ -46,7 +46,7 @@ class AlphaDropout(Module):
 
     def forward(self, input: TensorLike) -> Tensor:
         """Return a tensor of the input's shape."""
-        x, p = as_tensor(input), self.p
+        x, p = operand("input", input), self.p
         if not self.training or p == 0:
             return x
         if p == 1:
@@ -87,7 +87,7 @@ class GaussianNoise(Module):
 
     def forward(self, input: TensorLike) -> Tensor:
         """Return a tensor of the input's shape."""
-        x = as_tensor(input)
+        x = operand("input", input)
         if not self.training or self.std == 0:
             return x
         return x + _core.noise(x.shape, True, x.dtype) * self.std

@@ -6,10 +6,10 @@ from ferrograd import _core
 from ferrograd._core import ConfigError, ShapeError, Tensor
 from ferrograd._typing import DeviceLike, DTypeLike, TensorLike
 from ferrograd.checks import check_number
+from ferrograd.convert import operand
 from ferrograd.nn.layers import check_count
 from ferrograd.nn.module import Module
 from ferrograd.nn.parameter import Parameter
-from ferrograd.ops import as_tensor
 
 __all__ = ["BatchNorm1d", "LayerNorm", "RMSNorm"]
 
@@ -114,7 +114,7 @@ class BatchNorm1d(Module):
 
     def forward(self, input: TensorLike) -> Tensor:
         """Map ``(batch, features)`` or ``(batch, features, length)`` to the same shape."""
-        x = as_tensor(input)
+        x = operand("input", input)
         if x.ndim not in (2, 3) or x.shape[1] != self.num_features:
             expected = f"(batch, {self.num_features}) or (batch, {self.num_features}, length)"
             raise ShapeError(f"BatchNorm1d: expected shape {expected}, got {x.shape}")
@@ -239,7 +239,7 @@ class LayerNorm(_ByRow):
 
     def forward(self, input: TensorLike) -> Tensor:
         """Return a tensor of the input's shape."""
-        x = as_tensor(input)
+        x = operand("input", input)
         dims = self._dims(x)
         d = x - x.mean(dims, keepdim=True)
         y = d / (d.square().mean(dims, keepdim=True) + self.eps).sqrt()
@@ -312,7 +312,7 @@ class RMSNorm(_ByRow):
 
     def forward(self, input: TensorLike) -> Tensor:
         """Return a tensor of the input's shape."""
-        x = as_tensor(input)
+        x = operand("input", input)
         dims = self._dims(x)
         unit = 2.0**-52 if x.dtype == _core.float64 else 2.0**-23
         y = x / (x.square().mean(dims, keepdim=True) + (unit if self.eps is None else self.eps)).sqrt()

@@ -3,7 +3,7 @@
 from ferrograd import _core
 from ferrograd._core import ConfigError, ShapeError, Tensor
 from ferrograd._typing import TensorLike
-from ferrograd.ops import as_tensor
+from ferrograd.convert import operand
 
 __all__ = ["check_reduction", "check_same_shape", "mean_over_labels", "reduce"]
 
@@ -39,5 +39,5 @@ def mean_over_labels(losses: Tensor, target: Tensor, weight: TensorLike | None, 
         return losses.sum() / _core.count_labels(target, ignore_index, losses.dtype)
     counted = target.long().ne(ignore_index)
     # Rows that are ignored have a class number no weight belongs to: they look up class 0 and are masked.
-    row_weights = as_tensor(weight)[_core.where(counted, target, 0)]
+    row_weights = operand("weight", weight)[_core.where(counted, target, 0)]
     return losses.sum() / _core.where(counted, row_weights, 0.0).sum()

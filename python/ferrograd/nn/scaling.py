@@ -6,11 +6,11 @@ from ferrograd import _core
 from ferrograd._core import ConfigError, ShapeError, Tensor
 from ferrograd._typing import DeviceLike, DTypeLike, TensorLike
 from ferrograd.checks import check_bool, check_number
+from ferrograd.convert import operand
 from ferrograd.nn.activation_functions import check_finite
 from ferrograd.nn.layers import check_count
 from ferrograd.nn.module import Module
 from ferrograd.nn.parameter import Parameter
-from ferrograd.ops import as_tensor
 
 __all__ = [
     "Add",
@@ -58,7 +58,7 @@ class MulConstant(Module):
 
     def forward(self, input: TensorLike) -> Tensor:
         """Return a tensor of the input's shape."""
-        return as_tensor(input) * self.constant
+        return operand("input", input) * self.constant
 
     def extra_repr(self) -> str:
         """Return the constant."""
@@ -95,7 +95,7 @@ class AddConstant(Module):
 
     def forward(self, input: TensorLike) -> Tensor:
         """Return a tensor of the input's shape."""
-        return as_tensor(input) + self.constant
+        return operand("input", input) + self.constant
 
     def extra_repr(self) -> str:
         """Return the constant."""
@@ -154,7 +154,7 @@ class Power(Module):
 
     def forward(self, input: TensorLike) -> Tensor:
         """Return a tensor of the input's shape."""
-        return as_tensor(input) ** self.exponent
+        return operand("input", input) ** self.exponent
 
     def extra_repr(self) -> str:
         """Return the exponent."""
@@ -202,7 +202,7 @@ class CMul(Module):
 
     def forward(self, input: TensorLike) -> Tensor:
         """Return the input's shape, broadcast with the weight's."""
-        return as_tensor(input) * self.weight
+        return operand("input", input) * self.weight
 
     def extra_repr(self) -> str:
         """Return the size."""
@@ -240,7 +240,7 @@ class Mul(Module):
 
     def forward(self, input: TensorLike) -> Tensor:
         """Return a tensor of the input's shape."""
-        x = as_tensor(input)
+        x = operand("input", input)
         return (x * self.weight).reshape(x.shape)
 
 
@@ -279,7 +279,7 @@ class Bias(Module):
 
     def forward(self, input: TensorLike) -> Tensor:
         """Return the input's shape, broadcast with the bias's."""
-        return as_tensor(input) + self.bias
+        return operand("input", input) + self.bias
 
     def extra_repr(self) -> str:
         """Return the size."""
@@ -340,7 +340,7 @@ class Scale(Module):
 
     def forward(self, input: TensorLike) -> Tensor:
         """Return a tensor of the input's shape, ``(..., num_features)``."""
-        x = as_tensor(input)
+        x = operand("input", input)
         if x.ndim == 0 or x.shape[-1] != self.num_features:
             raise ShapeError(f"Scale: expected shape (..., {self.num_features}), got {x.shape}")
         scaled = x * self.weight
@@ -462,7 +462,7 @@ class L1Penalty(Module):
 
     def forward(self, input: TensorLike) -> Tensor:
         """Return the input's values."""
-        x = as_tensor(input)
+        x = operand("input", input)
         if not self.training:
             return x
         share = max(1, x.numel()) if self.size_average else 1

@@ -5,6 +5,7 @@ from typing import Any
 
 from ferrograd._core import ConfigError, DTypeError, ShapeError, Tensor
 from ferrograd._typing import TensorLike
+from ferrograd.convert import operand
 from ferrograd.nn.module import Module
 from ferrograd.ops import as_tensor, stack
 
@@ -118,7 +119,7 @@ class MixtureTable(Module):
         """Map a gate ``(batch, experts)`` and tensors ``(batch, ...)`` to ``(batch, ...)``."""
         if not isinstance(input, tuple | list) or len(input) != 2 or not isinstance(input[1], tuple | list):
             raise DTypeError("MixtureTable: expected a pair (gate, experts) with a tuple or list of experts")
-        gate, experts = as_tensor(input[0]), [as_tensor(expert) for expert in input[1]]
+        gate, experts = as_tensor(input[0]), [operand("expert", expert) for expert in input[1]]
         shapes = {expert.shape for expert in experts}
         if len(shapes) != 1 or gate.shape != (*next(iter(shapes))[:1], len(experts)):
             got = [expert.shape for expert in experts]

@@ -170,6 +170,7 @@ class LBFGS(Optimizer):
         with no_grad():
             _core.lbfgs_step(self.native_options(), memory, params, evaluate)
         self.state[params[0]] = memory
+        self._watch()
         return returned[0]
 
     def hand_over(self, engine: _core.Engine, params: list[Tensor], rates: Tensor | None) -> None:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, TypeAlias
 
 from ferrograd import _core
-from ferrograd._core import ConfigError, ShapeError, Tensor
+from ferrograd._core import AnomalyError, ConfigError, ShapeError, Tensor
 from ferrograd.autograd import enable_grad, no_grad
-from ferrograd.ops import as_tensor
+from ferrograd.checks import as_list, check_callable
+from ferrograd.convert import operand
 
 __all__ = ["Optimizer", "ParamsLike"]
 
@@ -59,7 +60,7 @@ class Optimizer(ABC):
             raise ConfigError(
                 f"{self._name()}: params must be several tensors or dicts, got one {type(params).__name__}"
             )
-        groups: list[Any] = list(params)
+        groups: list[Any] = as_list(f"{self._name()}: params", "tensors or dicts", params)
         if not groups:
             raise ConfigError(f"{self._name()}: params is empty")
         if not isinstance(groups[0], dict):
@@ -195,7 +196,7 @@ class Optimizer(ABC):
                 f"{name}: a parameter group is a dict with the key 'params', got {param_group!r}"
             )
         given = param_group["params"]
-        params = [given] if isinstance(given, Tensor) else list(given)
+        params = [given] if isinstance(given, Tensor) else as_list(f"{name}: params", "tensors", given)
         known = {id(param) for group in self.param_groups for param in group["params"]}
         for position, param in enumerate(params):
             if not isinstance(param, Tensor):
@@ -242,6 +243,7 @@ class Optimizer(ABC):
         """
         loss = None
         if closure is not None:
+            check_callable(f"{self._name()}.step: closure", closure)
             with enable_grad():
                 loss = closure()
         for group in self.param_groups:
@@ -251,7 +253,19 @@ class Optimizer(ABC):
                 trained = [param for param in group["params"] if param.grad is not None]
                 if trained:
                     self.update_group(group, trained, [param.grad for param in trained])
+        self._watch()
         return loss
+
+    def _watch(self) -> None:
+        """Raise `AnomalyError` in `anomaly_mode` if an update has left a parameter that is not finite."""
+        if _core.get_anomaly_mode() is None:
+            return
+        try:
+            _core.watch_update(list(self._params()))
+        except AnomalyError as error:
+            number, error.layer = error.layer, None
+            error.args = (f"{error.args[0]} (parameter {number} of the optimizer)",)
+            raise
 
     def state_dict(self) -> dict[str, Any]:
         """Return options and state, in PyTorch's form.
@@ -318,12 +332,12 @@ class Optimizer(ABC):
                 if value is None:  # PyTorch's momentum buffer without momentum
                     continue
                 if key not in self.buffers:  # PyTorch keeps numbers as tensors
-                    scalar = value if isinstance(value, int | float) else as_tensor(value).item()
+                    scalar = value if isinstance(value, int | float) else operand(key, value).item()
                     is_count = key == "step" or isinstance(scalar, int)
                     state[key] = int(scalar) if is_count else float(scalar)
                     continue
                 place = f"{name}: {key} of parameter {number}"
-                state[key] = self.load_buffer(place, key, as_tensor(value).detach(), param)
+                state[key] = self.load_buffer(place, key, operand(key, value).detach(), param)
             if state:
                 # PyTorch's SGD counts no steps: where there is a buffer the first one was made.
                 loaded_state[param] = {"step": 1, **state}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 from ferrograd import _core
-from ferrograd._core import ConfigError, ShapeError, Tensor
+from ferrograd._core import ConfigError, DTypeError, ShapeError, Tensor
 from ferrograd._typing import DeviceLike
 from ferrograd.autograd import no_grad
 from ferrograd.checks import check_int, check_number
@@ -325,6 +325,8 @@ def update_bn(loader: Iterable[Any], model: Module, device: DeviceLike | None = 
     ([3.0], 0.1)
     """
     _core.zeros(0, device=device)
+    if not isinstance(model, Module):
+        raise DTypeError(f"update_bn: model must be a Module, got {model!r}")
     norms = [module for module in model.modules() if isinstance(module, BatchNorm1d)]
     norms = [module for module in norms if module.track_running_stats]
     if not norms:

@@ -1,5 +1,6 @@
 //! The birthplace of a NaN: which op made the first one, in which layer, from which operands.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::sync::Arc;
@@ -63,8 +64,12 @@ pub struct Birth {
     pub batch: Option<usize>,
     /// What the op was computed from; in backward the gradient comes first.
     pub inputs: Vec<Tensor>,
-    at: String,
-    value: f64,
+    /// Where in the value, as Python writes a tuple.
+    pub at: String,
+    /// What is not allowed.
+    pub value: f64,
+    /// The caller's own error that said so, where it came through code of the caller.
+    pub source: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl fmt::Display for Birth {
@@ -139,7 +144,7 @@ pub fn leave_layer() {
 /// Remembers where a node was made.
 pub(crate) fn mark(node: &Node) {
     let place = PASS.with_borrow(Clone::clone).unwrap_or_else(|| Place {
-        layer: LAYERS.with_borrow(|layers| layers.last().cloned()),
+        layer: layer(),
         gradient_of: None,
         is_whole: true,
     });
@@ -152,8 +157,7 @@ pub(crate) fn forward(op: &str, inputs: &[&Tensor], output: &Array) -> Result<()
         return Ok(());
     };
     let Some(found) = check.first(output) else { return Ok(()) };
-    let layer = LAYERS.with_borrow(|layers| layers.last().cloned());
-    Err(birth(op, "forward", layer, output.shape(), found, inputs.iter().map(|x| x.array())))
+    Err(birth(op, "forward", layer(), output.shape(), found, inputs.iter().map(|x| x.array())))
 }
 
 /// Runs a rule of backward or of forward mode for `node`: its parts are not looked at.
@@ -173,6 +177,13 @@ pub(crate) fn in_pass<R>(node: &Node, f: impl FnOnce() -> R) -> R {
     f()
 }
 
+/// Has a plan look at a value that is more than a part of a gradient.
+pub(crate) fn mark_whole(made: &Tensor) {
+    if let Some(place) = made.node().place() {
+        made.node().set_place(Place { is_whole: true, ..place });
+    }
+}
+
 /// Looks at a whole gradient, or tangent, that the rule of `node` made from `inputs`.
 pub(crate) fn derivative<'a>(
     pass: &'static str,
@@ -182,9 +193,7 @@ pub(crate) fn derivative<'a>(
 ) -> Result<()> {
     let Some(check) = check() else { return Ok(()) };
     if is_tracing() {
-        if let Some(place) = made.node().place() {
-            made.node().set_place(Place { is_whole: true, ..place });
-        }
+        mark_whole(made);
         return Ok(());
     }
     let Some(found) = check.first(made.array()) else { return Ok(()) };
@@ -209,10 +218,10 @@ pub(crate) fn instruction(
 }
 
 /// Looks at parameters after an update.
-pub(crate) fn update<'a>(
-    check: Option<Check>,
-    parameters: impl Iterator<Item = (usize, &'a Array)>,
-) -> Result<()> {
+///
+/// # Errors
+/// `NonFinite`, with the number of the parameter as its layer.
+pub fn update<'a>(check: Option<Check>, parameters: impl Iterator<Item = (usize, &'a Array)>) -> Result<()> {
     let Some(check) = check else { return Ok(()) };
     for (number, array) in parameters {
         if let Some(found) = check.first(array) {
@@ -247,8 +256,36 @@ fn birth<'a>(
             inputs,
             at: Dims::from_slice(&at).to_string(),
             value,
+            source: None,
         })),
         Err(error) => error,
+    }
+}
+
+/// The innermost module that is being called.
+pub(crate) fn layer() -> Option<Arc<str>> {
+    LAYERS.with_borrow(|layers| layers.last().cloned())
+}
+
+/// Runs `f` without a look at what it makes.
+pub fn unwatched<R>(f: impl FnOnce() -> R) -> R {
+    struct Restore(Option<Check>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            set_check(self.0);
+        }
+    }
+    let _restore = Restore(set_check(None));
+    f()
+}
+
+/// Adds the layer where none is known.
+pub(crate) fn in_layer(error: Error, layer: &Option<Arc<str>>) -> Error {
+    match error {
+        Error::NonFinite(birth) if birth.layer.is_none() => {
+            Error::NonFinite(Box::new(Birth { layer: layer.clone(), ..*birth }))
+        }
+        other => other,
     }
 }
 

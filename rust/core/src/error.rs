@@ -70,7 +70,7 @@ pub enum Error {
         got: DType,
     },
     /// A class index outside the classes.
-    #[error("{op}: class index {label} at position {position} is outside 0..{classes}")]
+    #[error("{op}: class index {label} at position {position} must be at least 0 and below {classes}")]
     Label {
         /// The op.
         op: &'static str,

@@ -156,8 +156,9 @@ impl Step {
                 }
                 if is_own && reads_after(&outputs[..2], &target, &value) {
                     return Err(Error::Graph(
-                        "trainer: the model reads a parameter after it has changed it, as an embedding with \
-                         max_norm does; in a plan that may be the last use only"
+                        "trainer: a parameter is read after the model has changed it, as an embedding with \
+                         max_norm does; in a plan that may be the last use only. The trainer's l2 reads every \
+                         weight after the model: give weight_decay to the optimizer instead"
                             .into(),
                     ));
                 }

@@ -1,6 +1,8 @@
 //! Many examples at once: a graph that was traced for one is computed again with a leading dimension.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::buffer::Array;
@@ -11,17 +13,83 @@ use crate::plan::without_assignments;
 use crate::shape::Dims;
 use crate::tensor::{Node, Tensor, set_tracing, with_grad_mode};
 
+/// What becomes of random numbers that the function draws.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Randomness {
+    /// They are refused.
+    Error,
+    /// Each example has numbers of its own.
+    Different,
+    /// All examples have the same.
+    Same,
+}
+
+thread_local! {
+    static RANDOMNESS: Cell<Option<Randomness>> = const { Cell::new(None) };
+}
+
+/// What holds for the function that is being traced on this thread; `None` outside.
+pub fn randomness() -> Option<Randomness> {
+    RANDOMNESS.get()
+}
+
+fn refused() -> Error {
+    let text = "vmap: the function draws random numbers; give randomness='different' or 'same', or draw them \
+                outside, for the whole batch";
+    Error::Graph(text.into())
+}
+
+/// # Errors
+/// `Graph` where random numbers are refused.
+pub fn check_randomness() -> Result<()> {
+    if randomness() == Some(Randomness::Error) { Err(refused()) } else { Ok(()) }
+}
+
 /// Runs `f` with every op of this thread recorded, on examples; a trace around it goes on afterwards. Says too
 /// whether `f` assigned to buffers, which cannot be done for many examples at once.
-pub fn traced<R>(f: impl FnOnce() -> R) -> (R, bool) {
-    struct Restore(bool);
+pub fn traced<R>(randomness: Randomness, f: impl FnOnce() -> R) -> (R, bool) {
+    struct Restore(bool, Option<Randomness>);
     impl Drop for Restore {
         fn drop(&mut self) {
             set_tracing(self.0);
+            RANDOMNESS.set(self.1);
         }
     }
-    let _restore = Restore(set_tracing(true));
+    let _restore = Restore(set_tracing(true), RANDOMNESS.replace(Some(randomness)));
     without_assignments(f)
+}
+
+/// The batch in pieces of at most `chunk` examples, which are computed one after the other. The numbers are the same.
+///
+/// # Errors
+/// Those of [`replay`].
+pub fn replay_in_chunks(
+    outputs: &[Tensor],
+    examples: &[Tensor],
+    values: &[Tensor],
+    size: usize,
+    chunk: usize,
+    randomness: Randomness,
+) -> Result<Vec<(Tensor, bool)>> {
+    if chunk >= size {
+        return replay(outputs, examples, values, 0..size, randomness);
+    }
+    let mut parts: Vec<Vec<(Tensor, bool)>> = Vec::new();
+    for start in (0..size).step_by(chunk) {
+        let range = start..size.min(start + chunk);
+        let piece = |x: &Tensor| x.narrow(0, start, range.len());
+        let pieces = values.iter().map(piece).collect::<Result<Vec<_>>>()?;
+        parts.push(replay(outputs, examples, &pieces, range, randomness)?);
+    }
+    let joined = |number: usize| {
+        let (first, is_batched) = &parts[0][number];
+        if !is_batched {
+            return Ok((first.clone(), false));
+        }
+        let pieces: Vec<Tensor> = parts.iter().map(|part| part[number].0.clone()).collect();
+        Ok((Tensor::cat(&pieces, 0)?, true))
+    };
+    (0..outputs.len()).map(joined).collect()
 }
 
 /// Whether `node` was computed from one of the leaves `inputs`.
@@ -38,8 +106,8 @@ pub fn depends(node: &Arc<Node>, inputs: &[u64]) -> bool {
     false
 }
 
-/// The traced `outputs` for a whole batch: `values` have one more dimension, of this size, in front of that of their
-/// examples. Each result comes with whether it has that dimension too; one that depends on no input has not.
+/// The traced `outputs` for the examples of these numbers: `values` have one more dimension, of as many, in front of that
+/// of their examples. Each result comes with whether it has that dimension too; one that depends on no input has not.
 ///
 /// # Errors
 /// `Graph` for random numbers and for ops without a rule; those of the ops.
@@ -47,8 +115,10 @@ pub fn replay(
     outputs: &[Tensor],
     examples: &[Tensor],
     values: &[Tensor],
-    size: usize,
+    range: Range<usize>,
+    randomness: Randomness,
 ) -> Result<Vec<(Tensor, bool)>> {
+    let size = range.len();
     let oldest = examples.iter().map(|x| x.node().id()).min().unwrap_or(u64::MAX);
     let mut nodes: BTreeMap<u64, Arc<Node>> = BTreeMap::new();
     let mut pending: Vec<Arc<Node>> = outputs.iter().map(|y| y.node().clone()).collect();
@@ -61,11 +131,15 @@ pub fn replay(
         examples.iter().zip(values).map(|(x, value)| (x.node().id(), value.clone())).collect();
     for node in nodes.values() {
         let Some(op) = node.op() else { continue };
-        if matches!(op, Op::Draw(_)) {
-            return Err(Error::Graph(format!(
-                "vmap: {} draws random numbers; draw them outside, for the whole batch",
-                op.name()
-            )));
+        if let Op::Draw(draw) = op {
+            match randomness {
+                Randomness::Error => return Err(refused()),
+                Randomness::Different => {
+                    batched.insert(node.id(), draw.for_examples(range.start, size)?);
+                }
+                Randomness::Same => {}
+            }
+            continue;
         }
         if !node.parents().iter().any(|parent| batched.contains_key(&parent.id())) {
             continue;
@@ -253,14 +327,15 @@ mod tests {
         let weight = leaf(&[2, 2], &[1.0, 2.0, 3.0, 4.0]);
         let batch = leaf(&[3, 1, 2], &[1.0, 0.0, 0.0, 1.0, 1.0, 1.0]);
         let example = leaf(&[1, 2], &[1.0, 0.0]);
-        let ((y, constant), _) = traced(|| {
+        let ((y, constant), _) = traced(Randomness::Error, || {
             let y = example.matmul(&weight).unwrap().exp().unwrap().sum(&[], false).unwrap();
             (y, weight.neg().unwrap())
         });
         assert!(
             depends(y.node(), &[example.node().id()]) && !depends(constant.node(), &[example.node().id()])
         );
-        let found = replay(&[y, constant], &[example], std::slice::from_ref(&batch), 3).unwrap();
+        let found = replay(&[y, constant], &[example], std::slice::from_ref(&batch), 0..3, Randomness::Error)
+            .unwrap();
         assert!(found[0].1 && !found[1].1);
         let expected: Vec<f64> =
             [[1.0f64, 2.0], [3.0, 4.0], [4.0, 6.0]].map(|[a, b]| a.exp() + b.exp()).to_vec();

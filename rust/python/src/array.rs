@@ -91,11 +91,11 @@ pub fn is_exact_array(object: &Bound<'_, PyAny>) -> PyResult<bool> {
 }
 
 /// The values of anything array-like, copied: arrays and numpy scalars keep their dtype where we have
-/// it, Python floats become float32, ints int64. `dtype` overrides.
+/// it, Python floats become float32, ints int64. `dtype` overrides. Errors begin with `name`, that of the argument.
 ///
 /// # Errors
 /// `DTypeError` for values that are not real numbers, `ShapeError` for ragged lists.
-pub fn read(object: &Bound<'_, PyAny>, dtype: Option<DType>) -> Result<Array> {
+pub fn read(name: &str, object: &Bound<'_, PyAny>, dtype: Option<DType>) -> Result<Array> {
     if object.is_exact_instance_of::<PyFloat>() {
         return Ok(Array::scalar(dtype.unwrap_or(DType::F32), object.extract()?)?);
     }
@@ -116,23 +116,20 @@ pub fn read(object: &Bound<'_, PyAny>, dtype: Option<DType>) -> Result<Array> {
     {
         return Ok(array);
     }
-    read_through_numpy(object, dtype)
+    read_through_numpy(name, object, dtype)
 }
 
 /// Lists, scalars, and arrays of foreign dtypes or classes: numpy brings them to one of our dtypes.
-fn read_through_numpy(object: &Bound<'_, PyAny>, dtype: Option<DType>) -> Result<Array> {
+fn read_through_numpy(name: &str, object: &Bound<'_, PyAny>, dtype: Option<DType>) -> Result<Array> {
     let py = object.py();
     let numpy = numpy(py)?;
     if object.is_instance(numpy.masked.bind(py))?
         && object.getattr("mask")?.call_method0("any")?.is_truthy()?
     {
-        return Err(raise(
-            Kind::Config,
-            "array: masked elements have no value; fill them with .filled(value)",
-        )
-        .into());
+        let text = format!("{name}: masked elements have no value; fill them with .filled(value)");
+        return Err(raise(Kind::Config, text).into());
     }
-    let array = numpy.asarray.bind(py).call1((object,)).map_err(|error| explain(py, object, error))?;
+    let array = numpy.asarray.bind(py).call1((object,)).map_err(|error| explain(name, object, error))?;
     let found = array.getattr("dtype")?;
     let itemsize: usize = found.getattr("itemsize")?.extract()?;
     let kind: String = found.getattr("kind")?.extract()?;
@@ -141,7 +138,7 @@ fn read_through_numpy(object: &Bound<'_, PyAny>, dtype: Option<DType>) -> Result
         ("u", 1) => DType::U8,
         ("u", 8) => {
             if array.getattr("size")?.is_truthy()? && array.call_method0("max")?.gt(i64::MAX)? {
-                let text = "array: expected integers below 2**63, got a larger uint64";
+                let text = format!("{name}: expected integers below 2**63, got a larger uint64");
                 return Err(raise(Kind::Config, text).into());
             }
             DType::I64
@@ -153,7 +150,7 @@ fn read_through_numpy(object: &Bound<'_, PyAny>, dtype: Option<DType>) -> Result
         ("O", _) if holds_numbers(&array)? => DType::F64,
         _ => {
             let class = object.get_type().name()?;
-            let text = format!("array: expected real numbers, got dtype {} from {class}", found.str()?);
+            let text = format!("{name}: expected real numbers, got dtype {} from {class}", found.str()?);
             return Err(raise(Kind::DType, text).into());
         }
     };
@@ -197,10 +194,11 @@ fn holds_numbers(array: &Bound<'_, PyAny>) -> Result<bool> {
 }
 
 /// numpy's word for a ragged list is "inhomogeneous".
-fn explain(py: Python<'_>, object: &Bound<'_, PyAny>, error: PyErr) -> Failure {
+fn explain(name: &str, object: &Bound<'_, PyAny>, error: PyErr) -> Failure {
     let is_sequence = object.is_instance_of::<PyList>() || object.is_instance_of::<PyTuple>();
-    if is_sequence && error.is_instance_of::<PyValueError>(py) {
-        return raise(Kind::Shape, "array: expected nested lists of equal lengths, got ragged ones").into();
+    if is_sequence && error.is_instance_of::<PyValueError>(object.py()) {
+        let text = format!("{name}: expected nested lists of equal lengths, got ragged ones");
+        return raise(Kind::Shape, text).into();
     }
     error.into()
 }

@@ -4,20 +4,26 @@ use ferrograd_core::anomaly::{self, Check};
 use ferrograd_core::buffer::Array;
 use ferrograd_core::shape::Dims;
 use ferrograd_core::tensor::{self, Tensor};
+use ferrograd_core::vmap::Randomness;
 use ferrograd_core::{backward, count, forward, record, steps as core_steps, vmap as core_vmap};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
+use crate::argument;
 use crate::error::{Kind, Result, enter, enter_detached, raise};
 use crate::operand;
 use crate::tensor::PyTensor;
 
-/// One tensor, or several.
-fn tensors(objects: &Bound<'_, PyAny>) -> Result<Vec<Tensor>> {
-    if let Ok(one) = objects.cast::<PyTensor>() {
-        return Ok(vec![one.get().live()?.clone()]);
+/// One tensor, or several, of the argument of this name.
+fn tensors(name: &str, objects: &Bound<'_, PyAny>) -> Result<Vec<Tensor>> {
+    let read = |object: Bound<'_, PyAny>| match object.cast::<PyTensor>() {
+        Ok(one) => Ok(one.get().live()?.clone()),
+        Err(error) => Err(argument::refused(name, "a Tensor or several", &object, &error.into()).into()),
+    };
+    if objects.is_instance_of::<PyTensor>() {
+        return Ok(vec![read(objects.clone())?]);
     }
-    objects.try_iter()?.map(|object| Ok(object?.cast::<PyTensor>()?.get().live()?.clone())).collect()
+    argument::each(name, "a Tensor or several", objects)?.map(|object| read(object?)).collect()
 }
 
 /// What gradients are wanted of.
@@ -25,7 +31,7 @@ fn tensors(objects: &Bound<'_, PyAny>) -> Result<Vec<Tensor>> {
 /// # Errors
 /// `GraphError` for a tensor that does not require one.
 pub fn inputs(op: &str, objects: &Bound<'_, PyAny>) -> Result<Vec<Tensor>> {
-    let inputs = tensors(objects)?;
+    let inputs = tensors("inputs", objects)?;
     if let Some(at) = inputs.iter().position(|input| !input.requires_grad()) {
         return Err(raise(Kind::Graph, format!("{op}: input {at} does not require a gradient")).into());
     }
@@ -52,25 +58,25 @@ pub fn grad<'py>(
     outputs: &Bound<'py, PyAny>,
     inputs: &Bound<'py, PyAny>,
     grad_outputs: Option<&Bound<'py, PyAny>>,
-    retain_graph: Option<bool>,
-    create_graph: bool,
-    allow_unused: Option<bool>,
+    #[pyo3(from_py_with = argument::retain_graph)] retain_graph: Option<bool>,
+    #[pyo3(from_py_with = argument::create_graph)] create_graph: bool,
+    #[pyo3(from_py_with = argument::allow_unused)] allow_unused: Option<bool>,
 ) -> Result<Bound<'py, PyTuple>> {
     enter(|| {
         let seeds = match grad_outputs {
             None => Vec::new(),
             Some(seed) if outputs.cast::<PyTensor>().is_ok() && !is_list(seed) => {
-                vec![Some(operand::tensor(seed)?)]
+                vec![Some(operand::tensor("grad_outputs", seed)?)]
             }
             Some(seeds) => seeds
                 .try_iter()?
                 .map(|seed| {
                     let seed = seed?;
-                    if seed.is_none() { Ok(None) } else { Ok(Some(operand::tensor(&seed)?)) }
+                    if seed.is_none() { Ok(None) } else { Ok(Some(operand::tensor("grad_outputs", &seed)?)) }
                 })
                 .collect::<Result<Vec<_>>>()?,
         };
-        let outputs = tensors(outputs)?;
+        let outputs = tensors("outputs", outputs)?;
         if !seeds.is_empty() && seeds.len() != outputs.len() {
             let text = format!("grad: expected {} grad_outputs, got {}", outputs.len(), seeds.len());
             return Err(raise(Kind::Graph, text).into());
@@ -101,10 +107,11 @@ pub fn jvp<'py>(
     outputs: &Bound<'py, PyAny>,
     inputs: &Bound<'py, PyAny>,
     tangents: &Bound<'py, PyAny>,
-    create_graph: bool,
+    #[pyo3(from_py_with = argument::create_graph)] create_graph: bool,
 ) -> Result<Bound<'py, PyTuple>> {
     enter(|| {
-        let (outputs, inputs, tangents) = (tensors(outputs)?, tensors(inputs)?, tensors(tangents)?);
+        let (outputs, inputs, tangents) =
+            (tensors("outputs", outputs)?, tensors("inputs", inputs)?, tensors("tangents", tangents)?);
         if inputs.len() != tangents.len() {
             let text = format!("jvp: expected {} tangents, got {}", inputs.len(), tangents.len());
             return Err(raise(Kind::Graph, text).into());
@@ -118,7 +125,7 @@ pub fn jvp<'py>(
 /// Whether a gradient of `outputs` flows to a leaf that is not one of `inputs`.
 #[pyfunction]
 pub fn reaches_beyond(outputs: &Bound<'_, PyAny>, inputs: &Bound<'_, PyAny>) -> Result<bool> {
-    enter(|| Ok(backward::reaches_beyond(&tensors(outputs)?, &tensors(inputs)?)))
+    enter(|| Ok(backward::reaches_beyond(&tensors("outputs", outputs)?, &tensors("inputs", inputs)?)))
 }
 
 fn is_list(object: &Bound<'_, PyAny>) -> bool {
@@ -140,8 +147,17 @@ pub fn is_grad_enabled() -> bool {
 
 /// Turns recording on or off on this thread; returns the mode before.
 #[pyfunction]
-pub fn set_grad_enabled(mode: bool) -> bool {
+pub fn set_grad_enabled(#[pyo3(from_py_with = argument::mode)] mode: bool) -> bool {
     tensor::set_grad_enabled(mode)
+}
+
+/// Looks, in `anomaly_mode`, at parameters after an update. Raises AnomalyError, whose layer is the parameter's number.
+#[pyfunction]
+pub fn watch_update(parameters: &Bound<'_, PyAny>) -> Result<()> {
+    enter(|| {
+        let parameters = tensors("parameters", parameters)?;
+        Ok(anomaly::update(anomaly::check(), parameters.iter().map(Tensor::array).enumerate())?)
+    })
 }
 
 /// The ops recorded behind tensors, in creation order: number, multiply-adds of a matrix product, bytes kept for
@@ -149,7 +165,7 @@ pub fn set_grad_enabled(mode: bool) -> bool {
 #[pyfunction]
 pub fn recorded(outputs: &Bound<'_, PyAny>) -> Result<Vec<(u64, u64, u64)>> {
     enter(|| {
-        let found = record::recorded(&tensors(outputs)?);
+        let found = record::recorded(&tensors("outputs", outputs)?);
         Ok(found.iter().map(|op| (op.id, op.multiply_adds, op.kept_bytes)).collect())
     })
 }
@@ -163,7 +179,7 @@ type Step = (PyTensor, Vec<usize>, u64, Option<f64>);
 #[pyfunction]
 pub fn steps(outputs: &Bound<'_, PyAny>, anew: bool) -> Result<Vec<Step>> {
     enter(|| {
-        let found = core_steps::steps(&tensors(outputs)?, anew)?;
+        let found = core_steps::steps(&tensors("outputs", outputs)?, anew)?;
         Ok(found.into_iter().map(|step| (step.tensor.into(), step.sources, step.id, step.number)).collect())
     })
 }
@@ -217,16 +233,23 @@ pub fn counted<'py>(function: &Bound<'py, PyAny>) -> Result<(Bound<'py, PyAny>, 
 }
 
 /// Calls `function` with one example of each of `values`, which have `size` of them along their first dimension, and
-/// computes what it returns, a list of tensors, for all. Each result comes with whether it has that dimension too.
+/// computes what it returns, a list of tensors, for all, in pieces of `chunk` examples. Each result comes with whether it has that dimension too.
 #[pyfunction]
 pub fn vmap(
     py: Python<'_>,
     function: &Bound<'_, PyAny>,
     values: &Bound<'_, PyAny>,
     size: usize,
+    chunk: usize,
+    randomness: &str,
 ) -> Result<Vec<(PyTensor, bool)>> {
     enter(|| {
-        let values = tensors(values)?;
+        let randomness = match randomness {
+            "different" => Randomness::Different,
+            "same" => Randomness::Same,
+            _ => Randomness::Error,
+        };
+        let values = tensors("values", values)?;
         let example = |value: &Tensor| -> Result<Tensor> {
             let shape = Dims::from_slice(&value.shape()[1..]);
             let array = match size {
@@ -240,15 +263,17 @@ pub fn vmap(
         };
         let examples = values.iter().map(example).collect::<Result<Vec<_>>>()?;
         let given: Vec<PyTensor> = examples.iter().cloned().map(PyTensor::from).collect();
-        let call = || core_vmap::traced(|| function.call1((given,)));
+        let call = || core_vmap::traced(randomness, || function.call1((given,)));
         let (result, has_assigned) = crate::tensor::on_examples(&examples, call);
-        let outputs = tensors(&result?)?;
+        let outputs = tensors("outputs", &result?)?;
         if has_assigned {
             let text =
                 "vmap: the function assigns to buffers, such as running means; put the module in eval() mode";
             return Err(raise(Kind::Graph, text).into());
         }
-        let found = enter_detached(py, || core_vmap::replay(&outputs, &examples, &values, size))?;
+        let found = enter_detached(py, || {
+            core_vmap::replay_in_chunks(&outputs, &examples, &values, size, chunk, randomness)
+        })?;
         Ok(found.into_iter().map(|(value, is_batched)| (value.into(), is_batched)).collect())
     })
 }

@@ -8,6 +8,7 @@ use ferrograd_core::tensor::Tensor;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyInt, PyTuple};
 
+use crate::argument;
 use crate::dtype::{self, check_device};
 use crate::error::{Kind, Result, enter, raise};
 use crate::operand::{self, sizes};
@@ -18,7 +19,7 @@ use crate::tensor::{PyTensor, construct};
 /// # Errors
 /// `ShapeError`.
 pub fn size(op: &'static str, size: &Bound<'_, PyTuple>) -> Result<Dims> {
-    operand::shape(op, &sizes(size)?)
+    operand::shape(op, &sizes("size", size)?)
 }
 
 /// A leaf on the CPU.
@@ -52,13 +53,20 @@ pub fn finish(array: Array, device: Option<&Bound<'_, PyAny>>, requires_grad: bo
 pub fn tensor(
     data: &Bound<'_, PyAny>,
     dtype: Option<&Bound<'_, PyAny>>,
-    requires_grad: bool,
+    #[pyo3(from_py_with = argument::requires_grad)] requires_grad: bool,
     device: Option<&Bound<'_, PyAny>>,
 ) -> Result<PyTensor> {
     enter(|| {
         check_device(device)?;
         Ok(construct(data, dtype::parse_optional(dtype)?, requires_grad, true)?.into())
     })
+}
+
+/// What an operation was given as the argument of this name, as a tensor.
+#[pyfunction]
+#[pyo3(name = "operand")]
+pub fn named_operand(name: &str, value: &Bound<'_, PyAny>) -> Result<PyTensor> {
+    enter(|| Ok(crate::operand::tensor(name, value)?.into()))
 }
 
 macro_rules! filled {
@@ -70,7 +78,7 @@ macro_rules! filled {
             size: &Bound<'_, PyTuple>,
             dtype: Option<&Bound<'_, PyAny>>,
             device: Option<&Bound<'_, PyAny>>,
-            requires_grad: bool,
+            #[pyo3(from_py_with = argument::requires_grad)] requires_grad: bool,
         ) -> Result<PyTensor> {
             enter(|| {
                 let shape = self::size(stringify!($name), size)?;
@@ -119,10 +127,10 @@ macro_rules! filled_like {
             input: &Bound<'_, PyAny>,
             dtype: Option<&Bound<'_, PyAny>>,
             device: Option<&Bound<'_, PyAny>>,
-            requires_grad: bool,
+            #[pyo3(from_py_with = argument::requires_grad)] requires_grad: bool,
         ) -> Result<PyTensor> {
             enter(|| {
-                let like = operand::tensor(input)?;
+                let like = operand::tensor("input", input)?;
                 let dtype = dtype::parse_optional(dtype)?.unwrap_or(like.dtype());
                 finish(Array::full(dtype, *like.shape(), $value)?, device, requires_grad)
             })
@@ -160,11 +168,11 @@ filled_like! {
 #[pyfunction]
 #[pyo3(signature = (size, fill_value, *, dtype = None, device = None, requires_grad = false))]
 pub fn full(
-    size: Vec<isize>,
+    #[pyo3(from_py_with = argument::size)] size: Vec<isize>,
     fill_value: &Bound<'_, PyAny>,
     dtype: Option<&Bound<'_, PyAny>>,
     device: Option<&Bound<'_, PyAny>>,
-    requires_grad: bool,
+    #[pyo3(from_py_with = argument::requires_grad)] requires_grad: bool,
 ) -> Result<PyTensor> {
     enter(|| {
         let value = construct(fill_value, dtype::parse_optional(dtype)?, false, false)?;
@@ -197,17 +205,17 @@ pub fn arange(
     step: Option<&Bound<'_, PyAny>>,
     dtype: Option<&Bound<'_, PyAny>>,
     device: Option<&Bound<'_, PyAny>>,
-    requires_grad: bool,
+    #[pyo3(from_py_with = argument::requires_grad)] requires_grad: bool,
 ) -> Result<PyTensor> {
     enter(|| {
         let given = [Some(start), end, step];
         let default = if given.into_iter().flatten().all(is_whole) { DType::I64 } else { DType::F32 };
         let dtype = dtype::parse_optional(dtype)?.unwrap_or(default);
-        let (start, end) = match end {
-            Some(end) => (start.extract::<f64>()?, end.extract::<f64>()?),
-            None => (0.0, start.extract::<f64>()?),
+        let (start, end): (f64, f64) = match end {
+            Some(end) => (argument::start(start)?, argument::end(end)?),
+            None => (0.0, argument::end(start)?),
         };
-        let step = step.map_or(Ok(1.0), |step| step.extract::<f64>())?;
+        let step = step.map_or(Ok(1.0), argument::step)?;
         let count = ((end - start) / step).ceil();
         if step == 0.0 || !count.is_finite() || count > (1u64 << 48) as f64 {
             let text = format!(
@@ -235,12 +243,12 @@ pub fn arange(
 #[pyfunction]
 #[pyo3(signature = (start, end, steps, *, dtype = None, device = None, requires_grad = false))]
 pub fn linspace(
-    start: f64,
-    end: f64,
-    steps: isize,
+    #[pyo3(from_py_with = argument::start)] start: f64,
+    #[pyo3(from_py_with = argument::end)] end: f64,
+    #[pyo3(from_py_with = argument::steps)] steps: isize,
     dtype: Option<&Bound<'_, PyAny>>,
     device: Option<&Bound<'_, PyAny>>,
-    requires_grad: bool,
+    #[pyo3(from_py_with = argument::requires_grad)] requires_grad: bool,
 ) -> Result<PyTensor> {
     enter(|| {
         let dtype = dtype::parse_optional(dtype)?.unwrap_or(DType::F32);
@@ -268,11 +276,11 @@ pub fn linspace(
 #[pyfunction]
 #[pyo3(signature = (n, m = None, *, dtype = None, device = None, requires_grad = false))]
 pub fn eye(
-    n: isize,
-    m: Option<isize>,
+    #[pyo3(from_py_with = argument::n)] n: isize,
+    #[pyo3(from_py_with = argument::m)] m: Option<isize>,
     dtype: Option<&Bound<'_, PyAny>>,
     device: Option<&Bound<'_, PyAny>>,
-    requires_grad: bool,
+    #[pyo3(from_py_with = argument::requires_grad)] requires_grad: bool,
 ) -> Result<PyTensor> {
     enter(|| {
         let dtype = dtype::parse_optional(dtype)?.unwrap_or(DType::F32);

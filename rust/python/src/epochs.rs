@@ -118,7 +118,7 @@ impl PyEpochs {
     /// Puts row `permutation[i]` of the present order in place i.
     fn permute(&self, permutation: &Bound<'_, PyAny>) -> Result<()> {
         enter(|| {
-            let places = array::read(permutation, Some(DType::I64))?;
+            let places = array::read("permutation", permutation, Some(DType::I64))?;
             let places = places.read::<i64>();
             let mut epochs = lock(&self.0);
             let mut is_free = vec![true; epochs.rows()];
@@ -190,7 +190,7 @@ pub fn loss_and_gradient<'py>(
         check_rows(&tables, rows)?;
         let order: Vec<u32> = (0..rows as u32).collect();
         let tables: Vec<&dyn Rows> = tables.iter().map(|table| table as &dyn Rows).collect();
-        let x = array::read(x, Some(DType::F64))?;
+        let x = array::read("x", x, Some(DType::F64))?;
         let (loss, gradient) = engine.with_engine(|engine| {
             let x = x.read::<f64>();
             let x: &[f64] = &x;

@@ -56,7 +56,10 @@ impl From<Failure> for Error {
     fn from(failure: Failure) -> Error {
         match failure {
             Failure::Core(error) => *error,
-            Failure::Python(error) => Error::Foreign(Box::new(error)),
+            Failure::Python(error) => Python::attach(|py| match born(py, &error) {
+                Some(birth) => Error::NonFinite(Box::new(Birth { source: Some(Box::new(error)), ..birth })),
+                None => Error::Foreign(Box::new(error)),
+            }),
         }
     }
 }
@@ -212,7 +215,10 @@ fn translate(py: Python<'_>, error: Error) -> PyErr {
             };
         }
         Error::Memory { .. } => return builtin::PyMemoryError::new_err(error.to_string()),
-        Error::NonFinite(birth) => return anomaly(py, birth).unwrap_or_else(|error| error),
+        Error::NonFinite(_) => {
+            let Error::NonFinite(birth) = error else { unreachable!("matched above") };
+            return anomaly(py, *birth).unwrap_or_else(|error| error);
+        }
         Error::Foreign(_) => {
             let Error::Foreign(payload) = error else { unreachable!("matched above") };
             return match payload.downcast::<PyErr>() {
@@ -225,9 +231,16 @@ fn translate(py: Python<'_>, error: Error) -> PyErr {
 }
 
 /// The birth of a NaN, with what is known of it as attributes.
-fn anomaly(py: Python<'_>, birth: &Birth) -> PyResult<PyErr> {
-    let error = raise(Kind::Anomaly, birth.to_string());
+fn anomaly(py: Python<'_>, mut birth: Birth) -> PyResult<PyErr> {
+    // The exception that went through the core keeps its traceback.
+    let error = match birth.source.take().and_then(|source| source.downcast::<PyErr>().ok()) {
+        Some(source) => *source,
+        None => raise(Kind::Anomaly, ""),
+    };
     let value = error.value(py);
+    value.setattr("args", (birth.to_string(),))?;
+    value.setattr("at", &birth.at)?;
+    value.setattr("value", birth.value)?;
     value.setattr("op", &birth.op)?;
     value.setattr("phase", birth.pass)?;
     value.setattr("layer", birth.layer.as_deref())?;
@@ -235,4 +248,27 @@ fn anomaly(py: Python<'_>, birth: &Birth) -> PyResult<PyErr> {
     value.setattr("batch", birth.batch)?;
     value.setattr("inputs", birth.inputs.iter().cloned().map(PyTensor::from).collect::<Vec<_>>())?;
     Ok(error)
+}
+
+/// What an exception of ours, raised by an op inside a gate written in Python, says of a NaN.
+fn born(py: Python<'_>, error: &PyErr) -> Option<Birth> {
+    const PASSES: [&str; 3] = ["forward", "backward", "jvp"];
+    let class = classes(py).ok()?[Kind::Anomaly as usize].bind(py);
+    if !error.get_type(py).is(class) {
+        return None;
+    }
+    let value = error.value(py);
+    let read = |name: &str| value.getattr(name).ok();
+    let pass: String = read("phase")?.extract().ok()?;
+    let inputs: Vec<Bound<'_, PyTensor>> = read("inputs")?.extract().ok()?;
+    Some(Birth {
+        op: read("op")?.extract().ok()?,
+        pass: PASSES.into_iter().find(|known| *known == pass)?,
+        layer: read("layer")?.extract::<Option<String>>().ok()?.map(Into::into),
+        batch: read("batch")?.extract().ok()?,
+        inputs: inputs.iter().map(|x| x.get().live().cloned()).collect::<Result<_>>().ok()?,
+        at: read("at")?.extract().ok()?,
+        value: read("value")?.extract().ok()?,
+        source: None,
+    })
 }

@@ -5,6 +5,7 @@ use ferrograd_core::shape::Dims;
 use ferrograd_core::tensor::Tensor;
 use pyo3::prelude::*;
 
+use crate::argument;
 use crate::dtype;
 use crate::error::{Kind, Result, enter, raise};
 use crate::operand::{self, Operand};
@@ -12,20 +13,25 @@ use crate::tensor::PyTensor;
 use crate::tensor_arithmetic::{long, select};
 
 fn tensors(objects: &Bound<'_, PyAny>) -> Result<Vec<Tensor>> {
-    objects.try_iter()?.map(|object| operand::tensor(&object?)).collect()
+    argument::each("tensors", "a sequence of tensors", objects)?
+        .map(|object| operand::tensor("tensors", &object?))
+        .collect()
 }
 
 /// Tensors joined along a dimension that they have.
 #[pyfunction]
 #[pyo3(signature = (tensors, dim = 0))]
-pub fn cat(tensors: &Bound<'_, PyAny>, dim: isize) -> Result<PyTensor> {
+pub fn cat(tensors: &Bound<'_, PyAny>, #[pyo3(from_py_with = argument::dim)] dim: isize) -> Result<PyTensor> {
     enter(|| Ok(Tensor::cat(&self::tensors(tensors)?, dim)?.into()))
 }
 
 /// Tensors of one shape joined along a new dimension.
 #[pyfunction]
 #[pyo3(signature = (tensors, dim = 0))]
-pub fn stack(tensors: &Bound<'_, PyAny>, dim: isize) -> Result<PyTensor> {
+pub fn stack(
+    tensors: &Bound<'_, PyAny>,
+    #[pyo3(from_py_with = argument::dim)] dim: isize,
+) -> Result<PyTensor> {
     enter(|| Ok(Tensor::stack(&self::tensors(tensors)?, dim)?.into()))
 }
 
@@ -37,8 +43,8 @@ pub fn r#where(
     other: &Bound<'_, PyAny>,
 ) -> Result<PyTensor> {
     enter(|| {
-        let condition = operand::tensor(condition)?;
-        Ok(select(&condition, Operand::of(input)?, Operand::of(other)?)?.into())
+        let condition = operand::tensor("condition", condition)?;
+        Ok(select(&condition, Operand::of("input", input)?, Operand::of("other", other)?)?.into())
     })
 }
 
@@ -52,8 +58,8 @@ pub fn linear(
     bias: Option<&Bound<'_, PyAny>>,
 ) -> Result<PyTensor> {
     enter(|| {
-        let (input, weight) = (operand::tensor(input)?, operand::tensor(weight)?);
-        let bias = bias.map(operand::tensor).transpose()?;
+        let (input, weight) = (operand::tensor("input", input)?, operand::tensor("weight", weight)?);
+        let bias = bias.map(|bias| operand::tensor("bias", bias)).transpose()?;
         let size = input.shape().elements().max(weight.shape().elements());
         Ok(long(py, size, || input.linear(&weight, bias.as_ref()))?.into())
     })
@@ -81,16 +87,16 @@ pub fn cross_entropy(
     input: &Bound<'_, PyAny>,
     target: &Bound<'_, PyAny>,
     weight: Option<&Bound<'_, PyAny>>,
-    ignore_index: i64,
-    label_smoothing: f64,
+    #[pyo3(from_py_with = argument::ignore_index)] ignore_index: i64,
+    #[pyo3(from_py_with = argument::label_smoothing)] label_smoothing: f64,
 ) -> Result<PyTensor> {
     enter(|| {
         if !(0.0..=1.0).contains(&label_smoothing) {
             let text = format!("label_smoothing: expected a number from 0 to 1, got {label_smoothing}");
             return Err(raise(Kind::Config, text).into());
         }
-        let (input, target) = (operand::tensor(input)?, operand::tensor(target)?);
-        let weight = weight.map(operand::tensor).transpose()?;
+        let (input, target) = (operand::tensor("input", input)?, operand::tensor("target", target)?);
+        let weight = weight.map(|weight| operand::tensor("weight", weight)).transpose()?;
         let weighted = weight.is_some();
         let kind = if target.dtype().is_float() {
             Loss::SoftCrossEntropy { label_smoothing, weighted }
@@ -109,18 +115,18 @@ pub fn multi_margin(
     py: Python<'_>,
     input: &Bound<'_, PyAny>,
     target: &Bound<'_, PyAny>,
-    p: u32,
-    margin: f64,
+    #[pyo3(from_py_with = argument::p)] p: i64,
+    #[pyo3(from_py_with = argument::margin)] margin: f64,
     weight: Option<&Bound<'_, PyAny>>,
-    divide_by_classes: bool,
+    #[pyo3(from_py_with = argument::divide_by_classes)] divide_by_classes: bool,
 ) -> Result<PyTensor> {
     enter(|| {
         if p != 1 && p != 2 {
             return Err(raise(Kind::Config, format!("p: expected 1 or 2, got {p}")).into());
         }
-        let (input, target) = (operand::tensor(input)?, operand::tensor(target)?);
-        let weight = weight.map(operand::tensor).transpose()?;
-        let kind = Loss::MultiMargin { p, margin, divide_by_classes, weighted: weight.is_some() };
+        let (input, target) = (operand::tensor("input", input)?, operand::tensor("target", target)?);
+        let weight = weight.map(|weight| operand::tensor("weight", weight)).transpose()?;
+        let kind = Loss::MultiMargin { p: p as u32, margin, divide_by_classes, weighted: weight.is_some() };
         loss(py, &input, kind, &target, weight.as_ref())
     })
 }
@@ -135,7 +141,7 @@ pub fn activation(
     parameters: Vec<f64>,
 ) -> Result<PyTensor> {
     enter(|| {
-        let (input, curve) = (operand::tensor(input)?, curve(name, &parameters)?);
+        let (input, curve) = (operand::tensor("input", input)?, curve(name, &parameters)?);
         Ok(long(py, input.shape().elements(), || input.unary(Unary::Curve(curve)))?.into())
     })
 }
@@ -152,11 +158,11 @@ pub fn nll(
     input: &Bound<'_, PyAny>,
     target: &Bound<'_, PyAny>,
     weight: Option<&Bound<'_, PyAny>>,
-    ignore_index: i64,
+    #[pyo3(from_py_with = argument::ignore_index)] ignore_index: i64,
 ) -> Result<PyTensor> {
     enter(|| {
-        let (input, target) = (operand::tensor(input)?, operand::tensor(target)?);
-        let weight = weight.map(operand::tensor).transpose()?;
+        let (input, target) = (operand::tensor("input", input)?, operand::tensor("target", target)?);
+        let weight = weight.map(|weight| operand::tensor("weight", weight)).transpose()?;
         let kind = Loss::NegativeLogLikelihood { ignore_index, weighted: weight.is_some() };
         loss(py, &input, kind, &target, weight.as_ref())
     })
@@ -166,10 +172,10 @@ pub fn nll(
 #[pyfunction]
 pub fn count_labels(
     target: &Bound<'_, PyAny>,
-    ignore_index: i64,
+    #[pyo3(from_py_with = argument::ignore_index)] ignore_index: i64,
     dtype: &Bound<'_, PyAny>,
 ) -> Result<PyTensor> {
-    enter(|| Ok(operand::tensor(target)?.count_labels(ignore_index, dtype::parse(dtype)?)?.into()))
+    enter(|| Ok(operand::tensor("target", target)?.count_labels(ignore_index, dtype::parse(dtype)?)?.into()))
 }
 
 /// Squared difference of tensors of one shape, a value an element; its derivative is `2 (input - target)`.
@@ -180,7 +186,7 @@ pub fn squared_error(
     target: &Bound<'_, PyAny>,
 ) -> Result<PyTensor> {
     enter(|| {
-        let (input, target) = (operand::tensor(input)?, operand::tensor(target)?);
+        let (input, target) = (operand::tensor("input", input)?, operand::tensor("target", target)?);
         Ok(long(py, input.shape().elements(), || input.squared_error(&target))?.into())
     })
 }
@@ -190,8 +196,8 @@ pub fn squared_error(
 #[pyfunction]
 pub fn bce(py: Python<'_>, input: &Bound<'_, PyAny>, target: &Bound<'_, PyAny>) -> Result<PyTensor> {
     enter(|| {
-        let input = operand::tensor(input)?;
-        loss(py, &input, Loss::BinaryCrossEntropy, &operand::tensor(target)?, None)
+        let input = operand::tensor("input", input)?;
+        loss(py, &input, Loss::BinaryCrossEntropy, &operand::tensor("target", target)?, None)
     })
 }
 
@@ -205,10 +211,11 @@ pub fn bce_with_logits(
     pos_weight: Option<&Bound<'_, PyAny>>,
 ) -> Result<PyTensor> {
     enter(|| {
-        let (input, target) = (operand::tensor(input)?, operand::tensor(target)?);
+        let (input, target) = (operand::tensor("input", input)?, operand::tensor("target", target)?);
         let classes = Dims::from_slice(&[input.shape().last().copied().unwrap_or(1)]);
-        let weight =
-            pos_weight.map(|w| Ok::<_, crate::error::Failure>(operand::tensor(w)?.broadcast_to(&classes)?));
+        let weight = pos_weight.map(|w| {
+            Ok::<_, crate::error::Failure>(operand::tensor("pos_weight", w)?.broadcast_to(&classes)?)
+        });
         let weight = weight.transpose()?;
         let kind = Loss::BinaryCrossEntropyWithLogits { weighted: weight.is_some() };
         loss(py, &input, kind, &target, weight.as_ref())

@@ -114,7 +114,7 @@ impl Gate for PyGate {
                 .map(|tensors| PyTuple::new(py, tensors.iter().cloned().map(PyTensor::from)));
             let returned = tensor::recording_all(|| method.call1((inputs?, outputs?, grads?)))?;
             let read = |value: Bound<'_, PyAny>| -> Result<Option<Tensor>> {
-                if value.is_none() { Ok(None) } else { Ok(Some(operand::tensor(&value)?)) }
+                if value.is_none() { Ok(None) } else { Ok(Some(operand::tensor("backward", &value)?)) }
             };
             if returned.is_none() {
                 return Ok(Recorded::Once);
@@ -130,7 +130,7 @@ impl Gate for PyGate {
 }
 
 fn from_python(value: &Bound<'_, PyAny>, dtype: DType) -> Result<Tensor> {
-    Ok(operand::tensor_beside(value, dtype)?.detach())
+    Ok(operand::tensor_beside("gate", value, dtype)?.detach())
 }
 
 /// A gate that is called with tensors.
@@ -142,7 +142,7 @@ impl PyGateFunction {
     #[pyo3(signature = (*tensors))]
     fn __call__<'py>(&self, py: Python<'py>, tensors: &Bound<'py, PyTuple>) -> Result<Bound<'py, PyAny>> {
         enter(|| {
-            let inputs = tensors.iter().map(|x| operand::tensor(&x)).collect::<Result<Vec<_>>>()?;
+            let inputs = tensors.iter().map(|x| operand::tensor("gate", &x)).collect::<Result<Vec<_>>>()?;
             let outputs = apply_gate(&self.0, &inputs)?;
             let mut outputs: Vec<PyTensor> = outputs.into_iter().map(PyTensor::from).collect();
             match outputs.pop() {

@@ -10,6 +10,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFloat, PyInt, PyList, PyMapping, PyString, PyTuple};
 
+use crate::argument;
 use crate::error::{Kind, Result, enter, raise};
 use crate::gate::{PyGate, Scalars};
 use crate::operand;
@@ -176,6 +177,10 @@ impl PyGraph {
     }
 }
 
+fn known<'a, 'py>(name: &str, node: &'a Bound<'py, PyAny>) -> PyResult<&'a Bound<'py, PyNode>> {
+    node.cast().map_err(|error| argument::refused(name, "a node of a graph", node, &error.into()))
+}
+
 fn port_of(graph: &Bound<'_, PyGraph>, node: &Bound<'_, PyNode>) -> Result<Port> {
     if node.get().graph.is(graph) {
         return Ok(node.get().port());
@@ -200,9 +205,9 @@ impl PyGraph {
     }
 
     /// A node whose value `forward` takes from outside.
-    fn input(slf: &Bound<'_, Self>, name: &str) -> Result<PyNode> {
+    fn input(slf: &Bound<'_, Self>, #[pyo3(from_py_with = argument::name)] name: String) -> Result<PyNode> {
         enter(|| {
-            let id = edited(slf)?.push(Some(name), "input", Action::Input, &[])?;
+            let id = edited(slf)?.push(Some(&name), "input", Action::Input, &[])?;
             Ok(node(slf, id))
         })
     }
@@ -222,7 +227,7 @@ impl PyGraph {
         slf: &Bound<'_, Self>,
         op: &Bound<'_, PyAny>,
         sources: &Bound<'_, PyTuple>,
-        name: Option<&str>,
+        #[pyo3(from_py_with = argument::name)] name: Option<String>,
     ) -> Result<PyNode> {
         enter(|| {
             let (kind, action, slots) = match op.cast::<PyString>() {
@@ -270,7 +275,7 @@ impl PyGraph {
             while slots_filled.len() < slots {
                 slots_filled.push(None);
             }
-            let id = graph.push(name, &kind, action, &slots_filled)?;
+            let id = graph.push(name.as_deref(), &kind, action, &slots_filled)?;
             drop(graph);
             Ok(node(slf, id))
         })
@@ -279,12 +284,13 @@ impl PyGraph {
     /// Wires `source` into input `slot` of `node`, now or again.
     fn connect(
         slf: &Bound<'_, Self>,
-        source: &Bound<'_, PyNode>,
-        node: &Bound<'_, PyNode>,
-        slot: usize,
+        source: &Bound<'_, PyAny>,
+        node: &Bound<'_, PyAny>,
+        #[pyo3(from_py_with = argument::slot)] slot: usize,
     ) -> Result<()> {
         enter(|| {
-            let (source, target) = (port_of(slf, source)?, port_of(slf, node)?.node);
+            let (source, target) =
+                (port_of(slf, known("source", source)?)?, port_of(slf, known("node", node)?)?.node);
             if slot > 1 << 16 {
                 return Err(raise(Kind::Graph, format!("graph: slot {slot} is out of range")).into());
             }
@@ -297,7 +303,7 @@ impl PyGraph {
     fn output(slf: &Bound<'_, Self>, nodes: &Bound<'_, PyTuple>) -> Result<()> {
         enter(|| {
             let ports =
-                nodes.iter().map(|node| port_of(slf, node.cast::<PyNode>()?)).collect::<Result<Vec<_>>>()?;
+                nodes.iter().map(|node| port_of(slf, known("nodes", &node)?)).collect::<Result<Vec<_>>>()?;
             edited(slf)?.outputs = ports;
             Ok(())
         })
@@ -322,8 +328,11 @@ impl PyGraph {
     }
 
     /// Computes every node from the inputs' values; returns the output, a tuple where there are several.
-    fn forward<'py>(slf: &Bound<'py, Self>, inputs: &Bound<'py, PyMapping>) -> Result<Bound<'py, PyAny>> {
+    fn forward<'py>(slf: &Bound<'py, Self>, inputs: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>> {
         enter(|| {
+            let inputs = inputs
+                .cast::<PyMapping>()
+                .map_err(|error| argument::refused("inputs", "a dict", inputs, &error.into()))?;
             let (py, graph) = (slf.py(), slf.try_borrow().map_err(PyErr::from)?);
             let mut values = Vec::new();
             let names: Vec<String> = graph.graph.inputs().map(|id| graph.graph.name(id).to_owned()).collect();
@@ -331,7 +340,7 @@ impl PyGraph {
                 if !inputs.contains(name)? {
                     return Err(raise(Kind::Graph, format!("forward: no value for input {name:?}")).into());
                 }
-                values.push(operand::tensor(&inputs.get_item(name)?)?);
+                values.push(operand::tensor(name, &inputs.get_item(name)?)?);
             }
             for key in inputs.keys()?.iter() {
                 let key: String = key.extract()?;
@@ -408,7 +417,7 @@ fn seeds(graph: &PyGraph, ports: &[Port], dout: &Bound<'_, PyAny>) -> Result<Vec
                 return Ok(Tensor::scalar(value.dtype(), 1.0)?.broadcast_to(value.shape())?.copied()?);
             }
             let dtype = if value.dtype().is_float() { value.dtype() } else { DType::F32 };
-            operand::tensor_beside(&item, dtype)
+            operand::tensor_beside("dout", &item, dtype)
         })
         .collect()
 }

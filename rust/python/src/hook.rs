@@ -85,7 +85,11 @@ pub fn attach(tensor: &PyTensor, hook: &Bound<'_, PyAny>) -> Result<PyRemovableH
     let call = move |grad: &Tensor| -> CoreResult<Option<Tensor>> {
         let run = |py: Python<'_>| -> Result<Option<Tensor>> {
             let found = hook.bind(py).call1((PyTensor::from(grad.clone()),))?;
-            if found.is_none() { Ok(None) } else { Ok(Some(operand::tensor_beside(&found, grad.dtype())?)) }
+            if found.is_none() {
+                Ok(None)
+            } else {
+                Ok(Some(operand::tensor_beside("register_hook", &found, grad.dtype())?))
+            }
         };
         Ok(Python::attach(run)?)
     };

@@ -4,6 +4,7 @@ use ferrograd_kernels::{isa, peak, pool};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::argument;
 use crate::error::{Kind, Result, enter, raise};
 
 /// More than any machine of this kind has; each thread costs a stack.
@@ -20,7 +21,7 @@ const MAX_THREADS: usize = 1024;
 /// 1
 /// >>> fg.set_num_threads(before)
 #[pyfunction]
-pub fn set_num_threads(threads: isize) -> Result<()> {
+pub fn set_num_threads(#[pyo3(from_py_with = argument::threads)] threads: isize) -> Result<()> {
     enter(|| match usize::try_from(threads) {
         Ok(count @ 1..=MAX_THREADS) => {
             pool::set_num_threads(count);

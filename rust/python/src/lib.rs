@@ -3,6 +3,7 @@
 //! Nothing is computed here. Python's view of each name is in `python/ferrograd/_core.pyi`.
 
 mod again;
+mod argument;
 mod array;
 mod autograd;
 mod create;
@@ -43,10 +44,12 @@ mod _core {
     #[pymodule_export]
     use crate::autograd::{
         counted, enter_layer, get_anomaly_mode, grad, is_grad_enabled, jvp, last_id, leave_layer, node_id,
-        reaches_beyond, recorded, set_anomaly_mode, set_grad_enabled, steps, vmap,
+        reaches_beyond, recorded, set_anomaly_mode, set_grad_enabled, steps, vmap, watch_update,
     };
     #[pymodule_export]
-    use crate::create::{arange, empty, eye, full, linspace, ones, ones_like, tensor, zeros, zeros_like};
+    use crate::create::{
+        arange, empty, eye, full, linspace, named_operand, ones, ones_like, tensor, zeros, zeros_like,
+    };
     #[pymodule_export]
     use crate::dtype::{_rebuild_dtype, PyDType, PyDevice};
     #[pymodule_export]

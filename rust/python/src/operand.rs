@@ -4,10 +4,12 @@ use ferrograd_core::buffer::Array;
 use ferrograd_core::dtype::DType;
 use ferrograd_core::shape::{Dims, MAX_RANK};
 use ferrograd_core::tensor::Tensor;
+use pyo3::exceptions::PyOverflowError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyFloat, PyInt, PyTuple};
 use smallvec::{SmallVec, smallvec};
 
+use crate::argument;
 use crate::array;
 use crate::error::{Kind, Result, raise};
 use crate::tensor::PyTensor;
@@ -25,15 +27,15 @@ pub enum Operand {
 }
 
 impl Operand {
-    /// Reads an operand.
+    /// Reads the operand of this name.
     ///
     /// # Errors
     /// Those of [`array::read`].
     #[inline]
-    pub fn of(object: &Bound<'_, PyAny>) -> Result<Operand> {
+    pub fn of(name: &str, object: &Bound<'_, PyAny>) -> Result<Operand> {
         match Operand::simple(object)? {
             Some(operand) => Ok(operand),
-            None => Operand::array(object),
+            None => Operand::array(name, object),
         }
     }
 
@@ -42,9 +44,9 @@ impl Operand {
     /// # Errors
     /// Those of [`array::read`].
     #[inline]
-    pub fn of_operator(object: &Bound<'_, PyAny>) -> Result<Option<Operand>> {
+    pub fn of_operator(name: &str, object: &Bound<'_, PyAny>) -> Result<Option<Operand>> {
         match Operand::simple(object)? {
-            None if array::is_operand(object)? => Operand::array(object).map(Some),
+            None if array::is_operand(object)? => Operand::array(name, object).map(Some),
             operand => Ok(operand),
         }
     }
@@ -68,8 +70,8 @@ impl Operand {
         }))
     }
 
-    fn array(object: &Bound<'_, PyAny>) -> Result<Operand> {
-        Ok(Operand::Tensor(Tensor::constant(array::read(object, None)?)))
+    fn array(name: &str, object: &Bound<'_, PyAny>) -> Result<Operand> {
+        Ok(Operand::Tensor(Tensor::constant(array::read(name, object, None)?)))
     }
 
     /// The number, if it is one.
@@ -108,10 +110,10 @@ impl Operand {
 ///
 /// # Errors
 /// Those of [`array::read`].
-pub fn tensor(object: &Bound<'_, PyAny>) -> Result<Tensor> {
+pub fn tensor(name: &str, object: &Bound<'_, PyAny>) -> Result<Tensor> {
     match object.cast::<PyTensor>() {
         Ok(tensor) => Ok(tensor.get().live()?.clone()),
-        Err(_) => Ok(Tensor::constant(array::read(object, None)?)),
+        Err(_) => Ok(Tensor::constant(array::read(name, object, None)?)),
     }
 }
 
@@ -119,44 +121,54 @@ pub fn tensor(object: &Bound<'_, PyAny>) -> Result<Tensor> {
 ///
 /// # Errors
 /// Those of [`array::read`].
-pub fn tensor_beside(object: &Bound<'_, PyAny>, dtype: DType) -> Result<Tensor> {
+pub fn tensor_beside(name: &str, object: &Bound<'_, PyAny>, dtype: DType) -> Result<Tensor> {
     if object.cast::<PyTensor>().is_ok() || array::is_numpy(object)? && !object.is_instance_of::<PyFloat>() {
-        return tensor(object);
+        return tensor(name, object);
     }
-    Ok(Tensor::constant(array::read(object, dtype.is_float().then_some(dtype))?))
+    Ok(Tensor::constant(array::read(name, object, dtype.is_float().then_some(dtype))?))
 }
 
 /// Dimensions of a reduction: `None` is all of them.
 ///
 /// # Errors
-/// `TypeError` for anything but ints.
-pub fn dims(dim: Option<&Bound<'_, PyAny>>) -> Result<Sizes> {
+/// Those of [`integers`].
+pub fn dims(name: &str, dim: Option<&Bound<'_, PyAny>>) -> Result<Sizes> {
     match dim {
         None => Ok(Sizes::new()),
-        Some(dim) => integers(dim),
+        Some(dim) => integers(name, dim),
     }
 }
 
 /// Sizes or dimensions, on the stack.
 pub type Sizes = SmallVec<[isize; MAX_RANK]>;
 
-/// One int, or a sequence of them.
-fn integers(object: &Bound<'_, PyAny>) -> Result<Sizes> {
-    if let Ok(tuple) = object.cast::<PyTuple>() {
-        return Ok(tuple.iter().map(|size| size.extract()).collect::<PyResult<_>>()?);
-    }
-    match object.extract::<isize>() {
-        Ok(one) => Ok(smallvec![one]),
-        Err(_) => Ok(object.extract::<Vec<isize>>()?.into()),
-    }
+/// One int, or a sequence of them, of the argument of this name.
+///
+/// # Errors
+/// `DTypeError` for anything else, `ConfigError` for an integer out of range.
+pub fn integers(name: &str, object: &Bound<'_, PyAny>) -> Result<Sizes> {
+    let read = match object.cast::<PyTuple>() {
+        Ok(tuple) => tuple.iter().map(|size| size.extract()).collect(),
+        Err(_) => match object.extract::<isize>() {
+            Ok(one) => Ok(smallvec![one]),
+            // An integer, but too large a one.
+            Err(error) if error.is_instance_of::<PyOverflowError>(object.py()) => Err(error),
+            Err(_) => object.extract::<Vec<isize>>().map(Sizes::from),
+        },
+    };
+    Ok(read.map_err(|error| argument::refused_integers(name, object, &error))?)
 }
 
 /// Sizes that were given as ints or as one sequence.
 ///
 /// # Errors
-/// `TypeError` for anything but ints.
-pub fn sizes(arguments: &Bound<'_, PyTuple>) -> Result<Sizes> {
-    if arguments.len() == 1 { integers(&arguments.get_item(0)?) } else { integers(arguments.as_any()) }
+/// Those of [`integers`].
+pub fn sizes(name: &str, arguments: &Bound<'_, PyTuple>) -> Result<Sizes> {
+    if arguments.len() == 1 {
+        integers(name, &arguments.get_item(0)?)
+    } else {
+        integers(name, arguments.as_any())
+    }
 }
 
 /// A shape from sizes that must not be negative.

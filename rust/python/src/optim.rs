@@ -1,5 +1,6 @@
 //! Optimizer updates, in place on the values of lists of tensors.
 
+use ferrograd_core::anomaly;
 use ferrograd_core::buffer::Array;
 use ferrograd_core::dtype::DType;
 use ferrograd_core::error::Error;
@@ -247,7 +248,9 @@ pub fn lbfgs_step(
         }
         let move_to = |x: &[f64]| -> Result<()> {
             write_flat(x, &arrays)?;
-            with_grad_mode(false, || parameters.iter().zip(&dense).try_for_each(|(p, d)| p.copy_(d)))?;
+            let write = || parameters.iter().zip(&dense).try_for_each(|(p, d)| p.copy_(d));
+            // The update is looked at when it is made.
+            anomaly::unwatched(|| with_grad_mode(false, write))?;
             Ok(())
         };
         let mut at: Vec<f64> = x.clone();
@@ -265,7 +268,9 @@ pub fn lbfgs_step(
                 match grad {
                     None => own.fill(0.0),
                     Some(grad) => {
-                        own.copy_from_slice(&flat(&[grad.get().live()?.detach().copied()?.array().clone()])?);
+                        let grad = grad.get().live()?.detach();
+                        let dense = anomaly::unwatched(|| grad.copied())?;
+                        own.copy_from_slice(&flat(&[dense.array().clone()])?);
                     }
                 }
             }

@@ -3,9 +3,11 @@
 use ferrograd_core::dtype::DType;
 use ferrograd_core::op::{DEFAULT_GENERATOR, Distribution, Draw, Generator};
 use ferrograd_core::tensor::Tensor;
+use ferrograd_core::vmap::{self, Randomness};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
+use crate::argument;
 use crate::create::{finish, size};
 use crate::dtype;
 use crate::error::{Kind, Result, enter, raise};
@@ -23,9 +25,67 @@ use crate::tensor::PyTensor;
 #[pyclass(name = "Generator", module = "ferrograd", frozen)]
 pub struct PyGenerator(Option<Generator>);
 
-/// The given generator, or the one of `manual_seed`.
-pub fn generator<'a>(given: Option<&'a Bound<'_, PyGenerator>>) -> &'a Generator {
-    given.and_then(|g| g.get().0.as_ref()).unwrap_or(&DEFAULT_GENERATOR)
+impl PyGenerator {
+    fn own(&self) -> &Generator {
+        self.0.as_ref().unwrap_or(&DEFAULT_GENERATOR)
+    }
+}
+
+/// The given generator, or the one of `manual_seed`, to draw from.
+///
+/// # Errors
+/// `DTypeError` where it is something else, `GraphError` where nothing may be drawn.
+pub fn generator<'a>(given: Option<&'a Bound<'_, PyAny>>) -> Result<&'a Generator> {
+    vmap::check_randomness()?;
+    let Some(object) = given else { return Ok(&DEFAULT_GENERATOR) };
+    match object.cast::<PyGenerator>() {
+        Ok(generator) => Ok(generator.get().own()),
+        Err(error) => {
+            Err(argument::refused("generator", "a Generator or None", object, &error.into()).into())
+        }
+    }
+}
+
+/// As [`generator`], for numbers that are drawn once.
+///
+/// # Errors
+/// Those of [`generator`]; `GraphError` where each example needs numbers of its own.
+pub fn single_source<'a>(name: &str, given: Option<&'a Bound<'_, PyAny>>) -> Result<&'a Generator> {
+    if vmap::randomness() == Some(Randomness::Different) {
+        let text = format!(
+            "vmap: {name} draws numbers once, for all examples; with randomness='different' use rand or randn \
+             without requires_grad, or draw them outside"
+        );
+        return Err(raise(Kind::Graph, text).into());
+    }
+    generator(given)
+}
+
+/// Numbers of `rand` or `randn`: a plan keeps them, `vmap` may draw them for each example.
+fn drawn(
+    distribution: Distribution,
+    size: &Bound<'_, PyTuple>,
+    generator: Option<&Bound<'_, PyAny>>,
+    dtype: Option<&Bound<'_, PyAny>>,
+    device: Option<&Bound<'_, PyAny>>,
+    requires_grad: bool,
+) -> Result<PyTensor> {
+    let (name, is_uniform) = match distribution {
+        Distribution::Uniform => ("rand", true),
+        _ => ("randn", false),
+    };
+    let (shape, dtype) = (self::size(name, size)?, dtype::parse_optional(dtype)?.unwrap_or(DType::F32));
+    if vmap::randomness() == Some(Randomness::Different) && !requires_grad {
+        dtype::check_device(device)?;
+        return Ok(Draw::tensor(distribution, dtype, shape, self::generator(generator)?)?.into());
+    }
+    let source = single_source(name, generator)?;
+    let array = if is_uniform {
+        source.uniform(dtype, shape, 0.0, 1.0)?
+    } else {
+        source.normal(dtype, shape, 0.0, 1.0)?
+    };
+    finish(array, device, requires_grad)
 }
 
 fn parse_seed(seed: &Bound<'_, PyAny>) -> Result<u64> {
@@ -45,7 +105,7 @@ impl PyGenerator {
     /// Starts again from `seed`; returns the generator.
     fn manual_seed<'py>(slf: Bound<'py, Self>, seed: &Bound<'py, PyAny>) -> Result<Bound<'py, Self>> {
         enter(|| {
-            generator(Some(&slf)).manual_seed(parse_seed(seed)?);
+            slf.get().own().manual_seed(parse_seed(seed)?);
             Ok(())
         })?;
         Ok(slf)
@@ -54,7 +114,7 @@ impl PyGenerator {
     /// The seed it was started from.
     #[getter]
     fn seed(&self) -> u64 {
-        self.0.as_ref().unwrap_or(&DEFAULT_GENERATOR).seed()
+        self.own().seed()
     }
 }
 
@@ -88,15 +148,12 @@ pub fn manual_seed(seed: &Bound<'_, PyAny>) -> Result<PyGenerator> {
 #[pyo3(signature = (*size, generator = None, dtype = None, device = None, requires_grad = false))]
 pub fn rand(
     size: &Bound<'_, PyTuple>,
-    generator: Option<&Bound<'_, PyGenerator>>,
+    generator: Option<&Bound<'_, PyAny>>,
     dtype: Option<&Bound<'_, PyAny>>,
     device: Option<&Bound<'_, PyAny>>,
-    requires_grad: bool,
+    #[pyo3(from_py_with = argument::requires_grad)] requires_grad: bool,
 ) -> Result<PyTensor> {
-    enter(|| {
-        let (shape, dtype) = (self::size("rand", size)?, dtype::parse_optional(dtype)?.unwrap_or(DType::F32));
-        finish(self::generator(generator).uniform(dtype, shape, 0.0, 1.0)?, device, requires_grad)
-    })
+    enter(|| drawn(Distribution::Uniform, size, generator, dtype, device, requires_grad))
 }
 
 /// Numbers drawn from the normal distribution with mean 0 and standard deviation 1.
@@ -110,16 +167,12 @@ pub fn rand(
 #[pyo3(signature = (*size, generator = None, dtype = None, device = None, requires_grad = false))]
 pub fn randn(
     size: &Bound<'_, PyTuple>,
-    generator: Option<&Bound<'_, PyGenerator>>,
+    generator: Option<&Bound<'_, PyAny>>,
     dtype: Option<&Bound<'_, PyAny>>,
     device: Option<&Bound<'_, PyAny>>,
-    requires_grad: bool,
+    #[pyo3(from_py_with = argument::requires_grad)] requires_grad: bool,
 ) -> Result<PyTensor> {
-    enter(|| {
-        let (shape, dtype) =
-            (self::size("randn", size)?, dtype::parse_optional(dtype)?.unwrap_or(DType::F32));
-        finish(self::generator(generator).normal(dtype, shape, 0.0, 1.0)?, device, requires_grad)
-    })
+    enter(|| drawn(Distribution::Normal, size, generator, dtype, device, requires_grad))
 }
 
 /// `randint(high, size)` or `randint(low, high, size)`: integers from `low` (default 0) to `high - 1`.
@@ -132,20 +185,21 @@ pub fn randn(
 #[pyfunction]
 #[pyo3(signature = (low, high, size = None, *, generator = None, dtype = None, device = None, requires_grad = false))]
 pub fn randint(
-    low: i64,
+    #[pyo3(from_py_with = argument::low)] low: i64,
     high: &Bound<'_, PyAny>,
-    size: Option<Vec<isize>>,
-    generator: Option<&Bound<'_, PyGenerator>>,
+    #[pyo3(from_py_with = argument::size)] size: Option<Vec<isize>>,
+    generator: Option<&Bound<'_, PyAny>>,
     dtype: Option<&Bound<'_, PyAny>>,
     device: Option<&Bound<'_, PyAny>>,
-    requires_grad: bool,
+    #[pyo3(from_py_with = argument::requires_grad)] requires_grad: bool,
 ) -> Result<PyTensor> {
     enter(|| {
         let (low, high, size) = match size {
-            Some(size) => (low, high.extract::<i64>()?, size),
-            None => (0, low, high.extract::<Vec<isize>>()?),
+            Some(size) => (low, argument::high(high)?, size),
+            None => (0, low, argument::size(high)?),
         };
-        let values = self::generator(generator).integers(operand::shape("randint", &size)?, low, high)?;
+        let values =
+            single_source("randint", generator)?.integers(operand::shape("randint", &size)?, low, high)?;
         let dtype = dtype::parse_optional(dtype)?.unwrap_or(DType::I64);
         let values = Tensor::constant(values).cast(dtype)?;
         finish(values.array().clone(), device, requires_grad)
@@ -156,15 +210,15 @@ pub fn randint(
 #[pyfunction]
 #[pyo3(signature = (shape, p, dtype, generator = None))]
 pub fn dropout_mask(
-    shape: Vec<isize>,
-    p: f64,
+    #[pyo3(from_py_with = argument::shape)] shape: Vec<isize>,
+    #[pyo3(from_py_with = argument::p)] p: f64,
     dtype: &Bound<'_, PyAny>,
-    generator: Option<&Bound<'_, PyGenerator>>,
+    generator: Option<&Bound<'_, PyAny>>,
 ) -> Result<PyTensor> {
     enter(|| {
         let shape = operand::shape("dropout_mask", &shape)?;
         let mask = Distribution::DropoutMask(p);
-        Ok(Draw::tensor(mask, dtype::parse(dtype)?, shape, self::generator(generator))?.into())
+        Ok(Draw::tensor(mask, dtype::parse(dtype)?, shape, self::generator(generator)?)?.into())
     })
 }
 
@@ -172,14 +226,14 @@ pub fn dropout_mask(
 #[pyfunction]
 #[pyo3(signature = (shape, normal, dtype, generator = None))]
 pub fn noise(
-    shape: Vec<isize>,
-    normal: bool,
+    #[pyo3(from_py_with = argument::shape)] shape: Vec<isize>,
+    #[pyo3(from_py_with = argument::normal)] normal: bool,
     dtype: &Bound<'_, PyAny>,
-    generator: Option<&Bound<'_, PyGenerator>>,
+    generator: Option<&Bound<'_, PyAny>>,
 ) -> Result<PyTensor> {
     enter(|| {
         let shape = operand::shape("noise", &shape)?;
         let kind = if normal { Distribution::Normal } else { Distribution::Uniform };
-        Ok(Draw::tensor(kind, dtype::parse(dtype)?, shape, self::generator(generator))?.into())
+        Ok(Draw::tensor(kind, dtype::parse(dtype)?, shape, self::generator(generator)?)?.into())
     })
 }

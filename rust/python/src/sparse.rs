@@ -83,7 +83,7 @@ impl Sparse {
             self.starts.read_column(row, &mut ends);
             let [start, end] = ends.map(|end| usize::try_from(end).unwrap_or(usize::MAX));
             if start > end || end > self.values.rows() {
-                return Err(misfit(format!("entries {start}..{end} of {}", self.values.rows())));
+                return Err(misfit(format!("entries from {start} to {end} of {}", self.values.rows())));
             }
             for first in (start..end).step_by(RUN) {
                 let count = RUN.min(end - first);

@@ -12,6 +12,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyTuple};
 
+use crate::argument;
 use crate::dtype::{PyDType, PyDevice};
 use crate::error::{Kind, Result, enter, enter_detached, raise};
 use crate::hook::{self, PyRemovableHandle};
@@ -162,7 +163,7 @@ pub fn construct(
                 _ => source,
             }
         }
-        Err(_) => Tensor::constant(array::read(data, dtype)?),
+        Err(_) => Tensor::constant(array::read("data", data, dtype)?),
     };
     if requires_grad {
         made.set_requires_grad(true)?;
@@ -177,7 +178,7 @@ impl PyTensor {
     fn new(
         data: &Bound<'_, PyAny>,
         dtype: Option<&Bound<'_, PyAny>>,
-        requires_grad: bool,
+        #[pyo3(from_py_with = argument::requires_grad)] requires_grad: bool,
     ) -> Result<PyTensor> {
         enter(|| Ok(construct(data, dtype::parse_optional(dtype)?, requires_grad, false)?.into()))
     }
@@ -218,7 +219,7 @@ impl PyTensor {
     }
 
     #[setter]
-    fn set_requires_grad(&self, value: bool) -> Result<()> {
+    fn set_requires_grad(&self, #[pyo3(from_py_with = argument::requires_grad)] value: bool) -> Result<()> {
         enter(|| Ok(self.live()?.set_requires_grad(value)?))
     }
 
@@ -231,7 +232,8 @@ impl PyTensor {
     #[setter]
     fn set_grad(&self, value: Option<&Bound<'_, PyAny>>) -> Result<()> {
         enter(|| {
-            let grad = value.map(|value| operand::tensor_beside(value, self.node().dtype())).transpose()?;
+            let grad =
+                value.map(|value| operand::tensor_beside("grad", value, self.node().dtype())).transpose()?;
             Ok(self.live()?.set_grad(grad)?)
         })
     }
@@ -286,13 +288,14 @@ impl PyTensor {
         &self,
         py: Python<'_>,
         gradient: Option<&Bound<'_, PyAny>>,
-        retain_graph: Option<bool>,
-        create_graph: bool,
+        #[pyo3(from_py_with = argument::retain_graph)] retain_graph: Option<bool>,
+        #[pyo3(from_py_with = argument::create_graph)] create_graph: bool,
         inputs: Option<&Bound<'_, PyAny>>,
     ) -> Result<()> {
         enter(|| {
             let tensor = self.live()?;
-            let gradient = gradient.map(|g| operand::tensor_beside(g, tensor.dtype())).transpose()?;
+            let gradient =
+                gradient.map(|g| operand::tensor_beside("gradient", g, tensor.dtype())).transpose()?;
             let inputs = inputs.map(|inputs| autograd::inputs("backward", inputs)).transpose()?;
             let retain = retain_graph.unwrap_or(create_graph);
             enter_detached(py, || {
@@ -336,7 +339,10 @@ impl PyTensor {
 
     /// Sets `requires_grad` and returns the tensor.
     #[pyo3(signature = (requires_grad = true))]
-    fn requires_grad_<'py>(slf: Bound<'py, Self>, requires_grad: bool) -> Result<Bound<'py, Self>> {
+    fn requires_grad_<'py>(
+        slf: Bound<'py, Self>,
+        #[pyo3(from_py_with = argument::requires_grad)] requires_grad: bool,
+    ) -> Result<Bound<'py, Self>> {
         enter(|| Ok(slf.get().live()?.set_requires_grad(requires_grad)?))?;
         Ok(slf)
     }
@@ -411,7 +417,11 @@ impl PyTensor {
 
     /// The shape, or the size of one dimension.
     #[pyo3(signature = (dim = None))]
-    fn size<'py>(&self, py: Python<'py>, dim: Option<isize>) -> Result<Bound<'py, PyAny>> {
+    fn size<'py>(
+        &self,
+        py: Python<'py>,
+        #[pyo3(from_py_with = argument::dim)] dim: Option<isize>,
+    ) -> Result<Bound<'py, PyAny>> {
         enter(|| match dim {
             None => Ok(self.py_shape(py)?.into_any()),
             Some(dim) if self.shape().rank() > 0 => {

@@ -6,15 +6,16 @@ use ferrograd_core::tensor::Tensor;
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyTuple};
 
+use crate::argument::{self, named};
 use crate::error::{Kind, Result, enter, raise};
-use crate::operand::{self, Operand, dims, sizes};
+use crate::operand::{self, Operand, integers, sizes};
 use crate::tensor::PyTensor;
 use crate::tensor_arithmetic::long;
 use crate::tensor_reduce::{check_rank, product, values_indices};
 
 /// Indices from a tensor or anything array-like; an empty list is one of integers.
 fn index(object: &Bound<'_, PyAny>) -> Result<Tensor> {
-    let index = operand::tensor(object)?;
+    let index = operand::tensor("index", object)?;
     let is_empty_list = index.shape().elements() == 0 && !object.is_instance_of::<PyTensor>();
     Ok(if is_empty_list { index.cast(DType::I64)? } else { index })
 }
@@ -62,7 +63,7 @@ fn length(op: &str, argument: &str, value: isize, least: isize) -> Result<usize>
 #[pymethods]
 impl PyTensor {
     /// Sums of the elements up to each one along `dim`; derivative 1 for each. Integers and bools give int64.
-    fn cumsum(&self, py: Python<'_>, dim: isize) -> Result<PyTensor> {
+    fn cumsum(&self, py: Python<'_>, #[pyo3(from_py_with = argument::dim)] dim: isize) -> Result<PyTensor> {
         enter(|| {
             let x = self.live()?;
             Ok(long(py, x.shape().elements(), || x.cumsum(dim))?.into())
@@ -71,7 +72,7 @@ impl PyTensor {
 
     /// Products of the elements up to each one along `dim`; the derivative is the product of the others. Integers
     /// and bools give int64.
-    fn cumprod(&self, py: Python<'_>, dim: isize) -> Result<PyTensor> {
+    fn cumprod(&self, py: Python<'_>, #[pyo3(from_py_with = argument::dim)] dim: isize) -> Result<PyTensor> {
         enter(|| {
             let x = self.live()?;
             Ok(long(py, x.shape().elements(), || x.cumprod(dim))?.into())
@@ -80,7 +81,12 @@ impl PyTensor {
 
     /// Elements along `dim` at the positions in `index`, whose other sizes are at most this tensor's. The
     /// gradient is added up there. Raises OutOfRangeError for a position outside.
-    fn gather(&self, py: Python<'_>, dim: isize, index: &Bound<'_, PyAny>) -> Result<PyTensor> {
+    fn gather(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = argument::dim)] dim: isize,
+        index: &Bound<'_, PyAny>,
+    ) -> Result<PyTensor> {
         enter(|| {
             let (x, index) = (self.live()?, self::index(index)?);
             Ok(long(py, index.shape().elements(), || x.gather(dim, &index))?.into())
@@ -92,20 +98,25 @@ impl PyTensor {
     fn scatter_add(
         &self,
         py: Python<'_>,
-        dim: isize,
+        #[pyo3(from_py_with = argument::dim)] dim: isize,
         index: &Bound<'_, PyAny>,
         src: &Bound<'_, PyAny>,
     ) -> Result<PyTensor> {
         enter(|| {
             let (x, index) = (self.live()?, self::index(index)?);
-            let src = operand::tensor_beside(src, x.dtype())?;
+            let src = operand::tensor_beside("src", src, x.dtype())?;
             Ok(long(py, x.shape().elements(), || x.scatter_add(dim, &index, &src))?.into())
         })
     }
 
     /// Slices along `dim` in the order of `index`, a vector. The gradient is added up at its positions. Raises
     /// OutOfRangeError for a position outside.
-    fn index_select(&self, py: Python<'_>, dim: isize, index: &Bound<'_, PyAny>) -> Result<PyTensor> {
+    fn index_select(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = argument::dim)] dim: isize,
+        index: &Bound<'_, PyAny>,
+    ) -> Result<PyTensor> {
         enter(|| {
             let (x, index) = (self.live()?, self::index(index)?);
             Ok(long(py, x.shape().elements(), || x.index_select(dim, &index))?.into())
@@ -115,11 +126,16 @@ impl PyTensor {
     /// The elements where the bool `mask` is true, as a vector; both broadcast. Its shape depends on data: not
     /// for a model that a Trainer runs.
     fn masked_select(&self, mask: &Bound<'_, PyAny>) -> Result<PyTensor> {
-        enter(|| Ok(self.live()?.masked_select(&operand::tensor(mask)?)?.into()))
+        enter(|| Ok(self.live()?.masked_select(&operand::tensor("mask", mask)?)?.into()))
     }
 
     /// `length` slices from `start` on along `dim`, as a view.
-    fn narrow(&self, dim: isize, start: isize, length: isize) -> Result<PyTensor> {
+    fn narrow(
+        &self,
+        #[pyo3(from_py_with = argument::dim)] dim: isize,
+        #[pyo3(from_py_with = argument::start)] start: isize,
+        #[pyo3(from_py_with = argument::length)] length: isize,
+    ) -> Result<PyTensor> {
         enter(|| {
             let length = self::length("narrow", "length", length, 0)?;
             Ok(self.live()?.narrow_from(dim, start, length)?.into())
@@ -127,7 +143,11 @@ impl PyTensor {
     }
 
     /// The slice at `index` of `dim`, as a view.
-    fn select(&self, dim: isize, index: isize) -> Result<PyTensor> {
+    fn select(
+        &self,
+        #[pyo3(from_py_with = argument::dim)] dim: isize,
+        #[pyo3(from_py_with = argument::index)] index: isize,
+    ) -> Result<PyTensor> {
         enter(|| Ok(self.live()?.select_at(dim, index)?.into()))
     }
 
@@ -137,9 +157,9 @@ impl PyTensor {
     fn sort<'py>(
         &self,
         py: Python<'py>,
-        dim: isize,
-        descending: bool,
-        stable: bool,
+        #[pyo3(from_py_with = argument::dim)] dim: isize,
+        #[pyo3(from_py_with = argument::descending)] descending: bool,
+        #[pyo3(from_py_with = argument::stable)] stable: bool,
     ) -> Result<Bound<'py, PyAny>> {
         enter(|| {
             // Every sort is stable.
@@ -151,7 +171,13 @@ impl PyTensor {
 
     /// The positions along `dim` in the order of their elements, as `sort` gives them.
     #[pyo3(signature = (dim = -1, descending = false, stable = false), text_signature = "($self, dim=-1, descending=False, stable=False)")]
-    fn argsort(&self, py: Python<'_>, dim: isize, descending: bool, stable: bool) -> Result<PyTensor> {
+    fn argsort(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = argument::dim)] dim: isize,
+        #[pyo3(from_py_with = argument::descending)] descending: bool,
+        #[pyo3(from_py_with = argument::stable)] stable: bool,
+    ) -> Result<PyTensor> {
         enter(|| {
             let _ = stable;
             let x = self.live()?;
@@ -165,10 +191,10 @@ impl PyTensor {
     fn topk<'py>(
         &self,
         py: Python<'py>,
-        k: isize,
-        dim: isize,
-        largest: bool,
-        sorted: bool,
+        #[pyo3(from_py_with = argument::k)] k: isize,
+        #[pyo3(from_py_with = argument::dim)] dim: isize,
+        #[pyo3(from_py_with = argument::largest)] largest: bool,
+        #[pyo3(from_py_with = argument::sorted)] sorted: bool,
     ) -> Result<Bound<'py, PyAny>> {
         enter(|| {
             // Without `sorted` any order will do.
@@ -184,17 +210,18 @@ impl PyTensor {
         &self,
         py: Python<'py>,
         split_size: &Bound<'py, PyAny>,
-        dim: isize,
+        #[pyo3(from_py_with = argument::dim)] dim: isize,
     ) -> Result<Bound<'py, PyTuple>> {
         enter(|| {
             let x = self.live()?;
             let (at, size) = size_of("split", x, dim)?;
             if split_size.is_instance_of::<PyInt>() {
-                let each = length("split", "split_size", split_size.extract()?, isize::from(size > 0))?;
+                let each =
+                    length("split", "split_size", named("split_size", split_size)?, isize::from(size > 0))?;
                 let count = if size == 0 { 1 } else { size.div_ceil(each) };
                 return pieces(py, x, at, (0..count).map(|i| each.min(size - i * each)));
             }
-            let given = dims(Some(split_size))?;
+            let given = integers("split_size", split_size)?;
             let lengths = given.iter().map(|&one| length("split", "each section", one, 0));
             let lengths = lengths.collect::<Result<Vec<_>>>()?;
             if lengths.iter().try_fold(0usize, |sum, &one| sum.checked_add(one)) != Some(size) {
@@ -207,7 +234,12 @@ impl PyTensor {
 
     /// At most `chunks` pieces along `dim` as views, all of one size but for the last.
     #[pyo3(signature = (chunks, dim = 0))]
-    fn chunk<'py>(&self, py: Python<'py>, chunks: isize, dim: isize) -> Result<Bound<'py, PyTuple>> {
+    fn chunk<'py>(
+        &self,
+        py: Python<'py>,
+        #[pyo3(from_py_with = argument::chunks)] chunks: isize,
+        #[pyo3(from_py_with = argument::dim)] dim: isize,
+    ) -> Result<Bound<'py, PyTuple>> {
         enter(|| {
             let (x, chunks) = (self.live()?, length("chunk", "chunks", chunks, 1)?);
             let (at, size) = size_of("chunk", x, dim)?;
@@ -227,7 +259,7 @@ impl PyTensor {
         dims: Option<&Bound<'_, PyAny>>,
     ) -> Result<PyTensor> {
         enter(|| {
-            let (x, shifts, dims) = (self.live()?, operand::dims(Some(shifts))?, operand::dims(dims)?);
+            let (x, shifts, dims) = (self.live()?, integers("shifts", shifts)?, operand::dims("dims", dims)?);
             Ok(long(py, x.shape().elements(), || x.roll(&shifts, &dims))?.into())
         })
     }
@@ -236,7 +268,7 @@ impl PyTensor {
     #[pyo3(signature = (*dims))]
     fn flip(&self, py: Python<'_>, dims: &Bound<'_, PyTuple>) -> Result<PyTensor> {
         enter(|| {
-            let (x, dims) = (self.live()?, sizes(dims)?);
+            let (x, dims) = (self.live()?, sizes("dims", dims)?);
             Ok(long(py, x.shape().elements(), || x.flip(&dims))?.into())
         })
     }
@@ -245,7 +277,7 @@ impl PyTensor {
     fn heaviside(&self, values: &Bound<'_, PyAny>) -> Result<PyTensor> {
         enter(|| {
             let x = self.live()?;
-            Ok(x.heaviside(&Operand::of(values)?.beside(x.dtype())?)?.into())
+            Ok(x.heaviside(&Operand::of("values", values)?.beside(x.dtype())?)?.into())
         })
     }
 
@@ -267,7 +299,11 @@ impl PyTensor {
 
     /// The nearest number of `decimals` decimal places, the even one halfway; derivative 0.
     #[pyo3(signature = (*, decimals = 0))]
-    fn round(&self, py: Python<'_>, decimals: i32) -> Result<PyTensor> {
+    fn round(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = argument::decimals)] decimals: i32,
+    ) -> Result<PyTensor> {
         enter(|| {
             let x = self.live()?;
             if decimals != 0 && !x.dtype().is_float() {
@@ -290,7 +326,7 @@ impl PyTensor {
     /// The products of two batches of matrices, (b, m, k) and (b, k, n).
     fn bmm(&self, py: Python<'_>, mat2: &Bound<'_, PyAny>) -> Result<PyTensor> {
         enter(|| {
-            let (a, b) = (self.live()?, operand::tensor(mat2)?);
+            let (a, b) = (self.live()?, operand::tensor("mat2", mat2)?);
             check_rank("bmm", a, 3)?;
             check_rank("bmm", &b, 3)?;
             if a.shape()[0] != b.shape()[0] {
@@ -309,11 +345,16 @@ impl PyTensor {
 /// Sums of products by labelled dimensions: `einsum("ij,jk->ik", a, b)` is a matrix product.
 #[pyfunction]
 #[pyo3(signature = (equation, *operands))]
-pub fn einsum(py: Python<'_>, equation: &str, operands: &Bound<'_, PyTuple>) -> Result<PyTensor> {
+pub fn einsum(
+    py: Python<'_>,
+    #[pyo3(from_py_with = argument::equation)] equation: String,
+    operands: &Bound<'_, PyTuple>,
+) -> Result<PyTensor> {
     enter(|| {
-        let operands = operands.iter().map(|one| operand::tensor(&one)).collect::<Result<Vec<_>>>()?;
+        let operands =
+            operands.iter().map(|one| operand::tensor("operands", &one)).collect::<Result<Vec<_>>>()?;
         let size = operands.iter().map(|one| one.shape().elements()).max().unwrap_or(0);
-        Ok(long(py, size, || Tensor::einsum(equation, &operands))?.into())
+        Ok(long(py, size, || Tensor::einsum(&equation, &operands))?.into())
     })
 }
 
@@ -325,10 +366,10 @@ pub fn pad(
     input: &Bound<'_, PyAny>,
     pad: &Bound<'_, PyAny>,
     mode: &str,
-    value: Option<f64>,
+    #[pyo3(from_py_with = argument::value)] value: Option<f64>,
 ) -> Result<PyTensor> {
     enter(|| {
-        let (x, ends) = (operand::tensor(input)?, dims(Some(pad))?);
+        let (x, ends) = (operand::tensor("input", input)?, integers("pad", pad)?);
         let mode = match (mode, value) {
             ("constant", value) => PadMode::Constant(value.unwrap_or(0.0)),
             ("reflect", None) => PadMode::Reflect,
@@ -357,12 +398,15 @@ pub fn pad(
 /// Integers as int64 vectors with a 1 at their place; -1 takes one class more than the largest.
 #[pyfunction]
 #[pyo3(signature = (tensor, num_classes = -1), text_signature = "(tensor, num_classes=-1)")]
-pub fn one_hot(tensor: &Bound<'_, PyAny>, num_classes: isize) -> Result<PyTensor> {
+pub fn one_hot(
+    tensor: &Bound<'_, PyAny>,
+    #[pyo3(from_py_with = argument::num_classes)] num_classes: isize,
+) -> Result<PyTensor> {
     enter(|| {
         let classes = match num_classes {
             -1 => None,
             _ => Some(length("one_hot", "num_classes", num_classes, 1)?),
         };
-        Ok(operand::tensor(tensor)?.one_hot(classes)?.into())
+        Ok(operand::tensor("tensor", tensor)?.one_hot(classes)?.into())
     })
 }

@@ -5,6 +5,7 @@ use ferrograd_core::op::{Binary, Compare, Unary};
 use ferrograd_core::tensor::Tensor;
 use pyo3::prelude::*;
 
+use crate::argument;
 use crate::error::{Failure, Kind, Result, enter, enter_detached, raise};
 use crate::operand::{self, Operand};
 use crate::tensor::PyTensor;
@@ -78,7 +79,7 @@ fn operator(
 ) -> Result<Py<PyAny>> {
     enter(|| {
         let py = other.py();
-        Ok(match Operand::of_operator(other)? {
+        Ok(match Operand::of_operator("other", other)? {
             Some(operand) => Py::new(py, PyTensor::from(body(py, operand)?))?.into_any(),
             None => py.NotImplemented(),
         })
@@ -154,7 +155,7 @@ macro_rules! comparisons {
                 ///
                 /// A bool tensor without gradient. Raises ShapeError where shapes do not broadcast.
                 fn $name(&self, other: &Bound<'_, PyAny>) -> Result<PyTensor> {
-                    enter(|| Ok(compare(Compare::$op, self.live()?, Operand::of(other)?)?.into()))
+                    enter(|| Ok(compare(Compare::$op, self.live()?, Operand::of("other", other)?)?.into()))
                 }
             )*
         }
@@ -184,7 +185,7 @@ macro_rules! binary_methods {
                 ///
                 /// Shapes broadcast; raises ShapeError where they do not.
                 fn $name(&self, other: &Bound<'_, PyAny>) -> Result<PyTensor> {
-                    enter(|| Ok(binary(other.py(), Binary::$op, self.live()?, Operand::of(other)?)?.into()))
+                    enter(|| Ok(binary(other.py(), Binary::$op, self.live()?, Operand::of("other", other)?)?.into()))
                 }
             )*
         }
@@ -260,7 +261,9 @@ unary_methods! {
 impl PyTensor {
     /// x^exponent; derivative exponent x^(exponent - 1), and x^exponent log x for a tensor exponent.
     fn pow(&self, exponent: &Bound<'_, PyAny>) -> Result<PyTensor> {
-        enter(|| Ok(binary(exponent.py(), Binary::Pow, self.live()?, Operand::of(exponent)?)?.into()))
+        enter(|| {
+            Ok(binary(exponent.py(), Binary::Pow, self.live()?, Operand::of("exponent", exponent)?)?.into())
+        })
     }
 
     fn __pow__(&self, other: &Bound<'_, PyAny>, modulo: Option<&Bound<'_, PyAny>>) -> Result<Py<PyAny>> {
@@ -346,7 +349,10 @@ impl PyTensor {
             if min.is_none() && max.is_none() {
                 return Err(raise(Kind::Config, "clamp: expected min or max, got neither").into());
             }
-            let bounds = [min.map(Operand::of).transpose()?, max.map(Operand::of).transpose()?];
+            let bounds = [
+                min.map(|min| Operand::of("min", min)).transpose()?,
+                max.map(|max| Operand::of("max", max)).transpose()?,
+            ];
             let is_number = bounds.iter().flatten().all(|bound| bound.number().is_some());
             let [min, max] = bounds;
             if x.dtype().is_float() && is_number {
@@ -369,14 +375,19 @@ impl PyTensor {
     #[pyo3(name = "where")]
     fn py_where(&self, condition: &Bound<'_, PyAny>, other: &Bound<'_, PyAny>) -> Result<PyTensor> {
         enter(|| {
-            let condition = operand::tensor(condition)?;
-            Ok(select(&condition, Operand::Tensor(self.live()?.clone()), Operand::of(other)?)?.into())
+            let condition = operand::tensor("condition", condition)?;
+            Ok(select(&condition, Operand::Tensor(self.live()?.clone()), Operand::of("other", other)?)?
+                .into())
         })
     }
 
     /// x where x > 0, else negative_slope x.
     #[pyo3(signature = (negative_slope = 0.01))]
-    fn leaky_relu(&self, py: Python<'_>, negative_slope: f64) -> Result<PyTensor> {
+    fn leaky_relu(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = argument::negative_slope)] negative_slope: f64,
+    ) -> Result<PyTensor> {
         enter(|| {
             let x = self.live()?;
             Ok(long(py, x.shape().elements(), || x.unary(Unary::LeakyRelu(negative_slope)))?.into())
@@ -385,7 +396,7 @@ impl PyTensor {
 
     /// x where x > 0, else alpha (e^x - 1).
     #[pyo3(signature = (alpha = 1.0))]
-    fn elu(&self, py: Python<'_>, alpha: f64) -> Result<PyTensor> {
+    fn elu(&self, py: Python<'_>, #[pyo3(from_py_with = argument::alpha)] alpha: f64) -> Result<PyTensor> {
         enter(|| {
             let x = self.live()?;
             Ok(long(py, x.shape().elements(), || x.unary(Unary::Elu(alpha)))?.into())
@@ -394,7 +405,12 @@ impl PyTensor {
 
     /// log(1 + e^(beta x)) / beta, and x itself where beta x > threshold; derivative sigmoid(beta x).
     #[pyo3(signature = (beta = 1.0, threshold = 20.0))]
-    fn softplus(&self, py: Python<'_>, beta: f64, threshold: f64) -> Result<PyTensor> {
+    fn softplus(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = argument::beta)] beta: f64,
+        #[pyo3(from_py_with = argument::threshold)] threshold: f64,
+    ) -> Result<PyTensor> {
         enter(|| {
             let x = self.live()?;
             let op = Unary::Softplus { beta, threshold };

@@ -4,6 +4,7 @@ use ferrograd_core::tensor::Tensor;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
 
+use crate::argument;
 use crate::array;
 use crate::error::{Kind, Result, enter, raise};
 use crate::tensor::PyTensor;
@@ -24,9 +25,9 @@ fn instance<'py>(
 pub fn _rebuild_tensor<'py>(
     class: &Bound<'py, PyType>,
     values: &Bound<'py, PyAny>,
-    requires_grad: bool,
+    #[pyo3(from_py_with = argument::requires_grad)] requires_grad: bool,
 ) -> Result<Bound<'py, PyAny>> {
-    enter(|| instance(class, Tensor::constant(array::read(values, None)?), requires_grad))
+    enter(|| instance(class, Tensor::constant(array::read("values", values, None)?), requires_grad))
 }
 
 /// Pickle's recipe: what to call, with what, and the attributes to set afterwards.

@@ -94,7 +94,7 @@ impl<'a, 'py> Entry<'a, 'py> {
         if is_scalar && let Ok(index) = entry.extract::<i64>() {
             return Ok(Entry::Index(Index::Int(index)));
         }
-        let values = Tensor::constant(array::read(entry, None)?);
+        let values = Tensor::constant(array::read("index", entry, None)?);
         if values.shape().elements() == 0 && values.dtype().is_float() {
             return Ok(Entry::Index(Index::Tensor(values.cast(DType::I64)?)));
         }
@@ -131,7 +131,7 @@ impl PyTensor {
     fn __setitem__(&self, index: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> Result<()> {
         enter(|| {
             let x = self.live()?;
-            let value = Operand::of(value)?.beside(x.dtype())?;
+            let value = Operand::of("value", value)?.beside(x.dtype())?;
             check_source("setitem", x, &value)?;
             Ok(x.set_index(&parse(x.shape(), index)?, &value)?)
         })

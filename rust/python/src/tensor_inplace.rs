@@ -5,9 +5,10 @@ use ferrograd_core::op::Binary;
 use ferrograd_core::tensor::{Tensor, with_grad_mode};
 use pyo3::prelude::*;
 
+use crate::argument;
 use crate::error::{Result, enter};
 use crate::operand::{self, Operand};
-use crate::random::{PyGenerator, generator};
+use crate::random::single_source;
 use crate::tensor::PyTensor;
 use crate::tensor_arithmetic::binary;
 use crate::tensor_index::check_source;
@@ -17,7 +18,7 @@ fn update(op: Binary, name: &'static str, x: &Bound<'_, PyTensor>, other: &Bound
     enter(|| {
         let target = x.get().live()?;
         target.check_in_place(name)?;
-        let other = Operand::of(other)?;
+        let other = Operand::of("other", other)?;
         if let Operand::Tensor(value) = &other {
             check_source(name, target, value)?;
         }
@@ -87,7 +88,7 @@ impl PyTensor {
     fn fill_<'py>(slf: Bound<'py, Self>, value: &Bound<'py, PyAny>) -> Result<Bound<'py, Self>> {
         enter(|| {
             let target = slf.get().live()?;
-            let value = Operand::of(value)?.beside(target.dtype())?;
+            let value = Operand::of("value", value)?.beside(target.dtype())?;
             check_source("fill_", target, &value)?;
             target.check_in_place("fill_")?;
             Ok(target.copy_(&value)?)
@@ -99,7 +100,7 @@ impl PyTensor {
     fn copy_<'py>(slf: Bound<'py, Self>, src: &Bound<'py, PyAny>) -> Result<Bound<'py, Self>> {
         enter(|| {
             let target = slf.get().live()?;
-            let source = operand::tensor_beside(src, target.dtype())?;
+            let source = operand::tensor_beside("src", src, target.dtype())?;
             check_source("copy_", target, &source)?;
             Ok(target.copy_(&source)?)
         })?;
@@ -110,9 +111,9 @@ impl PyTensor {
     #[pyo3(signature = (a = 0.0, b = 1.0, generator = None))]
     fn uniform_<'py>(
         slf: Bound<'py, Self>,
-        a: f64,
-        b: f64,
-        generator: Option<&Bound<'py, PyGenerator>>,
+        #[pyo3(from_py_with = argument::a)] a: f64,
+        #[pyo3(from_py_with = argument::b)] b: f64,
+        generator: Option<&Bound<'py, PyAny>>,
     ) -> Result<Bound<'py, Self>> {
         enter(|| {
             let target = slf.get().live()?;
@@ -120,7 +121,7 @@ impl PyTensor {
             write(
                 "uniform_",
                 target,
-                self::generator(generator).uniform(target.dtype(), *target.shape(), a, b)?,
+                single_source("uniform_", generator)?.uniform(target.dtype(), *target.shape(), a, b)?,
             )
         })?;
         Ok(slf)
@@ -130,9 +131,9 @@ impl PyTensor {
     #[pyo3(signature = (mean = 0.0, std = 1.0, generator = None))]
     fn normal_<'py>(
         slf: Bound<'py, Self>,
-        mean: f64,
-        std: f64,
-        generator: Option<&Bound<'py, PyGenerator>>,
+        #[pyo3(from_py_with = argument::mean)] mean: f64,
+        #[pyo3(from_py_with = argument::std)] std: f64,
+        generator: Option<&Bound<'py, PyAny>>,
     ) -> Result<Bound<'py, Self>> {
         enter(|| {
             let target = slf.get().live()?;
@@ -140,7 +141,7 @@ impl PyTensor {
             write(
                 "normal_",
                 target,
-                self::generator(generator).normal(target.dtype(), *target.shape(), mean, std)?,
+                single_source("normal_", generator)?.normal(target.dtype(), *target.shape(), mean, std)?,
             )
         })?;
         Ok(slf)

@@ -7,9 +7,10 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
+use crate::argument;
 use crate::array;
 use crate::error::{Kind, Result, enter, raise};
-use crate::operand::{self, dims};
+use crate::operand::{self, dims, integers};
 use crate::tensor::PyTensor;
 use crate::tensor_arithmetic::long;
 
@@ -39,9 +40,9 @@ macro_rules! reductions {
                 ///
                 /// `dim` is an int, several ints or None for all; `keepdim` leaves them as 1.
                 #[pyo3(signature = (dim = None, keepdim = false))]
-                fn $name(&self, py: Python<'_>, dim: Option<&Bound<'_, PyAny>>, keepdim: bool) -> Result<PyTensor> {
+                fn $name(&self, py: Python<'_>, dim: Option<&Bound<'_, PyAny>>, #[pyo3(from_py_with = argument::keepdim)] keepdim: bool) -> Result<PyTensor> {
                     enter(|| {
-                        let (x, dims) = (self.live()?, dims(dim)?);
+                        let (x, dims) = (self.live()?, dims("dim", dim)?);
                         Ok(long(py, x.shape().elements(), || x.$name(&dims, keepdim))?.into())
                     })
                 }
@@ -109,25 +110,43 @@ impl PyTensor {
     /// (`values`, `indices`). Without `dim` the gradient is shared by the winners, with it it goes to
     /// the position alone.
     #[pyo3(signature = (dim = None, keepdim = false))]
-    fn max<'py>(&self, py: Python<'py>, dim: Option<isize>, keepdim: bool) -> Result<Bound<'py, PyAny>> {
+    fn max<'py>(
+        &self,
+        py: Python<'py>,
+        #[pyo3(from_py_with = argument::dim)] dim: Option<isize>,
+        #[pyo3(from_py_with = argument::keepdim)] keepdim: bool,
+    ) -> Result<Bound<'py, PyAny>> {
         enter(|| extreme(self.live()?, py, true, dim, keepdim))
     }
 
     /// The smallest element or, with `dim`, the smallest ones along it with their positions. See `max`.
     #[pyo3(signature = (dim = None, keepdim = false))]
-    fn min<'py>(&self, py: Python<'py>, dim: Option<isize>, keepdim: bool) -> Result<Bound<'py, PyAny>> {
+    fn min<'py>(
+        &self,
+        py: Python<'py>,
+        #[pyo3(from_py_with = argument::dim)] dim: Option<isize>,
+        #[pyo3(from_py_with = argument::keepdim)] keepdim: bool,
+    ) -> Result<Bound<'py, PyAny>> {
         enter(|| extreme(self.live()?, py, false, dim, keepdim))
     }
 
     /// Position of the first largest element, in row-major order or along `dim`.
     #[pyo3(signature = (dim = None, keepdim = false))]
-    fn argmax(&self, dim: Option<isize>, keepdim: bool) -> Result<PyTensor> {
+    fn argmax(
+        &self,
+        #[pyo3(from_py_with = argument::dim)] dim: Option<isize>,
+        #[pyo3(from_py_with = argument::keepdim)] keepdim: bool,
+    ) -> Result<PyTensor> {
         enter(|| Ok(self.live()?.arg(true, dim, keepdim)?.into()))
     }
 
     /// Position of the first smallest element, in row-major order or along `dim`.
     #[pyo3(signature = (dim = None, keepdim = false))]
-    fn argmin(&self, dim: Option<isize>, keepdim: bool) -> Result<PyTensor> {
+    fn argmin(
+        &self,
+        #[pyo3(from_py_with = argument::dim)] dim: Option<isize>,
+        #[pyo3(from_py_with = argument::keepdim)] keepdim: bool,
+    ) -> Result<PyTensor> {
         enter(|| Ok(self.live()?.arg(false, dim, keepdim)?.into()))
     }
 
@@ -138,12 +157,12 @@ impl PyTensor {
         &self,
         py: Python<'_>,
         dim: Option<&Bound<'_, PyAny>>,
-        unbiased: bool,
-        keepdim: bool,
-        correction: Option<f64>,
+        #[pyo3(from_py_with = argument::unbiased)] unbiased: bool,
+        #[pyo3(from_py_with = argument::keepdim)] keepdim: bool,
+        #[pyo3(from_py_with = argument::correction)] correction: Option<f64>,
     ) -> Result<PyTensor> {
         enter(|| {
-            let (x, dims) = (self.live()?, dims(dim)?);
+            let (x, dims) = (self.live()?, dims("dim", dim)?);
             let correction = correction.unwrap_or(if unbiased { 1.0 } else { 0.0 });
             Ok(long(py, x.shape().elements(), || x.var(&dims, correction, keepdim))?.into())
         })
@@ -155,12 +174,12 @@ impl PyTensor {
         &self,
         py: Python<'_>,
         dim: Option<&Bound<'_, PyAny>>,
-        unbiased: bool,
-        keepdim: bool,
-        correction: Option<f64>,
+        #[pyo3(from_py_with = argument::unbiased)] unbiased: bool,
+        #[pyo3(from_py_with = argument::keepdim)] keepdim: bool,
+        #[pyo3(from_py_with = argument::correction)] correction: Option<f64>,
     ) -> Result<PyTensor> {
         enter(|| {
-            let (x, dims) = (self.live()?, dims(dim)?);
+            let (x, dims) = (self.live()?, dims("dim", dim)?);
             let correction = correction.unwrap_or(if unbiased { 1.0 } else { 0.0 });
             Ok(long(py, x.shape().elements(), || x.std(&dims, correction, keepdim))?.into())
         })
@@ -169,7 +188,12 @@ impl PyTensor {
     /// Product over `dim`, or of all; derivative the product of the others, zeros or not. Integers and bools
     /// give int64.
     #[pyo3(signature = (dim = None, keepdim = false))]
-    fn prod(&self, py: Python<'_>, dim: Option<isize>, keepdim: bool) -> Result<PyTensor> {
+    fn prod(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = argument::dim)] dim: Option<isize>,
+        #[pyo3(from_py_with = argument::keepdim)] keepdim: bool,
+    ) -> Result<PyTensor> {
         enter(|| {
             let x = self.live()?;
             Ok(long(py, x.shape().elements(), || x.prod(dim, keepdim))?.into())
@@ -183,7 +207,7 @@ impl PyTensor {
         py: Python<'_>,
         p: Option<&Bound<'_, PyAny>>,
         dim: Option<&Bound<'_, PyAny>>,
-        keepdim: bool,
+        #[pyo3(from_py_with = argument::keepdim)] keepdim: bool,
     ) -> Result<PyTensor> {
         enter(|| {
             let p = match p {
@@ -193,22 +217,27 @@ impl PyTensor {
                     raise(Kind::Config, format!("norm: p must be a number or 'fro', got {p:?}"))
                 })?,
             };
-            let (x, dims) = (self.live()?, dims(dim)?);
+            let (x, dims) = (self.live()?, dims("dim", dim)?);
             Ok(long(py, x.shape().elements(), || x.norm(p, &dims, keepdim))?.into())
         })
     }
 
     /// log sum e^x over dimensions, without overflow; derivative softmax(x).
     #[pyo3(signature = (dim, keepdim = false))]
-    fn logsumexp(&self, py: Python<'_>, dim: &Bound<'_, PyAny>, keepdim: bool) -> Result<PyTensor> {
+    fn logsumexp(
+        &self,
+        py: Python<'_>,
+        dim: &Bound<'_, PyAny>,
+        #[pyo3(from_py_with = argument::keepdim)] keepdim: bool,
+    ) -> Result<PyTensor> {
         enter(|| {
-            let (x, dims) = (self.live()?, dims(Some(dim))?);
+            let (x, dims) = (self.live()?, integers("dim", dim)?);
             Ok(long(py, x.shape().elements(), || x.logsumexp(&dims, keepdim))?.into())
         })
     }
 
     /// e^x / sum e^x along `dim`; derivative y_i (delta_ij - y_j).
-    fn softmax(&self, py: Python<'_>, dim: isize) -> Result<PyTensor> {
+    fn softmax(&self, py: Python<'_>, #[pyo3(from_py_with = argument::dim)] dim: isize) -> Result<PyTensor> {
         enter(|| {
             let x = self.live()?;
             Ok(long(py, x.shape().elements(), || x.softmax(dim))?.into())
@@ -216,7 +245,11 @@ impl PyTensor {
     }
 
     /// log softmax along `dim`, without overflow; derivative delta_ij - softmax_j.
-    fn log_softmax(&self, py: Python<'_>, dim: isize) -> Result<PyTensor> {
+    fn log_softmax(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = argument::dim)] dim: isize,
+    ) -> Result<PyTensor> {
         enter(|| {
             let x = self.live()?;
             Ok(long(py, x.shape().elements(), || x.log_softmax(dim))?.into())
@@ -228,7 +261,7 @@ impl PyTensor {
     ///
     /// Raises ShapeError where inner dimensions differ.
     fn matmul(&self, py: Python<'_>, other: &Bound<'_, PyAny>) -> Result<PyTensor> {
-        enter(|| Ok(product(py, self.live()?, &operand::tensor(other)?)?.into()))
+        enter(|| Ok(product(py, self.live()?, &operand::tensor("other", other)?)?.into()))
     }
 
     fn __matmul__(&self, py: Python<'_>, other: &Bound<'_, PyAny>) -> Result<Py<PyAny>> {
@@ -236,7 +269,8 @@ impl PyTensor {
             if !array::is_operand(other)? {
                 return Ok(py.NotImplemented());
             }
-            Ok(Py::new(py, PyTensor::from(product(py, self.live()?, &operand::tensor(other)?)?))?.into_any())
+            Ok(Py::new(py, PyTensor::from(product(py, self.live()?, &operand::tensor("other", other)?)?))?
+                .into_any())
         })
     }
 
@@ -245,14 +279,15 @@ impl PyTensor {
             if !array::is_operand(other)? {
                 return Ok(py.NotImplemented());
             }
-            Ok(Py::new(py, PyTensor::from(product(py, &operand::tensor(other)?, self.live()?)?))?.into_any())
+            Ok(Py::new(py, PyTensor::from(product(py, &operand::tensor("other", other)?, self.live()?)?))?
+                .into_any())
         })
     }
 
     /// The inner product of two vectors.
     fn dot(&self, py: Python<'_>, other: &Bound<'_, PyAny>) -> Result<PyTensor> {
         enter(|| {
-            let (a, b) = (self.live()?, operand::tensor(other)?);
+            let (a, b) = (self.live()?, operand::tensor("other", other)?);
             check_rank("dot", a, 1)?;
             check_rank("dot", &b, 1)?;
             Ok(product(py, a, &b)?.into())
@@ -262,7 +297,7 @@ impl PyTensor {
     /// The product of two matrices, (m, k) and (k, n).
     fn mm(&self, py: Python<'_>, mat2: &Bound<'_, PyAny>) -> Result<PyTensor> {
         enter(|| {
-            let (a, b) = (self.live()?, operand::tensor(mat2)?);
+            let (a, b) = (self.live()?, operand::tensor("mat2", mat2)?);
             check_rank("mm", a, 2)?;
             check_rank("mm", &b, 2)?;
             Ok(product(py, a, &b)?.into())
@@ -272,7 +307,7 @@ impl PyTensor {
     /// The product of a matrix and a vector, (m, k) and (k,).
     fn mv(&self, py: Python<'_>, vec: &Bound<'_, PyAny>) -> Result<PyTensor> {
         enter(|| {
-            let (a, b) = (self.live()?, operand::tensor(vec)?);
+            let (a, b) = (self.live()?, operand::tensor("vec", vec)?);
             check_rank("mv", a, 2)?;
             check_rank("mv", &b, 1)?;
             Ok(product(py, a, &b)?.into())
@@ -282,7 +317,7 @@ impl PyTensor {
     /// x where x > 0, else weight x; `weight` has one element, or one for each channel (dimension 1).
     fn prelu(&self, py: Python<'_>, weight: &Bound<'_, PyAny>) -> Result<PyTensor> {
         enter(|| {
-            let (x, weight) = (self.live()?, operand::tensor_beside(weight, self.live()?.dtype())?);
+            let (x, weight) = (self.live()?, operand::tensor_beside("weight", weight, self.live()?.dtype())?);
             let rank = x.shape().rank();
             let channels = if rank > 1 { x.shape()[1] } else { x.shape().elements() };
             let weight = match weight.shape().elements() {
@@ -314,18 +349,23 @@ impl PyTensor {
     ///
     /// Raises ShapeError where `pieces` does not divide the dimension.
     #[pyo3(signature = (pieces, dim = -1), text_signature = "($self, pieces, dim=-1)")]
-    fn maxout(&self, pieces: usize, dim: isize) -> Result<PyTensor> {
+    fn maxout(
+        &self,
+        #[pyo3(from_py_with = argument::pieces)] pieces: isize,
+        #[pyo3(from_py_with = argument::dim)] dim: isize,
+    ) -> Result<PyTensor> {
         enter(|| {
             let x = self.live()?;
             let at = x.shape().dim("maxout", dim)?;
             let size = x.shape().get(at).copied().unwrap_or(0);
-            if pieces == 0 || size % pieces != 0 || x.shape().rank() == 0 {
+            let fits = |&count: &usize| count > 0 && size % count == 0 && x.shape().rank() > 0;
+            let Some(pieces) = usize::try_from(pieces).ok().filter(fits) else {
                 let text = format!(
                     "maxout: expected a dimension that {pieces} pieces divide, got {dim} of {}",
                     x.shape()
                 );
                 return Err(raise(Kind::Shape, text).into());
-            }
+            };
             let mut shape = x.shape().to_vec();
             shape[at] = size / pieces;
             shape.insert(at + 1, pieces);

@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use smallvec::SmallVec;
 
+use crate::argument;
 use crate::error::{Kind, Result, enter, raise};
 use crate::operand::{Sizes, shape, sizes};
 use crate::tensor::PyTensor;
@@ -19,7 +20,7 @@ impl PyTensor {
     fn reshape(&self, shape: &Bound<'_, PyTuple>) -> Result<PyTensor> {
         enter(|| {
             let x = self.live()?;
-            Ok(x.reshape(&x.inferred_shape("reshape", &sizes(shape)?)?)?.into())
+            Ok(x.reshape(&x.inferred_shape("reshape", &sizes("shape", shape)?)?)?.into())
         })
     }
 
@@ -28,7 +29,7 @@ impl PyTensor {
     fn view(&self, shape: &Bound<'_, PyTuple>) -> Result<PyTensor> {
         enter(|| {
             let x = self.live()?;
-            let target = x.inferred_shape("view", &sizes(shape)?)?;
+            let target = x.inferred_shape("view", &sizes("shape", shape)?)?;
             if Op::Reshape(target).view(x.array()).is_none() {
                 let text = format!(
                     "view: shape {target} does not fit the strides of this tensor of shape {}; use reshape",
@@ -42,23 +43,31 @@ impl PyTensor {
 
     /// Dimensions `start_dim` to `end_dim` as one.
     #[pyo3(signature = (start_dim = 0, end_dim = -1), text_signature = "($self, start_dim=0, end_dim=-1)")]
-    fn flatten(&self, start_dim: isize, end_dim: isize) -> Result<PyTensor> {
+    fn flatten(
+        &self,
+        #[pyo3(from_py_with = argument::start_dim)] start_dim: isize,
+        #[pyo3(from_py_with = argument::end_dim)] end_dim: isize,
+    ) -> Result<PyTensor> {
         enter(|| Ok(self.live()?.flatten(start_dim, end_dim)?.into()))
     }
 
     /// Without dimension `dim` if it is 1, or without all dimensions of 1.
     #[pyo3(signature = (dim = None))]
-    fn squeeze(&self, dim: Option<isize>) -> Result<PyTensor> {
+    fn squeeze(&self, #[pyo3(from_py_with = argument::dim)] dim: Option<isize>) -> Result<PyTensor> {
         enter(|| Ok(self.live()?.squeeze(dim.as_slice())?.into()))
     }
 
     /// With a new dimension of 1 at `dim`.
-    fn unsqueeze(&self, dim: isize) -> Result<PyTensor> {
+    fn unsqueeze(&self, #[pyo3(from_py_with = argument::dim)] dim: isize) -> Result<PyTensor> {
         enter(|| Ok(self.live()?.unsqueeze(dim)?.into()))
     }
 
     /// Two dimensions exchanged, as a view.
-    fn transpose(&self, dim0: isize, dim1: isize) -> Result<PyTensor> {
+    fn transpose(
+        &self,
+        #[pyo3(from_py_with = argument::dim0)] dim0: isize,
+        #[pyo3(from_py_with = argument::dim1)] dim1: isize,
+    ) -> Result<PyTensor> {
         enter(|| Ok(self.live()?.transpose(dim0, dim1)?.into()))
     }
 
@@ -85,7 +94,7 @@ impl PyTensor {
     fn permute(&self, dims: &Bound<'_, PyTuple>) -> Result<PyTensor> {
         enter(|| {
             let x = self.live()?;
-            let order = sizes(dims)?
+            let order = sizes("dims", dims)?
                 .iter()
                 .map(|&d| x.shape().dim("permute", d))
                 .collect::<Result<SmallVec<[_; MAX_RANK]>, _>>()?;
@@ -96,11 +105,11 @@ impl PyTensor {
     /// Dimensions of 1 repeated to the given sizes, as a view; -1 leaves a size as it is.
     #[pyo3(signature = (*sizes))]
     fn expand(&self, sizes: &Bound<'_, PyTuple>) -> Result<PyTensor> {
-        enter(|| Ok(expand(self.live()?, crate::operand::sizes(sizes)?)?.into()))
+        enter(|| Ok(expand(self.live()?, crate::operand::sizes("sizes", sizes)?)?.into()))
     }
 
     /// Broadcast to a shape, as a view.
-    fn broadcast_to(&self, size: Vec<isize>) -> Result<PyTensor> {
+    fn broadcast_to(&self, #[pyo3(from_py_with = argument::size)] size: Vec<isize>) -> Result<PyTensor> {
         enter(|| Ok(self.live()?.broadcast_to(&shape("broadcast_to", &size)?)?.into()))
     }
 }

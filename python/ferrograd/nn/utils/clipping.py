@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from ferrograd import _core
 from ferrograd._core import ConfigError, DTypeError, NonFiniteError, Tensor
 from ferrograd.autograd import no_grad
+from ferrograd.checks import as_list
 
 __all__ = ["clip_grad_norm_", "clip_grad_value_"]
 
@@ -112,7 +113,11 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
 
 
 def _gradients(owner: str, parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
-    listed = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    listed = (
+        [parameters]
+        if isinstance(parameters, Tensor)
+        else as_list(f"{owner}: parameters", "tensors", parameters)
+    )
     for position, parameter in enumerate(listed):
         if not isinstance(parameter, Tensor):
             raise DTypeError(f"{owner}: parameter {position} is {type(parameter).__name__}, not a Tensor")

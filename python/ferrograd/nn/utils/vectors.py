@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from ferrograd import _core
 from ferrograd._core import ConfigError, DTypeError, ShapeError, Tensor
 from ferrograd.autograd import no_grad
+from ferrograd.checks import as_list
 
 __all__ = ["parameters_to_vector", "vector_to_parameters"]
 
@@ -85,7 +86,7 @@ def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
 
 
 def _listed(owner: str, parameters: Iterable[Tensor]) -> list[Tensor]:
-    listed = list(parameters)
+    listed: list[Tensor] = as_list(f"{owner}: parameters", "tensors", parameters)
     if not listed:
         raise ConfigError(f"{owner}: there are no parameters")
     for position, parameter in enumerate(listed):

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ferrograd._core import ConfigError
-from ferrograd.checks import check_int
+from ferrograd.checks import as_list, check_int
 from ferrograd.optim.lr_scheduler.base import LRScheduler, check_optimizer
 from ferrograd.optim.lr_scheduler.plateau import ReduceLROnPlateau
 from ferrograd.optim.optimizer import Optimizer
@@ -18,7 +18,7 @@ class _Combined(LRScheduler):
 
     def _take(self, optimizer: Optimizer | None, schedulers: Sequence[LRScheduler]) -> None:
         name = type(self).__name__
-        self.schedulers = list(schedulers)
+        self.schedulers: list[LRScheduler] = as_list(f"{name}: schedulers", "schedules", schedulers)
         if not self.schedulers:
             raise ConfigError(f"{name}: schedulers is empty")
         for number, part in enumerate(self.schedulers):
@@ -104,7 +104,7 @@ class SequentialLR(_Combined):
         check_optimizer("SequentialLR", optimizer)
         self._take(optimizer, schedulers)
         check_int("SequentialLR: last_epoch", last_epoch, low=-1)
-        self.milestones = list(milestones)
+        self.milestones: list[int] = as_list("SequentialLR: milestones", "integers", milestones)
         for milestone in self.milestones:
             check_int("SequentialLR: milestones", milestone, low=1)
         if len(self.milestones) != len(self.schedulers) - 1 or self.milestones != sorted(self.milestones):

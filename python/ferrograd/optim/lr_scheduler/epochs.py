@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
 from ferrograd._core import ConfigError
-from ferrograd.checks import check_int
+from ferrograd.checks import as_list, check_int
 from ferrograd.optim.lr_scheduler.base import LRScheduler, check_optimizer
 from ferrograd.optim.optimizer import Optimizer, check_range
 
@@ -210,9 +210,10 @@ class MultiStepLR(LRScheduler):
         gamma: float = 0.1,
         last_epoch: int = -1,
     ) -> None:
-        self.milestones = sorted(milestones)
-        for milestone in self.milestones:
+        found: list[int] = as_list("MultiStepLR: milestones", "integers", milestones)
+        for milestone in found:
             check_int("MultiStepLR: milestones", milestone, low=0)
+        self.milestones = sorted(found)
         check_range("MultiStepLR", "gamma", gamma)
         self.gamma = gamma
         super().__init__(optimizer, last_epoch)

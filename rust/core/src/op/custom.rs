@@ -111,6 +111,8 @@ struct Forward {
     dtype: DType,
     /// Number of this node's last `forward`.
     call: Arc<AtomicU64>,
+    /// The module that uses it, if somebody looks for anomalies.
+    layer: Option<Arc<str>>,
 }
 
 /// Its gradient: operands are the inputs, then the flat gradient of the outputs.
@@ -198,7 +200,8 @@ impl CustomOp for Forward {
     }
 
     fn run(&self, inputs: &[Tensor], output: &Array) -> Result<()> {
-        let outputs = call(self.gate.as_ref(), &self.call, inputs)?;
+        let outputs = call(self.gate.as_ref(), &self.call, inputs)
+            .map_err(|error| anomaly::in_layer(error, &self.layer))?;
         let got = shapes(&outputs);
         if got != self.outputs {
             return Err(wrong_shapes(self.gate.as_ref(), "outputs", &self.outputs, &got));
@@ -243,6 +246,10 @@ impl CustomOp for Forward {
         backward.run(&operands, &flat)?;
         let shapes = backward.inputs.clone();
         let flat = Tensor::record(Op::Custom(Arc::new(backward)), &operands.iter().collect::<Vec<_>>(), flat);
+        if is_tracing() {
+            // A plan looks at what its instructions make, and the pieces are views.
+            anomaly::mark_whole(&flat);
+        }
         let pieces = unflatten(&flat, &shapes)?;
         finished(pieces.into_iter().enumerate().map(|(i, piece)| cx.needs(i).then_some(piece)).collect())
     }
@@ -259,7 +266,8 @@ impl CustomOp for Backward {
         if self.gate.last_call().load(Ordering::Relaxed) != self.call.load(Ordering::Relaxed) {
             call(self.gate.as_ref(), &self.call, inputs)?;
         }
-        let grads = self.gate.backward(&unflatten(flat, &self.outputs)?)?;
+        // The whole gradient is looked at; its parts may be masked.
+        let grads = anomaly::unwatched(|| self.gate.backward(&unflatten(flat, &self.outputs)?))?;
         check_gradients(self.gate.as_ref(), &self.inputs, &grads)?;
         let grads: Vec<Tensor> = grads
             .into_iter()
@@ -296,7 +304,8 @@ pub fn apply_gate(gate: &Arc<dyn Gate>, inputs: &[Tensor]) -> Result<Vec<Tensor>
         });
     }
     let dtype = outputs.iter().map(Tensor::dtype).find(|d| d.is_float()).unwrap_or(DType::F32);
-    let op = Forward { gate: gate.clone(), outputs: shapes(&outputs), dtype, call: number };
+    let layer = anomaly::layer();
+    let op = Forward { gate: gate.clone(), outputs: shapes(&outputs), dtype, call: number, layer };
     let total = op.outputs.iter().map(Dims::elements).sum();
     let flat = Array::zeros(dtype, Dims::from_slice(&[total]))?;
     flatten(&outputs, &flat)?;

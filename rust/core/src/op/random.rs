@@ -184,9 +184,19 @@ impl Draw {
             });
         }
         let (key, stream) = generator.next();
-        let draw = Draw { distribution, dtype, shape, key, stream, first: 0 };
-        let array = Array::stale(dtype, shape)?;
-        draw.run(&array)?;
-        Ok(Tensor::record(Op::Draw(draw), &[], array))
+        Draw { distribution, dtype, shape, key, stream, first: 0 }.recorded()
+    }
+
+    /// For `size` examples from number `start` on: each has numbers of its own, the first those of this draw.
+    pub(crate) fn for_examples(&self, start: usize, size: usize) -> Result<Tensor> {
+        let shape: Vec<usize> = [size].into_iter().chain(self.shape.iter().copied()).collect();
+        let first = self.first + start * self.shape.elements();
+        Draw { shape: Dims::new("vmap", &shape)?, first, ..self.clone() }.recorded()
+    }
+
+    fn recorded(self) -> Result<Tensor> {
+        let array = Array::stale(self.dtype, self.shape)?;
+        self.run(&array)?;
+        Ok(Tensor::record(Op::Draw(self), &[], array))
     }
 }

@@ -311,7 +311,7 @@ impl Tensor {
             return Err(Error::Shape {
                 op: "narrow",
                 expected: format!("a range within {size}"),
-                got: format!("{start}..{}", start.saturating_add(length)),
+                got: format!("{length} from {start} on"),
             });
         }
         self.slice(&part(self.shape(), dim, start, length))
