@@ -52,13 +52,13 @@ def region_of(ax: Any, x: float, y: float) -> Any:
 
 def test_regions_have_the_colours_of_their_classes() -> None:
     rows = np.array([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]])
-    ax = viz.decision_boundary(half_plane, rows, ["a", "a", "b", "b"])
+    ax = viz.decision_boundary(half_plane, rows, [0, 0, 1, 1])
     blue, orange = region_of(ax, -0.9, 0.0), region_of(ax, 0.9, 0.0)
     assert blue[2] > blue[0]
     assert orange[0] > orange[2]
     # Surer further away.
     assert np.ptp(region_of(ax, 0.9, 0.0)) > np.ptp(region_of(ax, 0.1, 0.0))
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "b"]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["0", "1"]
     assert ax.get_xlim() == (-1.2, 1.2)
 
 
@@ -85,6 +85,68 @@ def test_one_score_is_positive_for_class_1() -> None:
     np.testing.assert_allclose(
         np.asarray(one.images[0].get_array()), np.asarray(two.images[0].get_array()), atol=1e-12
     )
+
+
+def test_a_point_has_the_colour_of_its_classs_region() -> None:
+    # Also where not every class occurs among the points.
+    def three(rows: Any) -> Any:
+        return np.column_stack([rows[:, 0] < -1, abs(rows[:, 0]) <= 1, rows[:, 0] > 1]).astype(float) * 9
+
+    rows = np.array([[-2.0, 0.0], [2.0, 1.0]])
+    ax = viz.decision_boundary(three, rows, [0, 2])
+    texts = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert texts == ["0", "1", "2"]
+    drawn = [
+        np.asarray(found.get_offsets()).tolist() for found in ax.collections if found.get_label()[0] != "_"
+    ]
+    assert drawn == [[[-2.0, 0.0]], [], [[2.0, 1.0]]]
+    for labels in ([1, 3], [0.5, 1], ["a", "b"]):
+        with pytest.raises(fg.ConfigError, match=r"y: expected labels of \[0, 1, 2\]"):
+            viz.decision_boundary(three, rows, labels)
+
+
+def test_whole_numbers_have_a_whole_plane_between_them() -> None:
+    rows = [[0, 0], [1, 1], [0, 1], [1, 0]]
+    pictures = [
+        np.asarray(viz.decision_boundary(half_plane, table, resolution=20).images[0].get_array())
+        for table in (np.array(rows, np.int64), np.array(rows, np.float64))
+    ]
+    np.testing.assert_array_equal(*pictures)
+
+
+def test_a_trainers_probabilities_are_taken_as_such() -> None:
+    model = nn.Sequential(nn.Linear(2, 1), nn.Sigmoid())
+    with fg.no_grad():
+        model[0].weight.copy_(fg.tensor([[4.0, 0.0]]))
+        model[0].bias.fill_(-2.0)
+    trainer = fg.Trainer(model, nn.BCELoss(), fg.optim.SGD(model.parameters()))
+    ax = viz.decision_boundary(trainer, X, Y)
+    assert region_of(ax, -1.0, 0.0)[2] > region_of(ax, -1.0, 0.0)[0]
+    assert region_of(ax, 1.5, 0.0)[0] > region_of(ax, 1.5, 0.0)[2]
+
+
+def test_a_network_within_a_module_is_not_taken_for_the_whole() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model, self.head = nn.Linear(2, 7), nn.Linear(7, 3)
+
+        def forward(self, x: fg.Tensor) -> fg.Tensor:
+            return self.head(self.model(x))
+
+    with pytest.raises(fg.ConfigError, match="target: expected at most 2, got 3"):
+        viz.saliency(Net(), [1.0, 2.0], target=3)
+
+
+def test_every_layer_keeps_its_mode() -> None:
+    model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Linear(3, 2)).train()
+    model[1].eval()
+    with fg.no_grad():
+        model[0].weight.add_(0.0)
+    viz.decision_boundary(model, X.astype(np.float32), Y, resolution=5)
+    viz.hidden_space(model, X.astype(np.float32), Y, lines=3)
+    viz.saliency(model, X[0])
+    assert [module.training for module in model] == [True, False, True]
 
 
 def test_classifiers_bring_their_classes() -> None:
@@ -167,7 +229,11 @@ def test_layers_that_are_not_there_are_refused(model: Any, options: dict[str, An
             fg.ShapeError,
             "y: expected a label for each of 80",
         ),
-        (lambda: viz.decision_boundary(3, X, Y), fg.ConfigError, "model: expected an estimator.* got int"),
+        (
+            lambda: viz.decision_boundary(3, X, Y),
+            fg.ConfigError,
+            "model: expected a fitted classifier.* got int",
+        ),
         (
             lambda: viz.decision_boundary(half_plane, X, resolution=1),
             fg.ConfigError,
@@ -225,10 +291,55 @@ def test_layers_that_are_not_there_are_refused(model: Any, options: dict[str, An
         (
             lambda: viz.optimizer_paths(lambda x, y: x + y),
             fg.ConfigError,
-            "start: expected two numbers, got None",
+            "start: expected 2 finite numbers, got None",
         ),
         (lambda: viz.optimizer_paths(optimizers={}), fg.ConfigError, "optimizers: expected at least one"),
         (lambda: viz.optimizer_paths(steps=0), fg.ConfigError, "steps: expected at least 1"),
+        (
+            lambda: viz.optimizer_paths(start="ab"),
+            fg.ConfigError,
+            "start: expected 2 finite numbers, got 'ab'",
+        ),
+        (lambda: viz.optimizer_paths(view=(1, 2, 3)), fg.ConfigError, "view: expected 4 finite numbers"),
+        (lambda: viz.optimizer_paths([1]), fg.ConfigError, "surface: expected 'saddle'"),
+        (
+            lambda: viz.activation(3),
+            fg.ConfigError,
+            "function: expected a name, a layer or a function, got 3",
+        ),
+        (lambda: viz.activation("linear"), fg.ConfigError, "function: expected one of a Tensor alone"),
+        (lambda: viz.activation("relu", high=float("inf")), fg.ConfigError, "high"),
+        (lambda: viz.spark_line("abc"), fg.ConfigError, "values: expected numbers, got 'abc'"),
+        (lambda: viz.loss_curves([-1.0], log=True), fg.ConfigError, "log: expected a loss above 0"),
+        (lambda: viz.LossPlot(stream=3), fg.ConfigError, "stream: expected a text stream, got 3"),
+        (
+            lambda: viz.hidden_space(network(2, 3, 2), X, units=(0,)),
+            fg.ConfigError,
+            "units: expected the numbers",
+        ),
+        (lambda: viz.decision_boundary(half_plane, [[0.0, np.nan]]), fg.NonFiniteError, "X"),
+        (
+            lambda: viz.decision_boundary(lambda rows: rows[:1], X),
+            fg.ShapeError,
+            "model: expected scores of shape",
+        ),
+        (lambda: viz.confusion_matrix([0], [0], labels=3), fg.ConfigError, "labels: expected a sequence"),
+        (
+            lambda: viz.confusion_matrix([0], [0], labels=[0, 0]),
+            fg.ConfigError,
+            "labels: expected each class once",
+        ),
+        (
+            lambda: viz.weight_images(np.ones((2, 4)), shape=4),
+            fg.ConfigError,
+            "shape: expected height and width",
+        ),
+        (
+            lambda: viz.saliency(nn.Linear(2, 3), np.ones((5, 2))),
+            fg.ShapeError,
+            "x: expected one sample, for",
+        ),
+        (lambda: viz.saliency(nn.Linear(2, 3), [np.nan, 1]), fg.NonFiniteError, "x"),
     ],
 )
 def test_bad_input_is_named(call: Any, error: type[Exception], message: str) -> None:
@@ -245,6 +356,8 @@ def test_a_spark_line_is_the_curve() -> None:
     assert viz.spark_line([2.0, float("nan"), 1.0, float("inf")]) == "█?▁?"
     assert viz.spark_line([0.0] * 50 + [1.0] * 50, width=4) == "▁▁██"
     assert viz.spark_line([]) == ""
+    assert viz.spark_line([-1e308, 1e308]) == "▁█"
+    assert viz.spark_line([1e308] * 200, width=2) == "▁▁"
 
 
 def test_losses_and_scores_have_an_axis_each() -> None:
@@ -384,6 +497,16 @@ def test_an_activation_is_drawn_with_its_slope(function: Any) -> None:
     # Away from the kink.
     far = np.abs(x) > 0.02
     np.testing.assert_allclose(slope.get_ydata()[far][1:-1], numeric[far][1:-1], atol=1e-4)
+
+
+def test_a_constant_has_no_slope() -> None:
+    ax = viz.activation(lambda x: fg.ones(x.shape[0]))
+    assert not ax.get_lines()[-1].get_ydata().any()
+
+
+def test_an_optimizer_that_evaluates_several_times_has_a_path_too() -> None:
+    found = viz.optimizer_paths("valley", {"L-BFGS": lambda p: fg.optim.LBFGS(p, lr=0.5)}, steps=10)
+    assert found.losses["L-BFGS"][-1] < 0.01 * found.losses["L-BFGS"][0]
 
 
 def test_paths_are_those_of_the_optimizers() -> None:

@@ -30,11 +30,12 @@ def decision_boundary(
     ----------
     model : estimator, Trainer, Module or callable
         Takes rows of two features. A fitted classifier gives its classes; of the others the result counts as
-        scores ``(n_samples, n_classes)``, or one score, which is positive for class 1.
+        scores ``(n_samples, n_classes)`` of the classes 0, 1, ..., or as one score, which is positive for
+        class 1; with `nn.BCELoss` a trainer's score is that class's probability.
     X : array_like of shape (n_samples, 2)
         Points that are drawn; they also say which part of the plane is seen.
     y : array_like of shape (n_samples,), optional
-        Their classes; without them the points are grey.
+        Their classes, from 0 unless the model knows its own; without them the points are grey.
     resolution : int, default 200
         Places along each axis at which the model is asked.
     margin : float, default 0.1
@@ -69,11 +70,13 @@ def decision_boundary(
     check_int("resolution", resolution, low=2, high=4096)
     check_number("margin", margin, low=0.0)
     probabilities, classes = class_scores(owner, model)
-    known: Labels | None = None if y is None else labels(owner, y, classes, len(rows))
-    ax = axes(owner, ax)
     x0, x1 = (_extent(rows[:, i], margin) for i in (0, 1))
     grid = np.meshgrid(np.linspace(*x0, resolution), np.linspace(*x1, resolution))
     shares = probabilities(np.column_stack([g.ravel() for g in grid]).astype(rows.dtype, copy=False))
+    if classes is None:
+        classes = list(range(shares.shape[1]))
+    known: Labels | None = None if y is None else labels(owner, y, classes, len(rows))
+    ax = axes(owner, ax)
     best = shares.argmax(axis=1)
     ax.imshow(
         _blend(best, shares.max(axis=1), shares.shape[1]).reshape(resolution, resolution, 3),
@@ -152,7 +155,7 @@ def boundary_series(
         raise ConfigError(f"{owner}: axs: expected {len(chosen)} axes, one for each value, got {len(panels)}")
     for ax, value in zip(panels, chosen, strict=True):
         decision_boundary(fit(value), X, y, resolution=resolution, ax=ax)
-        ax.set_title(f"{label} {value}".strip())
+        ax.set_title(f"{label} {value}".strip(), fontsize="medium", wrap=True)
     for ax in panels[1:]:
         ax.set_ylabel("")
         if (legend := ax.get_legend()) is not None:
@@ -215,6 +218,8 @@ def hidden_space(
     owner = "hidden_space"
     rows = points(owner, X, 2)
     check_int("lines", lines, low=2, high=1000)
+    if not isinstance(units, tuple | list) or len(units) != 2:
+        raise ConfigError(f"{owner}: units: expected the numbers of two units, got {units!r}")
     network = module_of(owner, model)
     layers = list(network.children())
     if not isinstance(network, Sequential) or len(layers) < 2:
@@ -225,7 +230,8 @@ def hidden_space(
     check_int("layer", last, low=-len(layers), high=len(layers) - 1)
     last %= len(layers)
     part = network[: last + 1]
-    known = None if y is None else labels(owner, y, getattr(model, "classes_", None), len(rows))
+    classes = np.asarray(model.classes_).tolist() if hasattr(model, "classes_") else None
+    known = None if y is None else labels(owner, y, classes, len(rows))
 
     def place(inputs: Array) -> Array:
         result = evaluate(part, inputs)

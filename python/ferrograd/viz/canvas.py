@@ -1,5 +1,6 @@
 """Where pictures are drawn: matplotlib, if it is there, and colours that all readers can tell apart."""
 
+import colorsys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -35,5 +36,9 @@ def axes(owner: str, ax: "Axes | None", size: tuple[float, float] = (5.0, 4.0)) 
 
 
 def colour(number: int) -> str:
-    """Return the colour of a class or a curve; they come again after eight."""
-    return COLOURS[number % len(COLOURS)]
+    """Return the colour of a class or a curve; from the ninth on by steps around the circle of hues."""
+    if number < len(COLOURS):
+        return COLOURS[number]
+    # The golden section leaves no hue near another one.
+    parts = colorsys.hsv_to_rgb(number * 0.618034 % 1.0, 0.6, 0.55 + 0.3 * (number % 2))
+    return "#" + "".join(f"{round(255 * part):02x}" for part in parts)

@@ -47,14 +47,20 @@ def spark_line(values: Sequence[float], width: int = 60) -> str:
     '█▆▄▂▁▁'
     """
     check_int("width", width, low=1)
-    curve = [float(value) for value in values]
+    try:
+        # Halves: the distance of two of them is finite.
+        curve = [float(value) / 2 for value in values]
+    except (TypeError, ValueError):
+        raise ConfigError(f"spark_line: values: expected numbers, got {values!r}") from None
     if len(curve) > width:
         cuts = [len(curve) * i // width for i in range(width + 1)]
-        curve = [sum(curve[a:b]) / (b - a) for a, b in pairwise(cuts)]
+        curve = [sum(value / (b - a) for value in curve[a:b]) for a, b in pairwise(cuts)]
     finite = [value for value in curve if math.isfinite(value)]
     low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
-    scale = (len(_BARS) - 1) / (high - low) if high > low else 0.0
-    return "".join(_BARS[round((value - low) * scale)] if math.isfinite(value) else "?" for value in curve)
+    steps, extent = len(_BARS) - 1, high - low or 1.0
+    return "".join(
+        _BARS[round((value - low) / extent * steps)] if math.isfinite(value) else "?" for value in curve
+    )
 
 
 def _curves(owner: str, record: Any) -> dict[str, list[float]]:
@@ -71,6 +77,8 @@ def _curves(owner: str, record: Any) -> dict[str, list[float]]:
         }
         found = {name: getattr(record, attribute, None) for name, attribute in names.items()}
         found = {name: curve for name, curve in found.items() if curve is not None}
+    elif hasattr(record, "coefs_"):
+        raise ConfigError(f"{owner}: record: a fit by lbfgs has no loss of each epoch")
     else:
         found = {"loss": record}
     try:
@@ -121,13 +129,19 @@ def loss_curves(record: Any, *, log: bool = False, ax: "Axes | None" = None) -> 
     owner = "loss_curves"
     check_bool("log", log)
     curves = _curves(owner, record)
+    if log and not any(value > 0 for name, curve in curves.items() if not _is_score(name) for value in curve):
+        raise ConfigError(f"{owner}: log: expected a loss above 0, got none")
     ax = axes(owner, ax, (6.0, 4.0))
     _draw(ax, curves, log)
     return ax
 
 
+def _is_score(name: str) -> bool:
+    return "acc" in name or "score" in name
+
+
 def _draw(ax: "Axes", curves: dict[str, list[float]], log: bool) -> None:
-    is_score = {name: "acc" in name or "score" in name for name in curves}
+    is_score = {name: _is_score(name) for name in curves}
     right = ax.twinx() if any(is_score.values()) and not all(is_score.values()) else None
     for number, (name, curve) in enumerate(curves.items()):
         target = right if right is not None and is_score[name] else ax
@@ -146,8 +160,8 @@ def _draw(ax: "Axes", curves: dict[str, list[float]], log: bool) -> None:
         more, more_names = right.get_legend_handles_labels()
         handles, names = handles + more, names + more_names
     if len(names) > 1:
-        # Of two axes the upper one is drawn last: a legend of the lower would lie under its curves.
-        (right or ax).legend(handles, names, loc="best", framealpha=0.9)
+        # Above: within, it would lie on curves of one of the two axes.
+        ax.legend(handles, names, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, frameon=False)
 
 
 class LossPlot(Callback):
@@ -183,6 +197,8 @@ class LossPlot(Callback):
     def __init__(self, interval: float = 0.5, log: bool = False, stream: Any = None) -> None:
         check_number("interval", interval, low=0.0)
         check_bool("log", log)
+        if stream is not None and not all(hasattr(stream, name) for name in ("write", "flush", "isatty")):
+            raise ConfigError(f"stream: expected a text stream, got {stream!r}")
         self.interval = interval
         self.log = log
         self.stream = stream

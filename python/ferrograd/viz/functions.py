@@ -10,7 +10,7 @@ from ferrograd import _core, optim
 from ferrograd._core import ConfigError, Tensor
 from ferrograd._typing import Array
 from ferrograd.autograd import grad, no_grad
-from ferrograd.checks import check_int
+from ferrograd.checks import check_int, check_number
 from ferrograd.nn import functional
 from ferrograd.viz.canvas import axes, colour, pyplot
 
@@ -57,6 +57,8 @@ def activation(
     """
     owner = "activation"
     check_int("count", count, low=2)
+    for name, end in (("low", low), ("high", high)):
+        check_number(name, end, low=-1e300)
     if not low < high:
         raise ConfigError(f"{owner}: expected low < high, got {low} and {high}")
     name = function if isinstance(function, str) else getattr(function, "__name__", type(function).__name__)
@@ -65,11 +67,16 @@ def activation(
         if not callable(found):
             raise ConfigError(f"{owner}: function: expected a name of nn.functional, got {function!r}")
         function = found
+    if not callable(function):
+        raise ConfigError(f"{owner}: function: expected a name, a layer or a function, got {function!r}")
     x = _core.tensor(np.linspace(low, high, count), requires_grad=True)
-    y = function(x)
+    try:
+        y = function(x)
+    except TypeError as error:
+        raise ConfigError(f"{owner}: function: expected one of a Tensor alone; {error}") from None
     if not isinstance(y, Tensor) or y.shape != x.shape:
         raise ConfigError(f"{owner}: function: expected a value for each of {count} elements, got {y!r}")
-    slope = grad(y.sum(), [x], allow_unused=True)[0]
+    slope = grad(y.sum(), [x], allow_unused=True)[0] if y.requires_grad else None
     ax = axes(owner, ax)
     places = x.detach().numpy()
     ax.axhline(0.0, color="#B0B0B0", linewidth=0.8)
@@ -189,6 +196,16 @@ class Paths:
         return ax
 
 
+def _numbers(owner: str, name: str, given: Any, count: int) -> tuple[float, ...]:
+    try:
+        found = tuple(float(number) for number in given)
+    except (TypeError, ValueError):
+        found = ()
+    if len(found) != count or not np.isfinite(found).all():
+        raise ConfigError(f"{owner}: {name}: expected {count} finite numbers, got {given!r}")
+    return found
+
+
 def optimizer_paths(
     surface: Any = "saddle",
     optimizers: Mapping[str, Callable[[list[Tensor]], optim.Optimizer]] | None = None,
@@ -234,27 +251,32 @@ def optimizer_paths(
     check_int("steps", steps, low=1)
     if callable(surface):
         function, begin, seen = surface, start, view
-    elif surface in _SURFACES:
+    elif isinstance(surface, str) and surface in _SURFACES:
         function, own_start, own_view = _SURFACES[surface]
         begin, seen = own_start if start is None else start, own_view if view is None else view
     else:
         raise ConfigError(
             f"{owner}: surface: expected {', '.join(map(repr, _SURFACES))} or a function, got {surface!r}"
         )
-    if begin is None or len(begin) != 2:
-        raise ConfigError(f"{owner}: start: expected two numbers, got {begin!r}")
+    begin = _numbers(owner, "start", begin, 2)
+    seen = None if seen is None else _numbers(owner, "view", seen, 4)
     rules = _RULES if optimizers is None else optimizers
-    if not rules:
-        raise ConfigError(f"{owner}: optimizers: expected at least one, got none")
+    if not isinstance(rules, Mapping) or not rules:
+        raise ConfigError(f"{owner}: optimizers: expected at least one by its name, got {optimizers!r}")
     paths, losses = {}, {}
     for name, make in rules.items():
         place = _core.tensor(np.asarray(begin, dtype=np.float64), requires_grad=True)
         optimizer = make([place])
         path = [place.detach().numpy().copy()]
-        for _ in range(steps):
+
+        def closure(place: Tensor = place, optimizer: optim.Optimizer = optimizer) -> Tensor:
             optimizer.zero_grad()
-            function(place[0], place[1]).backward()
-            optimizer.step()
+            loss: Tensor = function(place[0], place[1])
+            loss.backward()
+            return loss
+
+        for _ in range(steps):
+            optimizer.step(closure)
             path.append(place.detach().numpy().copy())
         paths[name] = np.stack(path)
         with no_grad():
@@ -265,4 +287,4 @@ def optimizer_paths(
         low, high = everywhere.min(axis=0), everywhere.max(axis=0)
         room = 0.15 * np.maximum(high - low, 1e-3)
         seen = (low[0] - room[0], high[0] + room[0], low[1] - room[1], high[1] + room[1])
-    return Paths(paths, losses, function, tuple(float(end) for end in seen))
+    return Paths(paths, losses, function, tuple(map(float, seen)))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,8 +13,9 @@ from ferrograd._core import ConfigError, ShapeError, Tensor
 from ferrograd._typing import Array
 from ferrograd.autograd import grad
 from ferrograd.checks import as_table, check_int
+from ferrograd.nn.module import in_mode
 from ferrograd.viz.canvas import axes, pyplot
-from ferrograd.viz.models import module_of
+from ferrograd.viz.models import dtype_of, module_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,8 +40,7 @@ def weight_images(
     weights : Linear, Tensor, array_like or fitted estimator
         A matrix of shape (n_units, n_inputs), a layer's, or the first of an estimator's.
     shape : tuple of int, optional
-        Height and width of an image, whose product is n_inputs; by default that of a square, and a row where
-        n_inputs is no square number.
+        Height and width of an image, whose product is n_inputs; by default as near to a square as that goes.
     columns : int, optional
         Images in a row, by default about as many as there are rows.
     titles : sequence of str, optional
@@ -71,10 +72,7 @@ def weight_images(
     if matrix.ndim != 2 or matrix.size == 0:
         raise ShapeError(f"{owner}: weights: expected (n_units, n_inputs), got the shape {matrix.shape}")
     units, inputs = matrix.shape
-    side = math.isqrt(inputs)
-    height, width = shape or ((side, side) if side * side == inputs else (1, inputs))
-    if height * width != inputs:
-        raise ShapeError(f"{owner}: shape: expected {inputs} elements, got {height} x {width}")
+    height, width = _sides(owner, inputs) if shape is None else _sides(owner, inputs, shape)
     names = [str(unit) for unit in range(units)] if titles is None else [str(title) for title in titles]
     if len(names) != units:
         raise ConfigError(f"{owner}: titles: expected {units}, one for each unit, got {len(names)}")
@@ -125,7 +123,7 @@ class ConfusionMatrix:
     def to_dict(self) -> dict[str, Any]:
         """Return labels, counts and accuracy as plain Python values."""
         return {
-            "labels": [label.item() if isinstance(label, np.generic) else label for label in self.labels],
+            "labels": list(self.labels),
             "counts": self.counts.tolist(),
             "accuracy": self.accuracy,
         }
@@ -144,7 +142,10 @@ class ConfusionMatrix:
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the shares of each class's rows, with their counts; raises ImportError without matplotlib."""
-        ax = axes("ConfusionMatrix.plot", ax, (1.6 + 0.5 * len(self.labels), 1.2 + 0.5 * len(self.labels)))
+        count, longest = len(self.labels), max(len(str(label)) for label in self.labels)
+        ax = axes(
+            "ConfusionMatrix.plot", ax, (1.8 + 0.5 * count + 0.1 * longest, 1.6 + 0.5 * count + 0.1 * longest)
+        )
         shares = self.counts / np.maximum(1, self.counts.sum(axis=1, keepdims=True))
         ax.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
         for i, j in np.ndindex(shares.shape):
@@ -199,7 +200,14 @@ def confusion_matrix(y_true: Any, y_pred: Any, *, labels: Any = None) -> Confusi
             f"{owner}: y_true, y_pred: expected one shape (n_samples,), "
             f"got {true.shape} and {predicted.shape}"
         )
-    known = list(np.unique(np.concatenate([true, predicted]))) if labels is None else list(labels)
+    if labels is None:
+        known = np.unique(np.concatenate([true, predicted])).tolist()
+    elif isinstance(labels, str) or not isinstance(labels, Iterable):
+        raise ConfigError(f"{owner}: labels: expected a sequence of classes, got {labels!r}")
+    else:
+        known = [label.item() if isinstance(label, np.generic) else label for label in labels]
+    if len(set(known)) != len(known):
+        raise ConfigError(f"{owner}: labels: expected each class once, got {known}")
     places = {label: place for place, label in enumerate(known)}
     counts = np.zeros((len(known), len(known)), dtype=np.int64)
     for pair in zip(true.tolist(), predicted.tolist(), strict=True):
@@ -225,11 +233,11 @@ def saliency(
     model : Module, Trainer or fitted estimator of this library
         Gives scores for a batch of inputs.
     x : array_like of shape (n_features,) or (height, width)
-        One sample; an image is handed to the model as it is, unless the model takes vectors.
+        One sample, which the model gets as a batch of one.
     target : int, optional
         Which score, by default the largest.
     shape : tuple of int, optional
-        Height and width in which a vector is drawn; by default that of a square where it has one, else a row.
+        Height and width in which a vector is drawn; by default as near to a square as that goes.
     ax : matplotlib Axes, optional
         Where to draw, by default a new figure.
 
@@ -262,20 +270,18 @@ def saliency(
     sample = as_table("x", x)
     if sample.ndim not in (1, 2) or sample.size == 0:
         raise ShapeError(f"{owner}: x: expected one sample of one or two dimensions, got {sample.shape}")
-    height, width = shape or (sample.shape if sample.ndim == 2 else _square(sample.size))
-    if height * width != sample.size:
-        raise ShapeError(f"{owner}: shape: expected {sample.size} elements, got {height} x {width}")
-    dtype = next((parameter.dtype for parameter in network.parameters()), _core.float32)
-    inputs = _core.tensor(sample[None], dtype=dtype, requires_grad=True)
-    was_training = network.training
-    network.eval()
-    try:
-        scores = network(inputs).reshape(-1)
+    _core.check_finite(sample, "x")
+    given = sample.shape if shape is None and sample.ndim == 2 else shape
+    height, width = _sides(owner, sample.size) if given is None else _sides(owner, sample.size, given)
+    inputs = _core.tensor(sample[None], dtype=dtype_of(network), requires_grad=True)
+    with in_mode(network, training=False):
+        scores = network(inputs)
+        if scores.ndim > 2 or scores.numel() != scores.shape[-1]:
+            raise ShapeError(f"{owner}: x: expected one sample, for which the model gives {scores.shape}")
+        scores = scores.reshape(-1)
         chosen = int(scores.detach().numpy().argmax()) if target is None else target
         check_int("target", chosen, low=0, high=scores.shape[0] - 1)
-        slope = grad(scores[chosen], [inputs], allow_unused=True)[0]
-    finally:
-        network.train(was_training)
+        slope = grad(scores[chosen], [inputs], allow_unused=True)[0] if scores.requires_grad else None
     slopes: Array = np.zeros(sample.shape) if slope is None else np.abs(slope.numpy()[0])
     ax = axes(owner, ax)
     image = ax.imshow(slopes.reshape(height, width), cmap="viridis", vmin=0.0)
@@ -284,6 +290,15 @@ def saliency(
     return slopes, ax
 
 
-def _square(count: int) -> tuple[int, int]:
-    side = math.isqrt(count)
-    return (side, side) if side * side == count else (1, count)
+def _sides(owner: str, count: int, shape: Any = None) -> tuple[int, int]:
+    """Return height and width of so many elements: those that are given, or the most equal ones."""
+    if shape is None:
+        height = next(side for side in range(math.isqrt(count), 0, -1) if count % side == 0)
+        return height, count // height
+    if not isinstance(shape, tuple | list) or len(shape) != 2:
+        raise ConfigError(f"{owner}: shape: expected height and width, got {shape!r}")
+    for side in shape:
+        check_int("shape", side, low=1)
+    if shape[0] * shape[1] != count:
+        raise ShapeError(f"{owner}: shape: expected {count} elements, got {shape[0]} x {shape[1]}")
+    return shape[0], shape[1]
