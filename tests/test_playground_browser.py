@@ -114,7 +114,7 @@ def test_points_are_added_and_removed_with_the_mouse(page: Any, server: Server) 
 def test_points_are_added_and_removed_with_the_keyboard(page: Any, server: Server) -> None:
     before = server.session.state()["data"]["points"]
     page.focus("#clear")
-    for _ in range(20):
+    for _ in range(20):  # To the plane, by the keyboard alone.
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.id") == "plane":
             break
