@@ -3,7 +3,6 @@
 import base64
 import http.client
 import json
-import os
 import random
 import signal
 import socket
@@ -138,8 +137,11 @@ def test_a_step_is_one_epoch_of_the_trainer(session: Session) -> None:
 
     seen = np.frombuffer(base64.b64decode(after["boundary"]["classes"]), np.uint8).reshape(LATTICE, LATTICE)
     left, right, bottom, top = after["data"]["view"]
-    corners = np.array([[left, top], [right, top], [left, bottom], [right, bottom]], np.float32)
-    assert trainer.predict(corners).argmax(axis=1).tolist() == seen[[0, 0, -1, -1], [0, -1, 0, -1]].tolist()
+    rows = np.linspace(top, bottom, LATTICE)
+    places = [[(x, y) for x in np.linspace(left, right, LATTICE)] for y in rows]
+    scores = trainer.predict(np.array(places, np.float32).reshape(-1, 2))
+    assert set(seen.ravel().tolist()) == {0, 1}
+    np.testing.assert_array_equal(seen, scores.argmax(axis=1).reshape(LATTICE, LATTICE))
 
 
 def test_the_pictures_are_those_of_the_layers(session: Session) -> None:
@@ -543,7 +545,6 @@ def test_ten_thousand_malformed_requests_leave_it_running() -> None:
         assert program.communicate(timeout=10)[1] == ""
 
 
-@pytest.mark.skipif(os.name == "nt", reason="no SIGINT for another process there")
 def test_ctrl_c_stops_it_at_once_while_it_trains_and_a_client_hangs() -> None:
     with process("--port", "0") as (program, port):
         with socket.create_connection(("127.0.0.1", port)) as hanging:
@@ -559,6 +560,22 @@ def test_ctrl_c_stops_it_at_once_while_it_trains_and_a_client_hangs() -> None:
             connection.close()
         assert (program.returncode, out, err) == (0, "ferrograd playground: stopped\n", "")
         assert took < 3
+
+
+def test_it_opens_the_browser_at_its_address(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened: list[str] = []
+
+    def open_and_interrupt(url: str) -> None:
+        opened.append(url)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("webbrowser.open", open_and_interrupt)
+    assert main(["playground", "--port", "0"]) == 0
+    out = capsys.readouterr().out
+    assert opened[0] in out.splitlines()[0]
+    assert out.endswith("stopped\n")
 
 
 def test_a_taken_port_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -160,7 +160,7 @@ def test_xor_is_trained_to_the_end_paused_changed_and_resumed(page: Any, tmp_pat
     reads(page, "epoch", "1")
 
 
-def test_the_pictures_move_while_it_trains(page: Any) -> None:
+def test_d17_boundary_and_hidden_space_change_while_it_trains(page: Any) -> None:
     pixels = "id => document.getElementById(id).toDataURL()"
     before = {name: page.evaluate(pixels, name) for name in ("plane", "curves", "warp")}
     neuron = "document.querySelector('#neurons canvas').toDataURL()"
