@@ -135,11 +135,15 @@ def test_a_step_is_one_epoch_of_the_trainer(session: Session) -> None:
     assert after["loss"] == history.history["loss"][0]
     assert after["accuracy"] == trainer.evaluate(X, y)["accuracy"]
 
-    seen = np.frombuffer(base64.b64decode(after["boundary"]["classes"]), np.uint8).reshape(LATTICE, LATTICE)
-    left, right, bottom, top = after["data"]["view"]
+
+def test_the_boundary_is_what_the_trainer_predicts(session: Session) -> None:
+    session.data({"set": "moons"})
+    state = [session.run({"action": "step"}) for _ in range(20)][-1]
+    seen = np.frombuffer(base64.b64decode(state["boundary"]["classes"]), np.uint8).reshape(LATTICE, LATTICE)
+    left, right, bottom, top = state["data"]["view"]
     rows = np.linspace(top, bottom, LATTICE)
     places = [[(x, y) for x in np.linspace(left, right, LATTICE)] for y in rows]
-    scores = trainer.predict(np.array(places, np.float32).reshape(-1, 2))
+    scores = session._trainer.predict(np.array(places, np.float32).reshape(-1, 2))
     assert set(seen.ravel().tolist()) == {0, 1}
     np.testing.assert_array_equal(seen, scores.argmax(axis=1).reshape(LATTICE, LATTICE))
 
