@@ -237,6 +237,11 @@ def test_a_new_class_gets_an_output(session: Session) -> None:
     assert session.run({"action": "step"})["epoch"] == 1
 
 
+def test_a_new_class_beside_a_tables_numbers_has_a_name_of_its_own(session: Session) -> None:
+    session.data({"csv": "0,0,1\n1,1,2\n"})
+    assert session.data({"add": [0, 1, 3]})["data"]["names"] == ["1", "2", "new 2", "3"]
+
+
 def test_points_are_added_while_it_trains_and_it_goes_on(session: Session) -> None:
     session.run({"action": "start", "speed": None})
     for number in range(20):

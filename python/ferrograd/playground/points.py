@@ -70,7 +70,10 @@ class Points(NamedTuple):
     def with_point(self, x: float, y: float, number: int) -> "Points":
         """Return these and one more; the view grows to hold it."""
         left, right, bottom, top = self.view
-        named = (*self.names, *(str(new) for new in range(len(self.names), number + 1)))
+        named = self.names
+        for new in range(len(named), number + 1):
+            # A table's own classes may be numbers.
+            named = (*named, f"new {new}" if str(new) in named else str(new))
         return self._replace(
             xy=np.vstack([self.xy, (x, y)]),
             classes=np.append(self.classes, number),

@@ -173,7 +173,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         except ConfigError as error:
             status = HTTPStatus.BAD_REQUEST
             content, kind = _error(str(error)), "application/json"
-        except OSError:
+        except OSError:  # The client is gone.
             raise
         except Exception as error:
             print(f"ferrograd playground: {type(error).__name__}: {error}", file=sys.stderr)
