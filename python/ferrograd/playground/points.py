@@ -152,6 +152,7 @@ def make(kind: str, n_samples: int, noise: float, seed: int, n_classes: int) -> 
 
     Examples
     --------
+    >>> from ferrograd.playground.points import make
     >>> make("circles", n_samples=10, noise=0.0, seed=0, n_classes=2).names
     ('0', '1')
     """
@@ -198,6 +199,7 @@ def parse_csv(text: str, name: str = "csv") -> Points:
 
     Examples
     --------
+    >>> from ferrograd.playground.points import parse_csv
     >>> parse_csv("width,height,kind\n1,2,tulip\n3,5,rose\n").names
     ('rose', 'tulip')
     """

@@ -49,6 +49,8 @@ class Server(http.server.ThreadingHTTPServer):
 
     Examples
     --------
+    >>> from ferrograd.playground.server import Server
+    >>> from ferrograd.playground.session import Session
     >>> session = Session()
     >>> with Server(session, 0) as server:
     ...     server.url.startswith("http://127.0.0.1:")

@@ -105,6 +105,7 @@ class Session:
 
     Examples
     --------
+    >>> from ferrograd.playground.session import Session
     >>> session = Session()
     >>> state = session.run({"action": "step"})
     >>> state["epoch"], state["running"]
