@@ -265,6 +265,7 @@ def test_the_speed_is_kept(session: Session) -> None:
     session.run({"action": "start", "speed": 20})
     wait_until(lambda: session.state()["epoch"] >= 10)
     assert time.monotonic() - start > 0.35
+    wait_until(lambda: 0 < session.state()["epochs_per_second"] < 30)
 
 
 WRONG: list[tuple[str, Any, str]] = [

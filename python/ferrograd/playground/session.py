@@ -60,8 +60,8 @@ LATTICE = 65
 LINES, ON_LINE = 13, 97
 # The trainer runs this long at a time: pictures come often enough to move, and calls cost little beside it.
 _PIECE_SECONDS = 0.04
-# Epochs per second that are shown are those of about so long.
-_RATE_SECONDS = 1.0
+# Epochs per second that are shown are those of about so long; the first ones are told sooner.
+_RATE_SECONDS, _FIRST_RATE_SECONDS = 1.0, 0.2
 _MOST_CURVE_POINTS = 400
 
 _DATA = {
@@ -360,7 +360,7 @@ class Session:
                         self._piece = min(2 * epochs, 1000)
                     elif took > 2 * _PIECE_SECONDS:
                         self._piece = max(1, epochs // 2)
-                    if now - since > _RATE_SECONDS:
+                    if now - since > (_RATE_SECONDS if self._rate else _FIRST_RATE_SECONDS):
                         self._rate = (self._epoch - before) / (now - since)
                         since, before = now, self._epoch
                     self._publish()
