@@ -20,6 +20,8 @@ from ferrograd._core import CorruptFileError, FerrogradError
 from ferrograd._typing import Array
 from ferrograd.bench.command import add_arguments as add_bench_arguments
 from ferrograd.bench.command import run as run_bench
+from ferrograd.playground.command import add_arguments as add_playground_arguments
+from ferrograd.playground.command import run as run_playground
 from ferrograd.table import InputError, Table, read_features, read_table
 
 __all__ = ["main"]
@@ -151,6 +153,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_bench_arguments(bench)
     bench.set_defaults(command=run_bench)
+
+    playground = commands.add_parser(
+        "playground", help="watch a small network train, in the browser", description=run_playground.__doc__
+    )
+    add_playground_arguments(playground)
+    playground.set_defaults(command=run_playground)
 
     info = commands.add_parser("info", help="show version, instruction set, threads and build")
     info.set_defaults(command=_info)
