@@ -146,8 +146,9 @@ def _draw(ax: "Axes", curves: dict[str, list[float]], log: bool) -> None:
         more, more_names = right.get_legend_handles_labels()
         handles, names = handles + more, names + more_names
     if len(names) > 1:
-        # Of two axes the upper one is drawn last: a legend of the lower would lie under its curves.
-        (right or ax).legend(handles, names, loc="best", framealpha=0.9)
+        # Of two axes the upper one is drawn last: a legend of the lower would lie under its curves. What is
+        # best is judged by one axis's curves alone, but losses fall and scores rise: between them is room.
+        (right or ax).legend(handles, names, loc="center right" if right else "best", framealpha=0.9)
 
 
 class LossPlot(Callback):
