@@ -209,11 +209,13 @@ def _examples(add: Callable[[str, str | bytes], None]) -> str:
                 module.main(["--out", str(folder)])
             plt.close("all")
             parts.append(f"```text\n{printed.getvalue().rstrip()}\n```\n")
-            parts.append('<div class="pair" markdown="1">\n')
-            for path in sorted(folder.iterdir()):
-                add(f"pictures/{path.name}", path.read_bytes())
-                parts.append(f"![{path.stem.replace('_', ' ')}](pictures/{path.name})\n")
-            parts.append("</div>\n")
+            # Graphs are wide, plots stand beside each other.
+            for kind, form in (("png", "pair"), ("svg", "wide")):
+                parts.append(f'<div class="{form}" markdown="1">\n')
+                for path in sorted(folder.glob(f"*.{kind}")):
+                    add(f"pictures/{path.name}", path.read_bytes())
+                    parts.append(f"![{path.stem.replace('_', ' ')}](pictures/{path.name})\n")
+                parts.append("</div>\n")
             shutil.rmtree(folder)
         source = Path(module.__file__ or "").read_text(encoding="utf-8")
         parts.append(f'??? example "The whole program"\n\n    ```py\n{_indented(source)}\n    ```\n')
