@@ -19,11 +19,13 @@ class NativeDocstrings(griffe.Extension):
 
 def _describe(node: Any, owner: Any) -> None:
     for name, member in node.members.items():
-        if member.is_alias or not hasattr(owner, name):
+        # Native classes say that they are of the package: so the module has them as names of the stub's.
+        is_foreign = member.is_alias and not member.target_path.startswith("ferrograd.")
+        if name.startswith("_") or is_foreign or not hasattr(owner, name):
             continue
-        found = getattr(owner, name)
+        found, target = getattr(owner, name), member.final_target if member.is_alias else member
         text = inspect.getdoc(found) if callable(found) or inspect.isdatadescriptor(found) else None
-        if text and member.docstring is None:
-            member.docstring = griffe.Docstring(text, parent=member)
-        if member.is_class:
-            _describe(member, found)
+        if text and target.docstring is None:
+            target.docstring = griffe.Docstring(text, parent=target)
+        if target.is_class:
+            _describe(target, found)
