@@ -22,7 +22,7 @@ import matplotlib.pyplot as plt
 
 ROOT = Path(__file__).parent.parent.parent
 # Not a function of one number: what they give depends on the other elements.
-OF_SEVERAL = {nn.GLU, nn.Softmax, nn.LogSoftmax, nn.Softmin}
+OF_SEVERAL = (nn.GLU, nn.Softmax, nn.LogSoftmax, nn.Softmin)
 
 
 def _like(x: fg.Tensor, value: float) -> fg.Tensor:
@@ -177,6 +177,10 @@ def _activations(add: Callable[[str, str | bytes], None]) -> str:
 
 
 def _losses(add: Callable[[str, str | bytes], None]) -> str:
+    modules = (nn.losses, nn.margin_losses, nn.regression_losses)
+    missing = {name for module in modules for name in module.__all__} - set(LOSSES) - {"Loss"}
+    if missing:
+        raise ValueError(f"pictures.py: LOSSES lacks {', '.join(sorted(missing))}")
     entries = []
     for name, (meaning, of) in LOSSES.items():
         loss = getattr(nn, name)(reduction="none", **SETTINGS.get(name, {}))
