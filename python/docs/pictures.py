@@ -202,8 +202,10 @@ def _page(name: str, entries: list[str], **more: str) -> str:
 
 def _examples(add: Callable[[str, str | bytes], None]) -> str:
     """Run each example but mnist, whose files are not here, and show all that there is of it."""
-    parts = [(Path(__file__).parent / "examples.md").read_text(encoding="utf-8")]
-    for name in re.findall(r"^\d\. `(\w+)`", examples.__doc__ or "", re.M):
+    listed = re.findall(r"^(\d\.) `(\w+)`(.*)", examples.__doc__ or "", re.M)
+    contents = "\n".join(f"{number} [{name}](#{name}){about}" for number, name, about in listed)
+    parts = [(Path(__file__).parent / "examples.md").read_text(encoding="utf-8").format(contents=contents)]
+    for _, name, _ in listed:
         module = import_module(f"ferrograd.examples.{name}")
         text = (module.__doc__ or "").strip()
         parts.append(f"## {name}\n\n{text}\n\n```sh\npython -m ferrograd.examples.{name}\n```\n")

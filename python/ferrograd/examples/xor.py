@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if out:
         save(fg.viz.decision_boundary(model, X, y.astype(int), margin=0.5), out / "xor_boundary.png")
         save(fg.viz.hidden_space(model, X, y.astype(int)), out / "xor_hidden.png")
-        fg.draw(lambda: loss_of(model(X).reshape(-1), y)).save(out / "xor_graph.svg")
+        fg.draw(model, inputs=X).save(out / "xor_graph.svg")
 
 
 if __name__ == "__main__":
