@@ -85,6 +85,7 @@ def programs_of(page: Path) -> tuple[list[str], list[str]]:
     tables = re.findall(r"^\|[^|\n]*\| ferrograd \|\n\|[-|]+\|\n((?:\|.*\n)+)", text, re.M)
     cells = [re.fullmatch(r"\|.*\| `(.*)` \|", row) for table in tables for row in table.splitlines()]
     assert all(cells), f"{page}: a row without code"
+    assert bool(cells) == (" ferrograd |" in text)
     return [code for code, _ in blocks] + [cell[1] for cell in cells if cell], [out for _, out in blocks]
 
 
