@@ -105,6 +105,15 @@ def test_the_first_example_of_the_readme_says_what_it_prints() -> None:
     assert programs_of(README)[1][0].startswith("test accuracy")
 
 
+@pytest.mark.skipif(not SITE.is_dir(), reason="the pages of the site are not in the sdist")
+def test_the_pages_of_the_api_have_everything_public() -> None:
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in (SITE / "api").glob("*.md"))
+    shown = set(re.findall(r"^::: (\S+)$", pages, re.M))
+    # Some have several names, and a page of a module has all that it holds.
+    found = {id(public) for name, public in PUBLIC.items() if {name, name.rpartition(".")[0]} & shown}
+    assert [name for name, public in PUBLIC.items() if id(public) not in found] == []
+
+
 def test_every_public_name_and_method_is_documented() -> None:
     missing = [f"{space.__name__}.{name}" for space in SPACES for name in space.__all__]
     missing = [name for name in missing if not _documented(name)]
