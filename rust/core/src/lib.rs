@@ -27,4 +27,5 @@ pub mod shape;
 pub mod steps;
 pub mod tensor;
 pub mod train;
+mod training_step;
 pub mod vmap;
