@@ -66,7 +66,11 @@ def problem_of(owner: str, model: Any, X: TensorLike, y: TensorLike, loss: Any, 
             raise ConfigError(f"{owner}: loss: expected a callable for a Module, as it has none, got {got}")
         params: list[Tensor] = [param for param in model.parameters() if param.requires_grad]
         return _of_module(owner, model, loss, params, 0.0, X, y, trains=trains)
-    if loss is not None:
+    estimators = sys.modules.get("ferrograd.sklearn")
+    is_ours = estimators is not None and isinstance(
+        model, estimators.MLPClassifier | estimators.MLPRegressor
+    )
+    if loss is not None and (is_ours or isinstance(model, Trainer) or is_of_scikit_learn(model)):
         raise ConfigError(f"{owner}: loss: {type(model).__name__} brings its own, pass none")
     if isinstance(model, Trainer):
         if not isinstance(model.model, Module):
@@ -74,12 +78,13 @@ def problem_of(owner: str, model: Any, X: TensorLike, y: TensorLike, loss: Any, 
             raise ConfigError(f"{owner}: model: expected a trainer of a Module, got one of {kind}")
         of_optimizer = trained(model.optimizer)
         return _of_module(owner, model.model, model.loss, of_optimizer, model.l2, X, y, trains=trains)
-    estimators = sys.modules.get("ferrograd.sklearn")
-    if estimators is not None and isinstance(model, estimators.MLPClassifier | estimators.MLPRegressor):
+    if is_ours:
         return _of_estimator(model, X, y, trains=trains)
-    kind = f"{type(model).__module__.partition('.')[0]}'s {type(model).__name__}"
+    kind = type(model)
+    package = kind.__module__.partition(".")[0]
+    got = "None" if model is None else kind.__name__ if package == "builtins" else f"{package}'s {kind.__name__}"
     raise ConfigError(
-        f"{owner}: model: expected a Module, a Trainer or an estimator of ferrograd, got {kind}"
+        f"{owner}: model: expected a Module, a Trainer or an estimator of ferrograd, got {got}"
     )
 
 
