@@ -602,3 +602,26 @@ def test_a_plan_is_that_of_the_last_fit_or_step() -> None:
     fg.draw(trainer.plan)
     with pytest.raises(fg.ConfigError, match="a Plan has its own"):
         fg.draw(trainer.plan, names={})
+
+
+def test_a_picture_keeps_the_values_that_it_was_made_with() -> None:
+    p, x = nn.Linear(2, 3), fg.ones(1, 2)
+
+    def run() -> fg.Tensor:
+        w = p.weight
+        return p(x).sum() + w.t().sum() + w.reshape(6).sum() + w[0].sum() + w.expand(2, 3, 2).sum()
+
+    graph = fg.Graph()
+    node = graph.input("x")
+    graph.add("mul", node, node)
+    held = fg.tensor(2.0)
+    graph.forward({"x": held})
+    for subject in (run, run(), graph):
+        picture = fg.draw(subject)
+        before = [None if v.value is None else v.value.tolist() for v in picture.vertices]
+        with fg.no_grad():
+            p.weight.fill_(7.0), p.bias.fill_(9.0), x.fill_(5.0)
+            held.fill_(9.0)
+        assert [None if v.value is None else v.value.tolist() for v in picture.vertices] == before
+        with fg.no_grad():
+            p.weight.fill_(1.0), p.bias.fill_(1.0), x.fill_(1.0)

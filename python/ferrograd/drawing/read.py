@@ -12,7 +12,10 @@ from ferrograd.drawing.vertices import Vertex
 from ferrograd.nn.calls import Call, recorded_calls
 from ferrograd.nn.module import Module
 
-__all__ = ["Find", "Step", "of_graph", "of_run", "of_tensor", "run_recorded", "span_of"]
+__all__ = ["VIEWS", "Find", "Step", "of_graph", "of_run", "of_tensor", "run_recorded", "span_of"]
+
+# They are ways to read an array, and no instructions.
+VIEWS = frozenset({"permute", "reshape", "expand", "slice", "detach"})
 
 
 class Step:
@@ -154,6 +157,9 @@ def _vertices(
             text = f"{label[i]} = {text}"
         kind = "op" if tensor.op else kind
         shape, value = tensor.shape, tensor.detach()
+        if not tensor.op or tensor.op in VIEWS:
+            # Its memory may be that of a parameter, which training goes on to change.
+            value = value.clone()
         vertex = Vertex(text, kind, step.sources, shape, value, step.grad, module, note=note)
         if text == "constant" and tensor.numel() == 1:
             # It is its own name.
@@ -199,6 +205,9 @@ def of_graph(owner: str, graph: Graph) -> list[Vertex]:
         is_named = node.op != "input" and not node.name.startswith(node.op)
         text = node.name if node.op == "input" else f"{node.name} = {node.op}" if is_named else node.op
         kind = "input" if node.op == "input" else "op"
+        if not sources:
+            # A later assignment to the tensor changes no picture.
+            value = None if value is None else value.detach().clone()
         if kind == "op" and not sources:
             text, kind = node.op, "constant"
         vertices.append(Vertex(text, kind, sources, None if value is None else value.shape, value, grad))
