@@ -1,5 +1,6 @@
 """What there is to draw: computations that run while they are recorded, and explicit graphs."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -182,11 +183,23 @@ def span_of(calls: list[Call]) -> Callable[[int], tuple[str, str]]:
         counts[call.name] = counts.get(call.name, 0) + 1
         again = f"#{counts[call.name]}" if counts[call.name] > 1 else ""
         spans.append((call.first, call.last, call.name + again, type(call.module).__name__))
+    # Inner calls end, and are listed, before the outer ones: of a call the one around it is the next that
+    # began before it.
+    ends = [span[1] for span in spans]
+    around: list[int | None] = [None] * len(spans)
+    later: list[int] = []
+    for i in reversed(range(len(spans))):
+        while later and spans[later[-1]][0] > spans[i][0]:
+            later.pop()
+        around[i] = later[-1] if later else None
+        later.append(i)
 
     def place(number: int) -> tuple[str, str]:
-        # Inner calls end, and are listed, before the outer ones.
-        inside = (span[2:] for span in spans if span[0] < number <= span[1])
-        return next(inside, ("", ""))
+        first = bisect_left(ends, number)
+        i = first if first < len(spans) else None
+        while i is not None and spans[i][0] >= number:
+            i = around[i]
+        return ("", "") if i is None else spans[i][2:]
 
     return place
 
