@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["of_plan"]
 
+
 class _Box:
     """What becomes a vertex."""
 
