@@ -208,6 +208,10 @@ def test_nothing_but_kinks_is_no_agreement() -> None:
     report = fg.check_gradients(model, [[1.0]], [[0.0]], lambda a, b: (a - b).abs().sum())
     assert not report.agrees
     assert report.verdict.startswith("nothing was compared")
+    told = report.as_dict()
+    assert json.loads(json.dumps(told, allow_nan=False)) == told
+    assert told["parameters"][0]["max_error"] is None
+    assert told["parameters"][0]["shape"] == [1, 1]
 
 
 @pytest.mark.parametrize("share", [1e-11, 1e-3, 1.0, 1e9])

@@ -281,6 +281,15 @@ def test_an_optimizer_that_searches_its_step_has_no_ratio() -> None:
     assert "steps" not in hints(report)
 
 
+def test_the_dict_is_strict_json() -> None:
+    model = nn.Linear(4, 1)
+    trainer = fg.Trainer(model, nn.MSELoss(), fg.optim.LBFGS(model.parameters()))
+    told = trainer.health(X * 1000, Y).as_dict()
+    assert json.loads(json.dumps(told, allow_nan=False)) == told
+    assert told["parameters"][0]["update_ratio"] is None
+    assert told["unscaled"] == [0, 1, 2, 3]
+
+
 def test_the_text_and_the_dict_say_the_same() -> None:
     trainer = trainer_of(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
     report = trainer.health(X * 1000, Y)

@@ -217,7 +217,7 @@ def test_the_latex_is_balanced() -> None:
 
 def test_the_dict_holds_the_numbers() -> None:
     found = traced()
-    told = json.loads(json.dumps(found.to_dict()))
+    told = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert told["loss"] == found.loss
     assert told["gradients"]["0.weight"] == found.gradients["0.weight"].tolist()
     assert [step["op"] for step in told["steps"]] == [step.op for step in found.steps]

@@ -14,6 +14,7 @@ from ferrograd._typing import Array, TensorLike
 from ferrograd.checks import as_table
 from ferrograd.compiled import is_of_labels
 from ferrograd.drawing.read import Find, Step, run_recorded
+from ferrograd.plain import plain
 from ferrograd.problem import problem_of
 
 __all__ = ["Trace", "TraceOperand", "TraceStep", "trace"]
@@ -186,27 +187,9 @@ class Trace:
         return "\\begin{align*}\n" + " \\\\\n".join(lines) + "\n\\end{align*}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the same as dicts, lists and numbers."""
-
-        def of(operand: TraceOperand) -> dict[str, Any]:
-            local = None if operand.local is None else operand.local.tolist()
-            downstream = operand.downstream.tolist()
-            return {"name": operand.name, "kind": operand.kind, "local": local, "downstream": downstream}
-
-        steps = [
-            {
-                "name": step.name,
-                "op": step.op,
-                "inputs": list(step.inputs),
-                "value": step.value.tolist(),
-                "upstream": step.upstream.tolist(),
-                "operands": [of(operand) for operand in step.operands],
-            }
-            for step in self.steps
-        ]
-        leaves = {name: value.tolist() for name, value in self.leaves.items()}
-        gradients = {name: value.tolist() for name, value in self.gradients.items()}
-        return {"loss": self.loss, "leaves": leaves, "steps": steps, "gradients": gradients}
+        """Return the same as dicts, lists and numbers, None for one that is not finite."""
+        found: dict[str, Any] = plain(self)
+        return found
 
 
 def trace(

@@ -3,7 +3,7 @@
 import copy
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from ferrograd._typing import Array, TensorLike
 from ferrograd.autograd import enable_grad, no_grad
 from ferrograd.checks import check_int
 from ferrograd.columns import aligned
+from ferrograd.plain import plain
 from ferrograd.problem import Problem, is_of_scikit_learn, problem_of
 
 __all__ = ["GradientReport", "ParameterCheck", "check_gradients"]
@@ -122,9 +123,8 @@ class GradientReport:
         return _is_compared(self.parameters) and not any(_is_wrong(row) for row in self.parameters)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the same as dicts, lists and numbers."""
-        found = asdict(self)
-        return {**found, "parameters": [asdict(row) for row in self.parameters], "agrees": self.agrees}
+        """Return the same as dicts, lists and numbers, None for one that is not finite."""
+        return {**plain(self), "agrees": self.agrees}
 
     def __str__(self) -> str:
         rows: list[tuple[str, ...]] = [
@@ -332,7 +332,7 @@ def _row(
         kinks,
         "",
     )
-    return ParameterCheck(**{**asdict(row), "verdict": _verdict(row, analytics, numerics)})
+    return replace(row, verdict=_verdict(row, analytics, numerics))
 
 
 def _is_compared(rows: Sequence[ParameterCheck]) -> bool:

@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from ferrograd.drawing.read import Find, Step, run_recorded, span_of
 from ferrograd.nn.calls import recorded_calls
 from ferrograd.nn.module import Module
 from ferrograd.nn.utils import clip_grad_norm_
+from ferrograd.plain import plain
 from ferrograd.problem import problem_of
 from ferrograd.samples import Samples
 
@@ -177,8 +178,8 @@ class HealthReport:
         return not any(finding.hint for finding in self.findings)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the same as dicts, lists and numbers."""
-        return {**asdict(self), "is_healthy": self.is_healthy}
+        """Return the same as dicts, lists and numbers, None for one that is not finite."""
+        return {**plain(self), "is_healthy": self.is_healthy}
 
     def __str__(self) -> str:
         lines = [f"health on {self.rows:,} rows, loss {self.loss:.6g}"]
