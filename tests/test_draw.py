@@ -655,6 +655,32 @@ def test_long_chains_take_no_square_of_time(has_modules: bool) -> None:
     assert min(taken(8) for _ in range(2)) < 24 * min(taken(1) for _ in range(3))
 
 
+class OfDict(nn.Linear):
+    """Returns what is no tensor."""
+
+    def forward(self, x: fg.Tensor) -> Any:
+        return {"score": super().forward(x)}
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: fg.draw(nn.Linear(2, 1)).save(None), fg.DTypeError, "save: path must be a str"),
+        (lambda: fg.draw(nn.Linear(2, 1), inputs="abc"), fg.DTypeError, "draw: inputs: .* got 'abc'"),
+        (lambda: fg.draw(OfDict(2, 1)), fg.ConfigError, "model must return tensors, got dict"),
+    ],
+)
+def test_what_cannot_be_drawn_or_saved_is_named(call: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_a_leaf_without_a_name_is_called_so() -> None:
+    p = nn.Linear(2, 1)
+    found = fg.draw(p(fg.ones(1, 2)).sum(), names={"w": p.weight})
+    assert [v.label for v in found.vertices if v.kind == "input"] == ["w", "leaf"]
+
+
 def test_a_picture_keeps_the_values_that_it_was_made_with() -> None:
     p, x = nn.Linear(2, 3), fg.ones(1, 2)
 

@@ -69,7 +69,7 @@ def run_recorded(
         roots = list(found) if isinstance(found, tuple | list) else [found]
         for root in roots:
             if not isinstance(root, Tensor):
-                raise ConfigError(f"{owner}: the function must return tensors, got {type(root).__name__}")
+                raise ConfigError(f"{owner}: the function or model must return tensors, got {type(root).__name__}")
         use(*steps_behind(roots, anew=False, with_grads=with_grads))
         is_used.append(True)
         return []
@@ -152,8 +152,10 @@ def _vertices(
     for i, step in enumerate(steps):
         tensor = step.tensor
         kind = kinds.get(i, "input" if tensor.requires_grad or i in label else "constant")
+        # Whether it is a parameter or data nobody has said.
+        unnamed = "leaf" if kind == "input" else kind
         module, note = place(step.id) if tensor.op else (_owner(label.get(i, ""), own), "")
-        text = f"{tensor.op} {step.number_text}".rstrip() if tensor.op else label.get(i) or kind
+        text = f"{tensor.op} {step.number_text}".rstrip() if tensor.op else label.get(i) or unnamed
         if tensor.op and i in label:
             text = f"{label[i]} = {text}"
         kind = "op" if tensor.op else kind
