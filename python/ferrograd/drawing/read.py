@@ -69,7 +69,9 @@ def run_recorded(
         roots = list(found) if isinstance(found, tuple | list) else [found]
         for root in roots:
             if not isinstance(root, Tensor):
-                raise ConfigError(f"{owner}: the function or model must return tensors, got {type(root).__name__}")
+                raise ConfigError(
+                    f"{owner}: the function or model must return tensors, got {type(root).__name__}"
+                )
         use(*steps_behind(roots, anew=False, with_grads=with_grads))
         is_used.append(True)
         return []
