@@ -208,6 +208,9 @@ def test_sample_weights_of_the_fit_are_part_of_the_loss() -> None:
     weight = np.r_[np.full(32, 0.0), np.full(32, 3.0)]
     trainer.fit(X, Y, epochs=1, sample_weight=weight, progress=False)
     assert trainer.health().loss == pytest.approx(trainer.health(X[32:], Y[32:]).loss, rel=1e-6)
+    rows, targets = np.tile(X, (5, 1)), np.tile(Y, (5, 1))
+    trainer.fit(rows, targets, epochs=1, sample_weight=np.arange(320) >= 256, progress=False)
+    assert trainer.health().loss == pytest.approx(trainer.health(X, Y).loss, rel=1e-6)
 
 
 def test_overfitting_is_seen_in_the_validation_loss() -> None:

@@ -270,7 +270,8 @@ def trace(
       dL/dbias = [4]
     """
     owner = "trace"
-    X, target = _one_sample(owner, x, y, is_class=is_of_labels(getattr(model, "loss", loss)))
+    judge = getattr(model, "loss", None) if loss is None else loss
+    X, target = _one_sample(owner, x, y, is_class=is_of_labels(judge))
     problem = problem_of(owner, model, X, target, loss, trains=False)
     found: list[Trace] = []
 

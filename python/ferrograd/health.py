@@ -210,7 +210,8 @@ def examine(
     stopped in for its loss, if it did.
     """
     X, y, *weights = samples.tables
-    weight = weights[0] if weights else None
+    # Of rows that count nothing all is looked at.
+    weight = weights[0] if weights and weights[0].any() else None
     problem = problem_of("health", trainer, X, y, None, trains=True, sample_weight=weight)
     assert problem.model is not None
     activations: list[ActivationHealth] = []
