@@ -201,6 +201,39 @@ def test_there_is_no_kink_past_the_step() -> None:
     assert (row.kinks, row.verdict) == (0, "agrees")
 
 
+def test_nothing_but_kinks_is_no_agreement() -> None:
+    model = nn.Linear(1, 1, bias=False)
+    with fg.no_grad():
+        model.weight.zero_()
+    report = fg.check_gradients(model, [[1.0]], [[0.0]], lambda a, b: (a - b).abs().sum())
+    assert not report.agrees
+    assert report.verdict.startswith("nothing was compared")
+    told = report.as_dict()
+    assert json.loads(json.dumps(told, allow_nan=False)) == told
+    assert told["parameters"][0]["max_error"] is None
+    assert told["parameters"][0]["shape"] == [1, 1]
+
+
+@pytest.mark.parametrize("share", [1e-11, 1e-3, 1.0, 1e9])
+def test_a_bug_is_found_however_small_the_loss(share: float) -> None:
+    def small(scores: fg.Tensor, targets: fg.Tensor) -> fg.Tensor:
+        return nn.functional.mse_loss(scores, targets) * share
+
+    found = rows(fg.check_gradients(planted(3.0), X, TARGETS, small))
+    assert found["0.weight"].verdict == found["0.bias"].verdict == "WRONG: 3.00 times"
+    assert found["3.weight"].verdict == "agrees"
+    assert fg.check_gradients(planted(1.0), X, TARGETS, small).agrees
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e-9, 1e-3])
+def test_next_to_a_perfect_fit_rounding_is_no_error(offset: float) -> None:
+    model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)).double()
+    with fg.no_grad():
+        targets = model(fg.tensor(X)).numpy() + offset
+    report = fg.check_gradients(model, X, targets, nn.MSELoss())
+    assert report.agrees, str(report)
+
+
 def test_a_kink_does_not_hide_a_bug() -> None:
     model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), planted(2.0)[1], nn.Linear(6, 3))
     assert not fg.check_gradients(model, X, LABELS, nn.CrossEntropyLoss()).agrees
@@ -274,6 +307,8 @@ class Random(nn.Linear):
     [
         (lambda: fg.check_gradients(nn.Linear(4, 3), X, LABELS), "loss: expected a callable for a Module"),
         (lambda: fg.check_gradients(len, X, LABELS), "model: expected a Module, a Trainer or an estimator"),
+        (lambda: fg.check_gradients(None, X, LABELS), "of ferrograd, got None$"),
+        (lambda: fg.check_gradients(lambda x: x, X, LABELS, nn.MSELoss()), "model: .*, got function$"),
         (
             lambda: fg.check_gradients(nn.Linear(4, 3), X, LABELS, nn.MSELoss(), max_elements=0),
             "max_elements",
@@ -297,6 +332,11 @@ def test_errors_of_the_data_come_from_the_usual_checks() -> None:
         fg.check_gradients(nn.Linear(4, 2), X, LABELS, nn.CrossEntropyLoss())
     with pytest.raises(fg.NonFiniteError, match="X"):
         fg.check_gradients(nn.Linear(4, 3), X * np.nan, LABELS, nn.CrossEntropyLoss())
+    model = nn.Linear(4, 3)
+    with fg.no_grad():
+        model.bias.fill_(np.nan)
+    with pytest.raises(fg.NonFiniteError, match=r"check_gradients: loss: .* got nan"):
+        fg.check_gradients(model, X, LABELS, nn.CrossEntropyLoss())
     frozen = nn.Linear(4, 3).requires_grad_(False)
     with pytest.raises(fg.GraphError, match="none of its parameters"):
         fg.check_gradients(frozen, X, LABELS, nn.CrossEntropyLoss())

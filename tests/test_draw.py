@@ -5,6 +5,7 @@ import random
 import re
 import subprocess
 import sys
+import time
 import xml.etree.ElementTree as ET
 from itertools import combinations, pairwise
 from pathlib import Path
@@ -17,7 +18,9 @@ import ferrograd as fg
 from ferrograd import nn
 from ferrograd.drawing import Drawing
 from ferrograd.drawing.layout import layered
+from ferrograd.drawing.read import span_of
 from ferrograd.drawing.vertices import LARGEST, Vertex, collapsed
+from ferrograd.nn.calls import Call
 
 SVG = "{http://www.w3.org/2000/svg}"
 # Of DejaVu Sans Mono, the widest fixed-width font in use: its advance in widths of an em.
@@ -602,3 +605,100 @@ def test_a_plan_is_that_of_the_last_fit_or_step() -> None:
     fg.draw(trainer.plan)
     with pytest.raises(fg.ConfigError, match="a Plan has its own"):
         fg.draw(trainer.plan, names={})
+
+
+def test_the_innermost_call_around_an_operation_is_found() -> None:
+    # Calls as they end: an inner one before that around it.
+    rng = random.Random(0)
+    for _ in range(50):
+        calls: list[Call] = []
+        number = 0
+
+        def call(depth: int, calls: list[Call] = calls) -> None:
+            nonlocal number
+            first = number
+            for _ in range(rng.randint(0, 3)):
+                if depth < 4 and rng.random() < 0.6:
+                    call(depth + 1)
+                else:
+                    number += 1
+            calls.append(Call(f"m{len(calls)}", nn.Tanh(), first, number, (), {}, None))
+
+        call(0)
+        call(0)
+        place = span_of(calls)
+        for op in range(number + 3):
+            inside = [c.name for c in calls if c.first < op <= c.last]
+            assert place(op) == ((inside[0], "Tanh") if inside else ("", ""))
+
+
+@pytest.mark.parametrize("has_modules", [True, False])
+def test_long_chains_take_no_square_of_time(has_modules: bool) -> None:
+    chain = nn.Sequential(*(nn.Tanh() for _ in range(1000)))
+
+    def taken(times: int) -> float:
+        def run() -> fg.Tensor:
+            x = fg.ones(2, requires_grad=True)
+            y = x
+            for _ in range(1000 * times):
+                y = y.tanh()
+            return y
+
+        subject = nn.Sequential(*(chain[0] for _ in range(1000 * times))) if has_modules else run
+        options = {"inputs": fg.ones(2)} if has_modules else {}
+        start = time.process_time()
+        assert len(fg.draw(subject, grads=False, **options).vertices) <= LARGEST
+        return time.process_time() - start
+
+    taken(1)
+    # Eight times as long a chain: 64 times the time, were it a square.
+    assert min(taken(8) for _ in range(2)) < 24 * min(taken(1) for _ in range(3))
+
+
+class OfDict(nn.Linear):
+    """Returns what is no tensor."""
+
+    def forward(self, x: fg.Tensor) -> Any:
+        return {"score": super().forward(x)}
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: fg.draw(nn.Linear(2, 1)).save(None), fg.DTypeError, "save: path must be a str"),
+        (lambda: fg.draw(nn.Linear(2, 1), inputs="abc"), fg.DTypeError, "draw: inputs: .* got 'abc'"),
+        (lambda: fg.draw(OfDict(2, 1)), fg.ConfigError, "model must return tensors, got dict"),
+    ],
+)
+def test_what_cannot_be_drawn_or_saved_is_named(call: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_a_leaf_without_a_name_is_called_so() -> None:
+    p = nn.Linear(2, 1)
+    found = fg.draw(p(fg.ones(1, 2)).sum(), names={"w": p.weight})
+    assert [v.label for v in found.vertices if v.kind == "input"] == ["w", "leaf"]
+
+
+def test_a_picture_keeps_the_values_that_it_was_made_with() -> None:
+    p, x = nn.Linear(2, 3), fg.ones(1, 2)
+
+    def run() -> fg.Tensor:
+        w = p.weight
+        return p(x).sum() + w.t().sum() + w.reshape(6).sum() + w[0].sum() + w.expand(2, 3, 2).sum()
+
+    graph = fg.Graph()
+    node = graph.input("x")
+    graph.add("mul", node, node)
+    held = fg.tensor(2.0)
+    graph.forward({"x": held})
+    for subject in (run, run(), graph):
+        picture = fg.draw(subject)
+        before = [None if v.value is None else v.value.tolist() for v in picture.vertices]
+        with fg.no_grad():
+            p.weight.fill_(7.0), p.bias.fill_(9.0), x.fill_(5.0)
+            held.fill_(9.0)
+        assert [None if v.value is None else v.value.tolist() for v in picture.vertices] == before
+        with fg.no_grad():
+            p.weight.fill_(1.0), p.bias.fill_(1.0), x.fill_(1.0)

@@ -10,6 +10,7 @@ import pytest
 
 import ferrograd as fg
 from ferrograd import nn
+from ferrograd.health import _trend
 
 RNG = np.random.RandomState(0)
 X = RNG.randn(64, 4)
@@ -125,6 +126,10 @@ def test_unscaled_features_are_named() -> None:
     assert "3 of 5 features are not scaled: 0, 1, 2" in found(report, "inputs").found
     assert trainer_of(nn.Linear(4, 1)).health(X, Y).unscaled == ()
     assert trainer_of(nn.Linear(4, 1)).health(X > 0, Y).unscaled == ()
+    assert trainer_of(nn.Linear(4, 1)).health(X * 1e-6, Y).unscaled == (0, 1, 2, 3)
+    assert trainer_of(nn.Linear(2, 1)).health(np.full((64, 2), [0.1, 1e6]), Y).unscaled == (1,)
+    # The deviation of a constant is that of rounding, beside which no other is wide.
+    assert trainer_of(nn.Linear(5, 1)).health(np.c_[X, np.full(64, 0.1)], Y).unscaled == ()
 
 
 def losses_of(trainer: fg.Trainer, rates: list[float]) -> fg.HealthReport:
@@ -149,6 +154,63 @@ def test_the_trend_is_that_of_the_last_epochs() -> None:
     assert found(rising, "loss").hint == "a smaller learning rate"
     assert losses_of(trainer_of(nn.Linear(4, 1)), [0.05] * 3).trend == "unknown"
     assert trainer_of(nn.Linear(4, 1)).health(X, Y).trend == "unknown"
+
+
+@pytest.mark.parametrize("epochs", [0, 6])
+def test_a_fit_that_diverged_is_not_called_falling(epochs: int) -> None:
+    trainer = trainer_of(nn.Linear(4, 1))
+
+    class Leap(fg.Callback):
+        def on_epoch_begin(self, epoch: int, logs: dict[str, float]) -> None:
+            for group in self.trainer.optimizer.param_groups:
+                group["lr"] = 0.05 if epoch < epochs else 1e30
+
+    with pytest.warns(fg.ConvergenceWarning):
+        trainer.fit(X, Y, epochs=12, batch_size=16, callbacks=[Leap()], seed=0, progress=False)
+    report = trainer.health()
+    assert report.trend == "not finite"
+    assert f"in epoch {epochs}, where the fit stopped" in found(report, "loss").found
+    assert "smaller learning rate" in found(report, "loss").hint
+    trainer.optimizer.param_groups[0]["lr"] = 0.05
+    trainer.fit(X, Y, epochs=8, batch_size=16, seed=0, progress=False)
+    assert trainer.health().trend != "not finite"
+
+
+@pytest.mark.parametrize(
+    ("losses", "trend"),
+    [
+        ([1, 2, 1, 2, 1, 2], "flat"),
+        ([2, 1, 2, 1, 2, 1], "flat"),
+        ([10, 9, 8, 7, 6, 5, 4, 100, 3, 2], "falling"),
+        ([5, 4, 4.5, 3, 3.5, 2.5, 2.8, 2], "falling"),
+        ([1, 2, 3, 4], "rising"),
+        ([3, 3, 3, 3], "flat"),
+    ],
+)
+def test_a_loss_that_goes_up_and_down_has_no_trend(losses: list[float], trend: str) -> None:
+    assert _trend(losses) == trend
+
+
+def test_vectors_that_begin_at_zero_take_no_long_steps() -> None:
+    model = nn.Sequential(nn.Linear(4, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 1))
+    trainer = fg.Trainer(model, nn.MSELoss(), fg.optim.Adam(model.parameters()))
+    with fg.no_grad():
+        model[0].bias.fill_(1e-5)
+    steps = found(trainer.health(X, Y), "steps")
+    assert not steps.hint
+    assert "the other weights less" in steps.found
+    alone = trainer_of(nn.Linear(4, 1)).health(X, Y)
+    assert "other weights" not in found(alone, "steps").found
+
+
+def test_sample_weights_of_the_fit_are_part_of_the_loss() -> None:
+    trainer = trainer_of(nn.Linear(4, 1), lr=0.0)
+    weight = np.r_[np.full(32, 0.0), np.full(32, 3.0)]
+    trainer.fit(X, Y, epochs=1, sample_weight=weight, progress=False)
+    assert trainer.health().loss == pytest.approx(trainer.health(X[32:], Y[32:]).loss, rel=1e-6)
+    rows, targets = np.tile(X, (5, 1)), np.tile(Y, (5, 1))
+    trainer.fit(rows, targets, epochs=1, sample_weight=np.arange(320) >= 256, progress=False)
+    assert trainer.health().loss == pytest.approx(trainer.health(X, Y).loss, rel=1e-6)
 
 
 def test_overfitting_is_seen_in_the_validation_loss() -> None:
@@ -220,6 +282,15 @@ def test_an_optimizer_that_searches_its_step_has_no_ratio() -> None:
     report = trainer.health(X, Y)
     assert all(np.isnan(p.update_ratio) for p in report.parameters)
     assert "steps" not in hints(report)
+
+
+def test_the_dict_is_strict_json() -> None:
+    model = nn.Linear(4, 1)
+    trainer = fg.Trainer(model, nn.MSELoss(), fg.optim.LBFGS(model.parameters()))
+    told = trainer.health(X * 1000, Y).as_dict()
+    assert json.loads(json.dumps(told, allow_nan=False)) == told
+    assert told["parameters"][0]["update_ratio"] is None
+    assert told["unscaled"] == [0, 1, 2, 3]
 
 
 def test_the_text_and_the_dict_say_the_same() -> None:

@@ -217,7 +217,7 @@ def test_the_latex_is_balanced() -> None:
 
 def test_the_dict_holds_the_numbers() -> None:
     found = traced()
-    told = json.loads(json.dumps(found.to_dict()))
+    told = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert told["loss"] == found.loss
     assert told["gradients"]["0.weight"] == found.gradients["0.weight"].tolist()
     assert [step["op"] for step in told["steps"]] == [step.op for step in found.steps]
@@ -248,3 +248,44 @@ def test_the_dict_holds_the_numbers() -> None:
 def test_bad_input_is_named(call: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+class Confusing(nn.Module):
+    """Parameters with the names of data, constants and steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for number, name in enumerate(["x", "y", "v1", "L", "c1"]):
+            self.register_parameter(name, nn.Parameter(number + 2.0))
+
+    def forward(self, x: fg.Tensor) -> fg.Tensor:
+        return (x * self.x + self.y) * self.v1 * fg.tensor([[1.5, 2.0]], dtype=fg.float64) - self.L * self.c1
+
+
+def test_names_are_distinct_whatever_parameters_are_called() -> None:
+    found = fg.trace(Confusing(), [1.0, 2.0], [[3.0, 4.0]], nn.MSELoss())
+    check(found)
+    assert found.gradients.keys() == {"x'", "y'", "v1'", "L'", "c1'"}
+    names = [*found.leaves, *(step.name for step in found.steps)]
+    assert len(set(names)) == len(names)
+    assert found.leaves["x"].tolist() == [[1.0, 2.0]]
+    assert found.leaves["x'"] == 2.0
+    expected = backward(Confusing().double(), nn.MSELoss(), [[1.0, 2.0]], fg.tensor([[3.0, 4.0]]).double())
+    for name, gradient in expected.items():
+        np.testing.assert_allclose(found.gradients[name + "'"], gradient)
+
+
+def test_integers_are_numbers_where_there_are_several_outputs() -> None:
+    model = nn.Linear(3, 2)
+    whole = fg.trace(model, [1.0, 2.0, 3.0], [1, 2], nn.MSELoss())
+    assert whole.loss == fg.trace(model, [1.0, 2.0, 3.0], [1.0, 2.0], nn.MSELoss()).loss
+    assert whole.leaves["y"].tolist() == [[1, 2]]
+
+
+def test_a_jacobian_of_64_elements_is_written_out() -> None:
+    found = fg.trace(nn.Sequential(nn.Linear(1, 8), nn.Softmax(1)), [1.0], np.zeros(8), nn.MSELoss())
+    jacobians = [o.local for s in found.steps for o in s.operands if o.kind == "jacobian"]
+    assert any(local is not None and local.size == 64 for local in jacobians)
+    assert "J [[" in found.text()
+    assert "J array" not in found.text()
+    assert r"8 \times 8" not in found.latex()

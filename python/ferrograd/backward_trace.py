@@ -1,5 +1,6 @@
 """`trace`: backpropagation of one sample, step by step, as text, HTML and LaTeX."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
@@ -11,7 +12,9 @@ from ferrograd import _core
 from ferrograd._core import ShapeError, Tensor
 from ferrograd._typing import Array, TensorLike
 from ferrograd.checks import as_table
+from ferrograd.compiled import is_of_labels
 from ferrograd.drawing.read import Find, Step, run_recorded
+from ferrograd.plain import plain
 from ferrograd.problem import problem_of
 
 __all__ = ["Trace", "TraceOperand", "TraceStep", "trace"]
@@ -19,6 +22,8 @@ __all__ = ["Trace", "TraceOperand", "TraceStep", "trace"]
 # A Jacobian of more elements is not written out, an array of more is cut short.
 _JACOBIAN = 64
 _ELEMENTS = 16
+# What data, constants, steps and the loss are called.
+_RESERVED = re.compile(r"[xyL]|[cv]\d+")
 
 
 @dataclass(frozen=True)
@@ -182,27 +187,9 @@ class Trace:
         return "\\begin{align*}\n" + " \\\\\n".join(lines) + "\n\\end{align*}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the same as dicts, lists and numbers."""
-
-        def of(operand: TraceOperand) -> dict[str, Any]:
-            local = None if operand.local is None else operand.local.tolist()
-            downstream = operand.downstream.tolist()
-            return {"name": operand.name, "kind": operand.kind, "local": local, "downstream": downstream}
-
-        steps = [
-            {
-                "name": step.name,
-                "op": step.op,
-                "inputs": list(step.inputs),
-                "value": step.value.tolist(),
-                "upstream": step.upstream.tolist(),
-                "operands": [of(operand) for operand in step.operands],
-            }
-            for step in self.steps
-        ]
-        leaves = {name: value.tolist() for name, value in self.leaves.items()}
-        gradients = {name: value.tolist() for name, value in self.gradients.items()}
-        return {"loss": self.loss, "leaves": leaves, "steps": steps, "gradients": gradients}
+        """Return the same as dicts, lists and numbers, None for one that is not finite."""
+        found: dict[str, Any] = plain(self)
+        return found
 
 
 def trace(
@@ -216,17 +203,20 @@ def trace(
     The loss L is computed in evaluation mode and float64, on a copy of the model. Backward then goes through
     the operations in reverse: where v was computed from u, ``dL/du += dL/dv * dv/du``, upstream times local.
     For an elementwise operation the product is one of elements; for others it is that with the Jacobian
-    ``J[i, j] = dv_i / du_j``, ``(dL/dv) J``, which is written out up to 64 elements.
+    ``J[i, j] = dv_i / du_j``, ``(dL/dv) J``, which is written out up to 64 elements. Of other arrays with
+    more than 16 the texts have shape and norm. A parameter that is called as something else here, such as x
+    or v1, has a prime: ``x'``.
 
     Parameters
     ----------
     model : Module, Trainer or estimator
         A `Trainer`, and a fitted estimator of `ferrograd.sklearn`, bring their loss.
     x : array_like
-        One sample, of shape (...) or (1, ...): what the model is called with is (1, ...). A vector is one
-        sample of its features.
+        One sample, of shape (1, ...), which is what the model is called with. A vector is one sample of its
+        features, and a number one of one feature.
     y : array_like
-        Its target: a class, or numbers in the shape of the model's scores, without or with the leading 1.
+        Its target: a class, or numbers in the shape of the model's scores. A vector of several numbers, or of
+        floating ones, is that of one sample.
     loss : callable, optional
         For a Module, called with ``(scores, targets)``.
 
@@ -280,12 +270,17 @@ def trace(
       dL/dbias = [4]
     """
     owner = "trace"
-    X, target = _one_sample(owner, x, y)
+    judge = getattr(model, "loss", None) if loss is None else loss
+    X, target = _one_sample(owner, x, y, is_class=is_of_labels(judge))
     problem = problem_of(owner, model, X, target, loss, trains=False)
     found: list[Trace] = []
 
     def use(steps: list[Step], results: list[int], find: Find) -> None:
-        names: dict[int | None, str] = {find(t): name for name, t in problem.parameters.items()}
+        names: dict[int | None, str] = {}
+        for name, parameter in problem.parameters.items():
+            while _RESERVED.fullmatch(name) or name in names.values():
+                name += "'"
+            names[find(parameter)] = name
         names |= {find(t): name for name, t in zip(("x", "y"), problem.data, strict=False)}
         found.append(_told(steps, results[0], names))
 
@@ -296,14 +291,19 @@ def trace(
     return found[0]
 
 
-def _one_sample(owner: str, x: TensorLike, y: TensorLike) -> tuple[Array, Array]:
+def _one_sample(owner: str, x: TensorLike, y: TensorLike, *, is_class: bool) -> tuple[Array, Array]:
     # Classes may be strings to an estimator; what y may be is looked at where its problem is made.
     table, target = as_table("x", x), y.numpy() if isinstance(y, Tensor) else np.asarray(y)
     if table.ndim > 1 and len(table) != 1:
-        raise ShapeError(f"{owner}: x: expected one sample, (n_features,) or (1, ...), got {table.shape}")
+        raise ShapeError(
+            f"{owner}: x: expected one sample, (n_features,) or (1, ...), got {table.shape}; "
+            "if that is one, pass x[None]"
+        )
     if table.ndim < 2:
         table = table.reshape(1, -1)
-    if target.ndim == 0 or (target.dtype.kind == "f" and target.ndim == 1):
+    # Several integers are numbers, or the classes of several samples.
+    is_row = target.dtype.kind == "f" or (target.dtype.kind in "biu" and target.size > 1 and not is_class)
+    if target.ndim == 0 or (target.ndim == 1 and is_row):
         target = target.reshape(1, *([-1] if target.ndim else []))
     if len(target) != 1:
         raise ShapeError(f"{owner}: y: expected the target of one sample, got {target.shape}")
@@ -397,11 +397,11 @@ def _is_elementwise(size: int, shape: tuple[int, ...], pulled: Callable[[Tensor]
 # Writing
 
 
-def _short(value: Array) -> str:
+def _short(value: Array, most: int = _ELEMENTS) -> str:
     array = np.asarray(value)
     if array.ndim == 0:
         return _number(array.item())
-    if array.size > _ELEMENTS:
+    if array.size > most:
         return f"array {array.shape}, norm {_number(float(np.linalg.norm(array)))}"
     return "[" + ", ".join(_short(part) for part in array) + "]"
 
@@ -414,8 +414,7 @@ def _number(value: Any) -> str:
 def _local(step: TraceStep, operand: TraceOperand) -> str:
     if operand.local is None:
         return f"Jacobian ({step.value.size}, {operand.downstream.size})"
-    mark = "J " if operand.kind == "jacobian" else ""
-    return mark + _short(operand.local)
+    return f"J {_short(operand.local, _JACOBIAN)}" if operand.kind == "jacobian" else _short(operand.local)
 
 
 def _table(title: str, head: tuple[str, ...], rows: list[Any]) -> str:
@@ -438,14 +437,15 @@ def _symbol(name: str) -> str:
 
 
 def _formula(operand: TraceOperand) -> str:
-    return "" if operand.local is None else _matrix(operand.local)
+    most = _JACOBIAN if operand.kind == "jacobian" else _ELEMENTS
+    return "" if operand.local is None else _matrix(operand.local, most)
 
 
-def _matrix(value: Array) -> str:
+def _matrix(value: Array, most: int = _ELEMENTS) -> str:
     array = np.asarray(value)
     if array.ndim == 0:
         return _latex_number(array.item())
-    if array.size > _ELEMENTS or array.ndim > 2:
+    if array.size > most or array.ndim > 2:
         shape = r" \times ".join(map(str, array.shape))
         return rf"\left[{shape}\right]"
     rows = np.atleast_2d(array)

@@ -1,7 +1,7 @@
 """What derivatives cost: operations, time and memory of a function's value, gradient and Hessian product."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
@@ -9,6 +9,7 @@ from ferrograd import _core
 from ferrograd._core import Tensor
 from ferrograd.autograd import no_grad
 from ferrograd.columns import aligned
+from ferrograd.plain import plain
 from ferrograd.recorded import Recorded
 from ferrograd.tree import flatten
 
@@ -87,7 +88,8 @@ class Cost:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the same as dicts and numbers."""
-        return asdict(self)
+        found: dict[str, Any] = plain(self)
+        return found
 
     def __str__(self) -> str:
         rows: list[tuple[str, ...]] = [("", "operations", "per value", "sums", "seconds", "per value")]

@@ -2,18 +2,19 @@
 
 import copy
 import inspect
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ferrograd import _core
-from ferrograd._core import ConfigError, Tensor
+from ferrograd._core import ConfigError, NonFiniteError, Tensor
 from ferrograd._typing import Array, TensorLike
 from ferrograd.autograd import enable_grad, no_grad
 from ferrograd.checks import check_int
 from ferrograd.columns import aligned
+from ferrograd.plain import plain
 from ferrograd.problem import Problem, is_of_scikit_learn, problem_of
 
 __all__ = ["GradientReport", "ParameterCheck", "check_gradients"]
@@ -94,7 +95,7 @@ class GradientReport:
     step : float
         Of the differences, times ``max(1, |p|)`` for an element p.
     evaluations : int
-        Of the loss.
+        Of the loss, for the differences.
     parameters : tuple of ParameterCheck
         A row for each parameter.
     verdict : str
@@ -118,13 +119,12 @@ class GradientReport:
 
     @property
     def agrees(self) -> bool:
-        """Whether no parameter's gradient differs."""
-        return not any(_is_wrong(row) for row in self.parameters)
+        """Whether something was compared, and no parameter's gradient differs."""
+        return _is_compared(self.parameters) and not any(_is_wrong(row) for row in self.parameters)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the same as dicts, lists and numbers."""
-        found = asdict(self)
-        return {**found, "parameters": [asdict(row) for row in self.parameters], "agrees": self.agrees}
+        """Return the same as dicts, lists and numbers, None for one that is not finite."""
+        return {**plain(self), "agrees": self.agrees}
 
     def __str__(self) -> str:
         rows: list[tuple[str, ...]] = [
@@ -196,7 +196,7 @@ def check_gradients(
         If `model` is none of these, `loss` is missing or not wanted, the loss draws random numbers, or
         scikit-learn is of a version whose backward pass is not known here.
     ShapeError, DTypeError, LabelError, NonFiniteError
-        If the data do not fit.
+        If the data do not fit, or the loss is NaN or infinite.
 
     See Also
     --------
@@ -228,13 +228,16 @@ def check_gradients(
     else:
         subject = _of_problem(problem_of(owner, model, X, y, loss, trains=True))
     value = subject.loss()
+    if not np.isfinite(value):
+        raise NonFiniteError(f"{owner}: loss: expected a finite number at the parameters, got {value}")
     if subject.loss() != value:
         raise ConfigError(f"{owner}: model: its loss changes from call to call; switch off what is random")
     rows = []
+    scale = _scale(subject, value)
     counter = [0]
     for (name, array), analytic in zip(subject.arrays.items(), subject.gradients(), strict=True):
         chosen = _chosen(array.size, max_elements)
-        rows.append(_row(subject, name, array, analytic, chosen, value, counter))
+        rows.append(_row(subject, name, array, analytic, chosen, value, scale, counter))
     return GradientReport(subject.name, value, _STEP, counter[0] + 1, tuple(rows), _overall(rows))
 
 
@@ -244,6 +247,24 @@ def _chosen(size: int, most: int | None) -> list[int]:
     return sorted(np.random.default_rng(0).choice(size, most, replace=False).tolist())
 
 
+def _scale(subject: _Subject, value: float) -> float:
+    """Return what the rounding errors of the loss are in proportion to.
+
+    Where a fit is close they are those of the scores, of which the loss itself says nothing, so one from
+    parameters further away is looked at.
+    """
+    rng = np.random.default_rng(0)
+    before = {name: array.copy() for name, array in subject.arrays.items()}
+    try:
+        for array in subject.arrays.values():
+            array += rng.uniform(-1.0, 1.0, array.shape) * np.maximum(1.0, np.abs(array))
+        away = abs(subject.loss())
+    finally:
+        for name, array in subject.arrays.items():
+            array[...] = before[name]
+    return max(abs(value), min(1.0, away) if np.isfinite(away) else 1.0)
+
+
 def _row(
     subject: _Subject,
     name: str,
@@ -251,10 +272,12 @@ def _row(
     analytic: Array,
     chosen: list[int],
     value: float,
+    scale: float,
     counter: list[int],
 ) -> ParameterCheck:
     flat, slopes = array.reshape(-1), analytic.reshape(-1)
-    unit = float(np.finfo(np.float64).eps) * max(1.0, abs(value))
+    limits = np.finfo(np.float64)
+    unit = float(limits.eps) * scale
     found, wanted, errors, floors, places, kinks = [], [], [], [], [], 0
     for j in chosen:
         before = float(flat[j])
@@ -276,7 +299,7 @@ def _row(
             return (above - below) / (up - down), bend
 
         numeric, bend = differences(step)
-        floor = 1e5 * unit / step
+        floor = max(1e5 * unit / step, float(limits.tiny))
         if bend > max(_BENT * abs(numeric), 0.1 * floor):
             shares = [factor * differences(step / factor)[1] / bend for factor in _SHORTER]
             if any(abs(share - 1) > 0.2 for share in shares):
@@ -309,7 +332,11 @@ def _row(
         kinks,
         "",
     )
-    return ParameterCheck(**{**asdict(row), "verdict": _verdict(row, analytics, numerics)})
+    return replace(row, verdict=_verdict(row, analytics, numerics))
+
+
+def _is_compared(rows: Sequence[ParameterCheck]) -> bool:
+    return any(row.checked > row.kinks for row in rows)
 
 
 def _is_wrong(row: ParameterCheck) -> bool:
@@ -336,6 +363,8 @@ def _verdict(row: ParameterCheck, a: Array, n: Array) -> str:
 
 
 def _overall(rows: list[ParameterCheck]) -> str:
+    if not _is_compared(rows):
+        return "nothing was compared: every element is at a kink, or there is none; try other data"
     wrong = [row for row in rows if _is_wrong(row)]
     kinks = sum(row.kinks for row in rows)
     left_out = f"; {kinks} elements at a kink were left out" if kinks else ""

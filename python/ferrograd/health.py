@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from ferrograd.drawing.read import Find, Step, run_recorded, span_of
 from ferrograd.nn.calls import recorded_calls
 from ferrograd.nn.module import Module
 from ferrograd.nn.utils import clip_grad_norm_
+from ferrograd.plain import plain
 from ferrograd.problem import problem_of
 from ferrograd.samples import Samples
 
@@ -33,8 +34,9 @@ _STEP_TOO_LONG, _STEP_TOO_SHORT = 0.1, 1e-6
 _VANISHING, _EXPLODING = 1e-3, 1e3
 # Of features: a mean in its standard deviations, and a standard deviation in the smallest and in ones.
 _FAR, _UNEQUAL, _WIDE = 3.0, 100.0, 10.0
-# A loss that changes by less between the halves of its last epochs stands still.
-_FLAT, _EPOCHS = 0.01, 10
+# A loss that changes by less between the halves of its last epochs stands still, and one that goes up and
+# down: less than this share of all pairs of epochs go one way more than the other.
+_FLAT, _ORDERED, _EPOCHS = 0.01, 0.35, 10
 
 
 @dataclass(frozen=True)
@@ -138,13 +140,15 @@ class HealthReport:
     loss : float
         Of these rows, penalty included.
     trend : {"falling", "flat", "rising", "not finite", "unknown"}
-        Of the last fit's loss over its last ten epochs; unknown with fewer than four.
+        Of the last fit's loss over its last ten epochs; unknown with fewer than four. Not finite is also that
+        of a fit which stopped as its loss became NaN or infinite.
     activations : tuple of ActivationHealth
         ReLUs, sigmoids and tanhs in the order of their calls.
     parameters : tuple of ParameterHealth
         In the order of the model.
     unscaled : tuple of int
-        Numbers of the features that are far from mean 0 or variance 1; only where a row is a vector.
+        Numbers of the features that are far from mean 0, or of another spread than 1 or than the others;
+        only where a row is a vector.
     findings : tuple of Finding
         A line for each check.
 
@@ -174,8 +178,8 @@ class HealthReport:
         return not any(finding.hint for finding in self.findings)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the same as dicts, lists and numbers."""
-        return {**asdict(self), "is_healthy": self.is_healthy}
+        """Return the same as dicts, lists and numbers, None for one that is not finite."""
+        return {**plain(self), "is_healthy": self.is_healthy}
 
     def __str__(self) -> str:
         lines = [f"health on {self.rows:,} rows, loss {self.loss:.6g}"]
@@ -194,11 +198,21 @@ class HealthReport:
 
 
 def examine(
-    trainer: "Trainer", samples: Samples, losses: Sequence[float], held: Sequence[float]
+    trainer: "Trainer",
+    samples: Samples,
+    losses: Sequence[float],
+    held: Sequence[float],
+    diverged: tuple[int, float] | None,
 ) -> HealthReport:
-    """Look into a trainer at some rows; `losses` and `held` are those of training and validation by epoch."""
-    X, y = samples.tables[:2]
-    problem = problem_of("health", trainer, X, y, None, trains=True)
+    """Look into a trainer at some rows.
+
+    `losses` and `held` are those of training and validation by epoch, `diverged` the epoch that the fit
+    stopped in for its loss, if it did.
+    """
+    X, y, *weights = samples.tables
+    # Of rows that count nothing all is looked at.
+    weight = weights[0] if weights and weights[0].any() else None
+    problem = problem_of("health", trainer, X, y, None, trains=True, sample_weight=weight)
     assert problem.model is not None
     activations: list[ActivationHealth] = []
     gradients: dict[str, Array] = {}
@@ -219,14 +233,14 @@ def examine(
     parameters = tuple(
         ParameterHealth(name, float(np.linalg.norm(grad)), ratios[name]) for name, grad in gradients.items()
     )
-    trend, unscaled = _trend(losses), _unscaled(X)
+    trend, unscaled = _trend(losses) if diverged is None else "not finite", _unscaled(X)
     findings = (
         _dead([a for a in activations if a.op == "relu"]),
         _saturated([a for a in activations if a.op != "relu"]),
         _flow({name: grad for name, grad in gradients.items() if grad.ndim > 1}),
-        _strides(parameters),
+        _strides([p for p in parameters if gradients[p.name].ndim > 1]),
         _inputs(unscaled, X),
-        _loss(trend, losses, held),
+        _loss(trend, losses, held, diverged),
     )
     return HealthReport(len(X), value, trend, tuple(activations), parameters, unscaled, findings)
 
@@ -268,8 +282,10 @@ def _update_ratios(trainer: "Trainer", gradients: dict[str, Array]) -> dict[str,
     optimizer.step()
     ratios = {}
     for name, param in params.items():
-        size = float(np.linalg.norm(before[name]))
-        moved = float(np.linalg.norm(param.detach().numpy() - before[name]))
+        # In double precision, as the step of a training that diverges may be of any length.
+        old, new = (array.astype(np.float64) for array in (before[name], param.detach().numpy()))
+        with np.errstate(over="ignore", invalid="ignore"):
+            size, moved = float(np.linalg.norm(old)), float(np.linalg.norm(new - old))
         ratios[name] = moved / size if size else math.nan
     return ratios
 
@@ -281,9 +297,14 @@ def _trend(losses: Sequence[float]) -> str:
     if len(last) < 4:
         return "unknown"
     half = len(last) // 2
-    early, late = float(last[:half].mean()), float(last[-half:].mean())
+    # One epoch out of line, and a loss that goes up and down, are no trend.
+    early, late = float(np.median(last[:half])), float(np.median(last[-half:]))
     change = (early - late) / max(abs(early), abs(late), np.finfo(np.float64).tiny)
-    return "falling" if change > _FLAT else "rising" if change < -_FLAT else "flat"
+    pairs = np.sign(last[:, None] - last)[np.triu_indices(len(last), 1)]
+    order = float(pairs.mean())
+    if change > _FLAT and order > _ORDERED:
+        return "falling"
+    return "rising" if change < -_FLAT and order < -_ORDERED else "flat"
 
 
 def _unscaled(X: Array) -> tuple[int, ...]:
@@ -292,14 +313,13 @@ def _unscaled(X: Array) -> tuple[int, ...]:
         return ()
     table = X.astype(np.float64)
     mean, spread = table.mean(0), table.std(0)
-    varies = spread > 0
-    if not varies.any():
-        return ()
-    # A constant feature adds to a bias.
-    smallest = spread[varies].min()
+    # A constant feature adds to a bias. Its deviation is that of rounding.
+    varies = np.ptp(table, axis=0) > 0
+    smallest, largest = (f(spread[varies], initial=np.nan) for f in (np.fmin.reduce, np.fmax.reduce))
     is_far = np.abs(mean) > _FAR * np.maximum(spread, 1.0)
     is_wide = (spread > _WIDE) | (spread > _UNEQUAL * smallest)
-    return tuple(int(i) for i in np.flatnonzero(is_far | is_wide))
+    is_narrow = varies & (largest < 1 / _UNEQUAL)
+    return tuple(int(i) for i in np.flatnonzero(is_far | is_wide | is_narrow))
 
 
 def _worst(found: list[ActivationHealth], what: str, hint: str) -> tuple[str, str]:
@@ -339,12 +359,14 @@ def _flow(gradients: dict[str, Array]) -> Finding:
     return Finding("gradients", found, "")
 
 
-def _strides(parameters: tuple[ParameterHealth, ...]) -> Finding:
-    ratios = {p.name: p.update_ratio for p in parameters if math.isfinite(p.update_ratio)}
+def _strides(parameters: Sequence[ParameterHealth]) -> Finding:
+    """Judge the weights; biases and factors begin at 0 or 1, where a first step is long in relation."""
+    ratios = {p.name: p.update_ratio for p in parameters if not math.isnan(p.update_ratio)}
     if not ratios:
-        return Finding("steps", "how far a step goes is not known before it is made", "")
+        return Finding("steps", "there is no weight whose next step is known before it is made", "")
     longest = max(ratios, key=lambda name: ratios[name])
-    found = f"the next one moves {longest} by {ratios[longest]:.2g} of its length, the others less"
+    found = f"the next one moves {longest} by {ratios[longest]:.2g} of its length"
+    found += ", the other weights less" if len(ratios) > 1 else ""
     if ratios[longest] > _STEP_TOO_LONG:
         return Finding("steps", found, "steps are long: a smaller learning rate, or clip_grad_norm")
     if ratios[longest] < _STEP_TOO_SHORT:
@@ -360,10 +382,15 @@ def _inputs(unscaled: tuple[int, ...], X: Array) -> Finding:
     return Finding("inputs", found, "scale each to mean 0 and variance 1, by the training data's numbers")
 
 
-def _loss(trend: str, losses: Sequence[float], held: Sequence[float]) -> Finding:
+def _loss(
+    trend: str, losses: Sequence[float], held: Sequence[float], diverged: tuple[int, float] | None
+) -> Finding:
     if trend == "unknown":
         return Finding("loss", "fewer than 4 epochs to judge by", "")
-    found = f"{trend}, {losses[-1]:.4g} after {len(losses)} epochs"
+    if diverged is None:
+        found = f"{trend}, {losses[-1]:.4g} after {len(losses)} epochs"
+    else:
+        found = f"{trend}: it became {diverged[1]} in epoch {diverged[0]}, where the fit stopped"
     hints = {
         "not finite": "a smaller learning rate, scaled inputs, or clip_grad_norm",
         "rising": "a smaller learning rate",

@@ -46,10 +46,12 @@ class Plans:
         self._seen: Samples | None = None
         self._planned: tuple[int, tuple[str, ...]] | None = None
         self._logs: dict[str, list[float]] = {}
+        # Where the last fit stopped for a loss that is no number: the epoch, and the loss.
+        self._diverged: tuple[int, float] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave compiled plans behind: they are made anew."""
-        made_anew = ("_lock", "_reading", "_engines", "_updated", "_seen", "_logs", "_planned")
+        made_anew = ("_lock", "_reading", "_engines", "_updated", "_seen", "_logs", "_planned", "_diverged")
         return {key: value for key, value in self.__dict__.items() if key not in made_anew}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -9,11 +9,11 @@ import numpy as np
 
 from ferrograd import _core, nn
 from ferrograd._core import ConfigError, GraphError, Tensor
-from ferrograd._typing import TensorLike
+from ferrograd._typing import Array, TensorLike
 from ferrograd.compiled import ignored_label, is_of_labels, trained
 from ferrograd.nn.module import Module
 from ferrograd.objective import objective
-from ferrograd.samples import Samples, check_labels, inputs, with_targets
+from ferrograd.samples import Samples, check_labels, inputs, with_targets, with_weights
 from ferrograd.trainer import Trainer
 
 __all__ = ["Problem", "is_of_scikit_learn", "problem_of"]
@@ -55,32 +55,43 @@ def is_of_scikit_learn(model: Any) -> bool:
     return networks is not None and isinstance(model, networks.MLPClassifier | networks.MLPRegressor)
 
 
-def problem_of(owner: str, model: Any, X: TensorLike, y: TensorLike, loss: Any, *, trains: bool) -> Problem:
+def problem_of(
+    owner: str,
+    model: Any,
+    X: TensorLike,
+    y: TensorLike,
+    loss: Any,
+    *,
+    trains: bool,
+    sample_weight: Array | None = None,
+) -> Problem:
     """Return the problem of a Module with a loss, a Trainer, or an estimator of ours.
 
-    Without `trains` it is in evaluation mode, and so are, in any case, layers that draw random numbers.
+    Without `trains` it is in evaluation mode, and so are, in any case, layers that draw random numbers. Only
+    a Trainer takes sample weights.
     """
     if isinstance(model, Module):
         if not callable(loss):
             got = "none" if loss is None else type(loss).__name__
             raise ConfigError(f"{owner}: loss: expected a callable for a Module, as it has none, got {got}")
         params: list[Tensor] = [param for param in model.parameters() if param.requires_grad]
-        return _of_module(owner, model, loss, params, 0.0, X, y, trains=trains)
-    if loss is not None:
+        return _of_module(owner, model, loss, params, 0.0, X, y, None, trains=trains)
+    estimators = sys.modules.get("ferrograd.sklearn")
+    is_ours = estimators is not None and isinstance(model, estimators.MLPClassifier | estimators.MLPRegressor)
+    if loss is not None and (is_ours or isinstance(model, Trainer) or is_of_scikit_learn(model)):
         raise ConfigError(f"{owner}: loss: {type(model).__name__} brings its own, pass none")
     if isinstance(model, Trainer):
         if not isinstance(model.model, Module):
             kind = type(model.model).__name__
             raise ConfigError(f"{owner}: model: expected a trainer of a Module, got one of {kind}")
         of_optimizer = trained(model.optimizer)
-        return _of_module(owner, model.model, model.loss, of_optimizer, model.l2, X, y, trains=trains)
-    estimators = sys.modules.get("ferrograd.sklearn")
-    if estimators is not None and isinstance(model, estimators.MLPClassifier | estimators.MLPRegressor):
+        own = model.model, model.loss, of_optimizer, model.l2
+        return _of_module(owner, *own, X, y, sample_weight, trains=trains)
+    if is_ours:
         return _of_estimator(model, X, y, trains=trains)
-    kind = f"{type(model).__module__.partition('.')[0]}'s {type(model).__name__}"
-    raise ConfigError(
-        f"{owner}: model: expected a Module, a Trainer or an estimator of ferrograd, got {kind}"
-    )
+    package, name = type(model).__module__.partition(".")[0], type(model).__name__
+    got = "None" if model is None else name if package == "builtins" else f"{package}'s {name}"
+    raise ConfigError(f"{owner}: model: expected a Module, a Trainer or an estimator of ferrograd, got {got}")
 
 
 def _of_module(
@@ -91,6 +102,7 @@ def _of_module(
     l2: float,
     X: TensorLike,
     y: TensorLike,
+    sample_weight: Array | None,
     *,
     trains: bool,
 ) -> Problem:
@@ -99,6 +111,8 @@ def _of_module(
     if not names:
         raise GraphError(f"{owner}: model: none of its parameters requires a gradient")
     samples = with_targets(inputs(X, _core.float64, allow_empty=False), y)
+    if sample_weight is not None:
+        samples = with_weights(samples, sample_weight)
     of_name = type(model).__name__
     model, loss = copy.deepcopy((model, loss))
     model.double().train(trains)
@@ -110,7 +124,8 @@ def _of_module(
     parameters: dict[str, Tensor] = {name: own[name] for name in names}
     for param in own.values():
         param.grad = None
-    x, target = _tensors(samples)
+    x, target, *weights = _tensors(samples)
+    weight = weights[0] if weights else None
 
     def scores() -> Tensor:
         found = model(x)
@@ -121,7 +136,7 @@ def _of_module(
         return found
 
     def of_scores(found: Tensor) -> Tensor:
-        return objective(loss, found, target, None, l2, parameters.values())
+        return objective(loss, found, target, weight, l2, parameters.values())
 
     return Problem(of_name, model, parameters, scores, of_scores, (x, target))
 

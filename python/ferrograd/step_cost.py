@@ -1,7 +1,7 @@
 """Where the time of a training step goes."""
 
 import copy
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from ferrograd._core import ConfigError
 from ferrograd.checks import check_int
 from ferrograd.compiled import trained
 from ferrograd.optim import LBFGS
+from ferrograd.plain import plain
 from ferrograd.samples import Samples
 from ferrograd.threads import threads
 
@@ -69,7 +70,7 @@ class StepCost:
             "rows": self.rows,
             "seconds": self.seconds,
             "peak": self.peak,
-            "parts": [asdict(part) | {"share": part.seconds / self.seconds} for part in self.parts],
+            "parts": [plain(part) | {"share": part.seconds / self.seconds} for part in self.parts],
         }
 
     def __str__(self) -> str:

@@ -234,7 +234,7 @@ class Trainer(Plans):
             if isinstance(schedule, ReduceLROnPlateau) and schedule.mode == "max" and not has_accuracy:
                 raise ConfigError("schedule: mode 'max' needs an accuracy, and the targets are no classes")
             history = History()
-            self._logs = history.history
+            self._logs, self._diverged = history.history, None
             self._note(engine, data, batch)
             watchers: list[Callback] = [*callbacks, history]
             bar = progress_bar(progress, epochs)
@@ -253,6 +253,7 @@ class Trainer(Plans):
                     loss, weight, correct, rows, diverged = result
                     if diverged is not None:
                         best.restore()
+                        self._diverged = epoch, diverged[1]
                         self._warn_diverged(epoch, *diverged, kept=math.isfinite(lowest))
                         break
                     logs: dict[str, float] = {"loss": loss / weight if weight else math.nan}
@@ -500,7 +501,8 @@ class Trainer(Plans):
         if samples is None:
             raise ConfigError("health: X, y: expected rows to look at, as there was no fit of this trainer")
         with self._reading:
-            return examine(self, samples, self._logs.get("loss", ()), self._logs.get("val_loss", ()))
+            losses, held = self._logs.get("loss", ()), self._logs.get("val_loss", ())
+            return examine(self, samples, losses, held, self._diverged)
 
     @property
     def plan(self) -> Plan:

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from ferrograd import _core
-from ferrograd._core import ConfigError, Graph, Tensor
+from ferrograd._core import ConfigError, DTypeError, Graph, Tensor
 from ferrograd._typing import PathLike
-from ferrograd.checks import check_bool
+from ferrograd.checks import check_bool, check_path
 from ferrograd.drawing.plan import of_plan
 from ferrograd.drawing.read import of_graph, of_run, of_tensor
 from ferrograd.drawing.svg import to_svg
@@ -76,14 +76,17 @@ class Drawing:
         ------
         ConfigError
             If the name ends with something else.
+        DTypeError
+            If `path` is no path.
         OSError
             If the file cannot be written.
         """
         writers = {".svg": self.svg, ".dot": self.dot, ".mmd": self.mermaid}
-        suffix = Path(path).suffix
+        file = Path(check_path("save", path))
+        suffix = file.suffix
         if suffix not in writers:
             raise ConfigError(f"save: path must end with .svg, .dot or .mmd, got {str(path)!r}")
-        Path(path).write_text(writers[suffix](), encoding="utf-8")
+        file.write_text(writers[suffix](), encoding="utf-8")
 
     def _repr_svg_(self) -> str:
         return self.svg()
@@ -128,7 +131,8 @@ def draw(
         What a module is called with, a tuple for several. By default one row of zeros as wide as the first
         `nn.Linear` takes.
     names : mapping of str to Tensor, optional
-        Names of tensors in the picture; a module's parameters have theirs.
+        Names of tensors in the picture; a module's parameters have theirs. What requires a gradient and has
+        no name is a "leaf".
 
     Returns
     -------
@@ -139,6 +143,8 @@ def draw(
     ------
     ConfigError
         If `subject` is none of these, what it returns is no tensor, or a module's `inputs` cannot be guessed.
+    DTypeError
+        If `inputs` are no tensors or arrays.
     GraphError
         If a node of a `Graph` is not connected, or a constant behind a Tensor that nobody holds was freed by
         `backward`.
@@ -215,7 +221,10 @@ def _checked_names(names: Any) -> dict[str, Tensor]:
 def _arguments(model: Module, inputs: Any) -> tuple[Any, ...]:
     if inputs is not None:
         given = inputs if isinstance(inputs, tuple) else (inputs,)
-        return tuple(value if isinstance(value, Tensor) else _core.tensor(value) for value in given)
+        try:
+            return tuple(value if isinstance(value, Tensor) else _core.tensor(value) for value in given)
+        except DTypeError as error:
+            raise DTypeError(f"draw: inputs: expected tensors or arrays, got {inputs!r}") from error
     for module in model.modules():
         if isinstance(module, Linear):
             return (_core.zeros(1, module.in_features, dtype=module.weight.dtype),)

@@ -10,7 +10,7 @@ import numpy as np
 from ferrograd import _core
 from ferrograd._core import Tensor
 from ferrograd.compiled import trained
-from ferrograd.drawing.read import Find, Step, run_recorded
+from ferrograd.drawing.read import VIEWS, Find, Step, run_recorded
 from ferrograd.drawing.vertices import Vertex
 from ferrograd.nn.module import Module, in_mode
 from ferrograd.objective import objective
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from ferrograd.plan import Plan
 
 __all__ = ["of_plan"]
-
-# They are ways to read an array, and no instructions.
-_VIEWS = frozenset({"permute", "reshape", "expand", "slice", "detach"})
 
 
 class _Box:
@@ -80,7 +77,7 @@ def _boxes(plan: "Plan") -> list[_Box]:
         constants: set[int] = set()
         for i, recorded in enumerate(steps):
             tensor = recorded.tensor
-            if tensor.op in _VIEWS and recorded.sources[0] in place:
+            if tensor.op in VIEWS and recorded.sources[0] in place:
                 place[i] = place[recorded.sources[0]]
                 continue
             sources = [place[source] for source in recorded.sources]

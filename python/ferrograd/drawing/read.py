@@ -1,5 +1,6 @@
 """What there is to draw: computations that run while they are recorded, and explicit graphs."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -12,7 +13,10 @@ from ferrograd.drawing.vertices import Vertex
 from ferrograd.nn.calls import Call, recorded_calls
 from ferrograd.nn.module import Module
 
-__all__ = ["Find", "Step", "of_graph", "of_run", "of_tensor", "run_recorded", "span_of"]
+__all__ = ["VIEWS", "Find", "Step", "of_graph", "of_run", "of_tensor", "run_recorded", "span_of"]
+
+# They are ways to read an array, and no instructions.
+VIEWS = frozenset({"permute", "reshape", "expand", "slice", "detach"})
 
 
 class Step:
@@ -65,7 +69,9 @@ def run_recorded(
         roots = list(found) if isinstance(found, tuple | list) else [found]
         for root in roots:
             if not isinstance(root, Tensor):
-                raise ConfigError(f"{owner}: the function must return tensors, got {type(root).__name__}")
+                raise ConfigError(
+                    f"{owner}: the function or model must return tensors, got {type(root).__name__}"
+                )
         use(*steps_behind(roots, anew=False, with_grads=with_grads))
         is_used.append(True)
         return []
@@ -148,12 +154,17 @@ def _vertices(
     for i, step in enumerate(steps):
         tensor = step.tensor
         kind = kinds.get(i, "input" if tensor.requires_grad or i in label else "constant")
+        # Whether it is a parameter or data nobody has said.
+        unnamed = "leaf" if kind == "input" else kind
         module, note = place(step.id) if tensor.op else (_owner(label.get(i, ""), own), "")
-        text = f"{tensor.op} {step.number_text}".rstrip() if tensor.op else label.get(i) or kind
+        text = f"{tensor.op} {step.number_text}".rstrip() if tensor.op else label.get(i) or unnamed
         if tensor.op and i in label:
             text = f"{label[i]} = {text}"
         kind = "op" if tensor.op else kind
         shape, value = tensor.shape, tensor.detach()
+        if not tensor.op or tensor.op in VIEWS:
+            # Its memory may be that of a parameter, which training goes on to change.
+            value = value.clone()
         vertex = Vertex(text, kind, step.sources, shape, value, step.grad, module, note=note)
         if text == "constant" and tensor.numel() == 1:
             # It is its own name.
@@ -176,11 +187,23 @@ def span_of(calls: list[Call]) -> Callable[[int], tuple[str, str]]:
         counts[call.name] = counts.get(call.name, 0) + 1
         again = f"#{counts[call.name]}" if counts[call.name] > 1 else ""
         spans.append((call.first, call.last, call.name + again, type(call.module).__name__))
+    # Inner calls end, and are listed, before the outer ones: of a call the one around it is the next that
+    # began before it.
+    ends = [span[1] for span in spans]
+    around: list[int | None] = [None] * len(spans)
+    later: list[int] = []
+    for i in reversed(range(len(spans))):
+        while later and spans[later[-1]][0] > spans[i][0]:
+            later.pop()
+        around[i] = later[-1] if later else None
+        later.append(i)
 
     def place(number: int) -> tuple[str, str]:
-        # Inner calls end, and are listed, before the outer ones.
-        inside = (span[2:] for span in spans if span[0] < number <= span[1])
-        return next(inside, ("", ""))
+        first = bisect_left(ends, number)
+        i = first if first < len(spans) else None
+        while i is not None and spans[i][0] >= number:
+            i = around[i]
+        return ("", "") if i is None else spans[i][2:]
 
     return place
 
@@ -199,6 +222,9 @@ def of_graph(owner: str, graph: Graph) -> list[Vertex]:
         is_named = node.op != "input" and not node.name.startswith(node.op)
         text = node.name if node.op == "input" else f"{node.name} = {node.op}" if is_named else node.op
         kind = "input" if node.op == "input" else "op"
+        if not sources:
+            # A later assignment to the tensor changes no picture.
+            value = None if value is None else value.detach().clone()
         if kind == "op" and not sources:
             text, kind = node.op, "constant"
         vertices.append(Vertex(text, kind, sources, None if value is None else value.shape, value, grad))

@@ -145,6 +145,7 @@ def _contracted(
     # By the last member's position: a group stands behind all that it reads.
     order = _sorted_groups(vertices, group_of, members)
     position = {group: place for place, group in enumerate(order)}
+    read_outside = {s for i, v in enumerate(vertices) for s in v.sources if group_of[s] != group_of[i]}
     found = []
     for group in order:
         inside = [vertices[i] for i in members[group]]
@@ -153,7 +154,6 @@ def _contracted(
         if len(inside) == 1:
             found.append(replace(inside[0], sources=sources))
             continue
-        read_outside = {s for i, v in enumerate(vertices) for s in v.sources if group_of[i] != group}
         out = [i for i in members[group] if i in read_outside] or [members[group][-1]]
         last = vertices[out[-1]] if len(out) == 1 else None
         names = {keys[i] for i in members[group]}

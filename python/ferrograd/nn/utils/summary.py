@@ -1,7 +1,7 @@
 """What a model consists of, layer by layer, and what one pass costs."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from ferrograd import _core
@@ -12,6 +12,7 @@ from ferrograd.checks import check_int
 from ferrograd.columns import aligned
 from ferrograd.nn.calls import Call, recorded_calls
 from ferrograd.nn.module import Module, in_mode
+from ferrograd.plain import plain
 
 __all__ = ["Layer", "Summary", "summary"]
 
@@ -89,7 +90,8 @@ class Summary:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the same as dicts, lists and numbers."""
-        return {**asdict(self), "layers": [asdict(layer) for layer in self.layers]}
+        found: dict[str, Any] = plain(self)
+        return found
 
     def __str__(self) -> str:
         head = ("layer", "output shape", "parameters", "multiply-adds", "FLOPs", "kept bytes")
