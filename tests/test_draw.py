@@ -5,9 +5,8 @@ import random
 import re
 import subprocess
 import sys
-import time
 import xml.etree.ElementTree as ET
-from itertools import combinations, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,7 @@ from ferrograd.drawing.layout import layered
 from ferrograd.drawing.read import span_of
 from ferrograd.drawing.vertices import LARGEST, Vertex, collapsed
 from ferrograd.nn.calls import Call
-
-SVG = "{http://www.w3.org/2000/svg}"
-# Of DejaVu Sans Mono, the widest fixed-width font in use: its advance in widths of an em.
-ADVANCE = 0.6021
+from picture import SVG, Box, check_geometry, geometry, random_vertices
 
 
 def scalars(**values: float) -> dict[str, fg.Tensor]:
@@ -152,7 +148,7 @@ def test_an_operation_written_in_python_is_run_again() -> None:
     assert found[-1].value_text() == "6"
 
 
-def test_a_long_chain_is_drawn_in_time_that_grows_with_its_length() -> None:
+def test_a_long_chain_is_drawn() -> None:
     x = fg.tensor(1.0, requires_grad=True)
     y = x
     for _ in range(5000):
@@ -268,75 +264,6 @@ def test_a_step_of_a_trainer_is_not_compiled_anew_because_somebody_looked() -> N
 
 
 # Geometry
-
-
-class Box:
-    def __init__(self, x: float, y: float, width: float, height: float, what: str) -> None:
-        self.left, self.top, self.right, self.bottom, self.what = x, y, x + width, y + height, what
-
-    def overlaps(self, other: "Box") -> bool:
-        apart = self.right <= other.left or other.right <= self.left
-        return not (apart or self.bottom <= other.top or other.bottom <= self.top)
-
-    def holds(self, other: "Box") -> bool:
-        inside = self.left <= other.left and other.right <= self.right
-        return inside and self.top <= other.top and other.bottom <= self.bottom
-
-
-def geometry(svg: str) -> tuple[Box, list[Box], list[Box], list[tuple[float, float]]]:
-    """The view, the boxes of nodes, the texts that stand outside them, and the points of wires."""
-    root = ET.fromstring(svg)
-    view = Box(*map(float, root.attrib["viewBox"].split()), "view")
-    (shift,) = {float(n) for g in root.iter(f"{SVG}g") for n in re.findall(r"[\d.]+", g.get("transform", ""))}
-    boxes, labels = [], []
-    for rect in root.iter(f"{SVG}rect"):
-        if rect.attrib["class"] != "ground":
-            x, y, width, height = (float(rect.attrib[key]) for key in ("x", "y", "width", "height"))
-            boxes.append(Box(x + shift, y + shift, width, height, "box"))
-    for text in root.iter(f"{SVG}text"):
-        size = 10 if text.attrib["class"] == "note" else 12
-        wide = len(text.text or "") * size * ADVANCE
-        left = float(text.attrib["x"]) + shift - (wide / 2 if text.attrib["text-anchor"] == "middle" else 0)
-        # From the top of capitals to the feet of letters such as g.
-        labels.append(
-            Box(left, float(text.attrib["y"]) + shift - 0.76 * size, wide, 0.99 * size, text.text or "")
-        )
-    points = []
-    for path in root.iter(f"{SVG}path"):
-        if path.attrib["class"] == "wire":
-            numbers = [float(n) for n in re.findall(r"-?[\d.]+", path.attrib["d"])]
-            points += [(x + shift, y + shift) for x, y in zip(numbers[::2], numbers[1::2], strict=False)]
-    return view, boxes, labels, points
-
-
-def check_geometry(picture: Drawing) -> None:
-    view, boxes, labels, points = geometry(picture.svg())
-    assert len(boxes) == len(picture.vertices)
-    for one, other in combinations(boxes, 2):
-        assert not one.overlaps(other)
-    for one, other in combinations(labels, 2):
-        assert not one.overlaps(other), (one.what, other.what)
-    for label in labels:
-        inside = [box for box in boxes if box.overlaps(label)]
-        assert all(box.holds(label) for box in inside), label.what
-        assert len(inside) <= 1
-    assert all(view.holds(item) for item in boxes + labels)
-    assert all(0 <= x <= view.right and 0 <= y <= view.bottom for x, y in points)
-
-
-def random_vertices(seed: int) -> list[Vertex]:
-    rng = random.Random(seed)
-    count = rng.randrange(1, LARGEST + 1)
-    found = []
-    for i in range(count):
-        sources = tuple(rng.randrange(i) for _ in range(rng.randrange(4))) if i else ()
-        label = "".join(rng.choices("abcdefghijkl<>&\"'é", k=rng.randrange(1, 40)))
-        kind = rng.choice(["input", "parameter", "constant", "op", "group"])
-        note = "n" * rng.randrange(20) if kind == "group" else ""
-        value = fg.tensor(rng.uniform(-1e6, 1e6)) if rng.random() < 0.5 else None
-        grad = fg.tensor([1.0, rng.random()]) if rng.random() < 0.5 else None
-        found.append(Vertex(label, kind, sources, (2, 3), value, grad, note=note))
-    return found
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -509,104 +436,6 @@ def test_importing_the_package_does_not_load_what_draws() -> None:
     assert run.stdout.strip() == "[]"
 
 
-# Plans
-
-
-def planned(loss: nn.Module, *layers: nn.Module, **options: Any) -> fg.Trainer:
-    model = nn.Sequential(*layers)
-    trainer = fg.Trainer(model, loss, fg.optim.Adam(model.parameters(), lr=0.01), **options)
-    y = [0, 1, 2] * 10 if isinstance(loss, nn.CrossEntropyLoss) else fg.rand(30, 3)
-    trainer.fit(fg.rand(30, 4), y, epochs=1, batch_size=30, progress=False)
-    return trainer
-
-
-@pytest.mark.parametrize("activation", [nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU])
-@pytest.mark.parametrize("loss", [nn.CrossEntropyLoss, nn.MSELoss, nn.BCEWithLogitsLoss])
-@pytest.mark.parametrize("l2", [0.0, 0.1])
-def test_each_instruction_of_a_plan_is_drawn_and_fused_ones_are_framed(
-    activation: Any, loss: Any, l2: float
-) -> None:
-    layers = nn.Linear(4, 8), activation(), nn.Linear(8, 6), nn.Tanh(), nn.Linear(6, 3)
-    plan = planned(loss(), *layers, l2=l2).plan
-    assert any("penalty" in name for name in plan.instructions) == (l2 > 0)
-    picture = fg.draw(plan)
-    assert picture.title == f"training step for 30 rows, {len(plan.instructions)} instructions"
-    fused = sorted("+".join(v.parts) for v in picture.vertices if v.parts)
-    assert fused == sorted(name for name in plan.instructions if "+" in name)
-    plain = sorted(v.label for v in picture.vertices if v.kind == "op")
-    assert plain == sorted(name for name in plan.instructions if "+" not in name)
-    updates = [v.label.removeprefix("updates ") for v in picture.vertices if "update" in v.parts]
-    assert sorted(", ".join(updates).split(", ")) == sorted(
-        name for name, _ in plan.trainer.model.named_parameters()
-    )
-    assert picture.svg().count('class="frame"') == len(fused) > 5
-    assert "dashed" in picture.dot()
-    assert "matmul → bias" in picture.mermaid()
-
-
-def test_frames_have_room() -> None:
-    check_geometry(fg.draw(nn.Sequential(nn.Linear(4, 3), nn.ReLU())))
-    picture = fg.draw(planned(nn.CrossEntropyLoss(), nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)).plan)
-    view, boxes, labels, _ = geometry(picture.svg())
-    frames = len([v for v in picture.vertices if v.parts])
-    inner = sum(len(v.parts) for v in picture.vertices)
-    assert len(boxes) == len(picture.vertices) + inner
-    for one, other in combinations(boxes, 2):
-        assert not one.overlaps(other) or one.holds(other) or other.holds(one)
-    held = [(a, b) for a in boxes for b in boxes if a is not b and a.holds(b)]
-    assert len(held) == inner >= 2 * frames
-    for one, other in combinations(labels, 2):
-        assert not one.overlaps(other), (one.what, other.what)
-    assert all(view.holds(item) for item in boxes + labels)
-    assert all(box.holds(label) for label in labels for box in boxes if box.overlaps(label))
-
-
-@pytest.mark.parametrize(
-    ("layers", "options"),
-    [
-        ((nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)), {"clip_grad_norm": 1.0}),
-        ((nn.Linear(4, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Dropout(0.5), nn.Linear(5, 3)), {}),
-    ],
-)
-def test_what_has_no_counterpart_is_counted_and_no_frame_is_made_up(layers: Any, options: Any) -> None:
-    plan = planned(nn.CrossEntropyLoss(), *layers, **options).plan
-    picture = fg.draw(plan)
-    assert re.search(r", \d+ without a counterpart", picture.title)
-    drawn = [("+".join(v.parts)) for v in picture.vertices if v.parts]
-    assert drawn
-    assert all(drawn.count(name) <= plan.instructions.count(name) for name in drawn)
-    assert ET.fromstring(picture.svg()).tag == f"{SVG}svg"
-
-
-def test_looking_at_a_plan_changes_nothing() -> None:
-    def trained(looks: bool) -> list[bytes]:
-        fg.manual_seed(2)
-        layers = nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Tanh(), nn.Linear(5, 3)
-        trainer = planned(nn.CrossEntropyLoss(), *layers)
-        if looks:
-            fg.draw(trainer.plan)
-        trainer.fit(fg.ones(30, 4), [0, 1, 2] * 10, epochs=2, batch_size=10, progress=False)
-        return [value.numpy().tobytes() for value in trainer.model.state_dict().values()]
-
-    assert trained(True) == trained(False)
-
-
-def test_a_plan_is_that_of_the_last_fit_or_step() -> None:
-    model = nn.Linear(2, 1)
-    trainer = fg.Trainer(model, nn.MSELoss(), fg.optim.SGD(model.parameters()))
-    with pytest.raises(fg.GraphError, match="plan: no step was compiled"):
-        _ = trainer.plan
-    trainer.fit(fg.ones(7, 2), fg.ones(7, 1), epochs=1, batch_size=3, progress=False)
-    assert trainer.plan.rows == 3
-    trainer.train_step(fg.ones(300, 2), fg.ones(300, 1))
-    assert trainer.plan.rows == 300
-    assert trainer.plan.as_dict() == {"rows": 300, "instructions": list(trainer.plan.instructions)}
-    assert str(trainer.plan).splitlines()[1:] == [f"  {name}" for name in trainer.plan.instructions]
-    fg.draw(trainer.plan)
-    with pytest.raises(fg.ConfigError, match="a Plan has its own"):
-        fg.draw(trainer.plan, names={})
-
-
 def test_the_innermost_call_around_an_operation_is_found() -> None:
     # Calls as they end: an inner one before that around it.
     rng = random.Random(0)
@@ -630,29 +459,6 @@ def test_the_innermost_call_around_an_operation_is_found() -> None:
         for op in range(number + 3):
             inside = [c.name for c in calls if c.first < op <= c.last]
             assert place(op) == ((inside[0], "Tanh") if inside else ("", ""))
-
-
-@pytest.mark.parametrize("has_modules", [True, False])
-def test_long_chains_take_no_square_of_time(has_modules: bool) -> None:
-    chain = nn.Sequential(*(nn.Tanh() for _ in range(1000)))
-
-    def taken(times: int) -> float:
-        def run() -> fg.Tensor:
-            x = fg.ones(2, requires_grad=True)
-            y = x
-            for _ in range(1000 * times):
-                y = y.tanh()
-            return y
-
-        subject = nn.Sequential(*(chain[0] for _ in range(1000 * times))) if has_modules else run
-        options = {"inputs": fg.ones(2)} if has_modules else {}
-        start = time.process_time()
-        assert len(fg.draw(subject, grads=False, **options).vertices) <= LARGEST
-        return time.process_time() - start
-
-    taken(1)
-    # Eight times as long a chain: 64 times the time, were it a square.
-    assert min(taken(8) for _ in range(2)) < 24 * min(taken(1) for _ in range(3))
 
 
 class OfDict(nn.Linear):

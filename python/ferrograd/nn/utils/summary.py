@@ -112,8 +112,8 @@ class Summary:
 def summary(model: Module, input_shape: Sequence[int], dtype: DTypeLike | None = None) -> Summary:
     """Run a model on zeros and tell each layer's output shape, parameters, operations and kept bytes.
 
-    Passes run in evaluation mode, so that they change neither buffers nor random streams: dropout masks and
-    a batch's own statistics are not in the figures. A multiply-add is one term of a matrix product, so that
+    Passes run in evaluation mode, so that they change no buffer and layers draw nothing: dropout masks and a
+    batch's own statistics are not in the figures. A multiply-add is one term of a matrix product, so that
     ``Linear`` on a batch has ``batch * in_features * out_features``; other operations count none. FLOPs count
     all arithmetic, 2 for a multiply-add.
 
