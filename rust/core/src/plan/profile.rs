@@ -49,7 +49,7 @@ impl Clock<'_> {
 
 impl Plan {
     /// Runs a step and its updates on this thread and adds what each part takes to `parts`, which are empty or those
-    /// of an earlier step. The numbers are those of a run.
+    /// of an earlier step. The numbers are those of a run; what a model assigns to buffers is not kept.
     ///
     /// # Errors
     /// Those of the ops and the tables.
