@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from ferrograd import _core
 from ferrograd._core import ConfigError, ShapeError, Tensor
 from ferrograd.autograd import enable_grad, no_grad
@@ -23,10 +25,11 @@ class LBFGS(Optimizer):
     With `line_search_fn` "strong_wolfe" t is searched for until the loss has fallen enough and the slope is
     small.
 
-    All parameters are one vector, kept in float64 whatever their dtype; in float32 the loss is known to about
-    1e-7 of its terms, where the search ends. Each batch makes a step of its own, in `Trainer.fit` too, and
-    the pairs go from one to the next as in PyTorch. Those between batches hold the noise of both: give
-    `Trainer.fit` a ``batch_size`` of all rows.
+    All parameters are one vector, kept in float64 whatever their dtype. Where two losses differ by no more
+    than rounding, which in float32 is 1e-7 of their terms, slopes say which is lower (the approximate Wolfe
+    conditions of Hager and Zhang, 2005), so that the minimum is found to the accuracy of the gradient. Each
+    batch makes a step of its own, in `Trainer.fit` too, and the pairs go from one to the next as in PyTorch.
+    Those between batches hold the noise of both: give `Trainer.fit` a ``batch_size`` of all rows.
 
     Parameters
     ----------
@@ -128,6 +131,7 @@ class LBFGS(Optimizer):
             **floats(group, "lr", "tolerance_grad", "tolerance_change"),
             **{name: group[name] for name in ("max_iter", "max_eval", "history_size")},
             "strong_wolfe": group["line_search_fn"] is not None,
+            "loss_eps": max(float(np.finfo(param.dtype.name).eps) for param in group["params"]),
         }
 
     def native_memory(self) -> dict[str, Any]:

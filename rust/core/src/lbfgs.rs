@@ -21,6 +21,8 @@ pub struct Options {
     pub history_size: usize,
     /// Whether to search along the direction.
     pub strong_wolfe: bool,
+    /// Relative accuracy of a loss: the machine epsilon of its dtype.
+    pub loss_eps: f64,
 }
 
 /// A difference of gradients with that of the points, and the inverse of their product.
@@ -67,7 +69,8 @@ pub fn step<E>(
     x: &mut [f64],
     evaluate: &mut Evaluate<E>,
 ) -> Result<f64, E> {
-    let mut new = Step { memory: memory.clone(), x: x.to_vec(), g: vec![0.0; x.len()], evaluate };
+    let (memory_now, g) = (memory.clone(), vec![0.0; x.len()]);
+    let mut new = Step { memory: memory_now, x: x.to_vec(), g, noise: 0.0, evaluate };
     let loss = new.run(options)?;
     x.copy_from_slice(&new.x);
     *memory = new.memory;
@@ -104,6 +107,8 @@ struct Step<'a, 'b, E> {
     x: Vec<f64>,
     /// The gradient at `x`.
     g: Vec<f64>,
+    /// A difference of losses that may be rounding alone.
+    noise: f64,
     evaluate: &'a mut Evaluate<'b, E>,
 }
 
@@ -125,6 +130,8 @@ impl<E> Step<'_, '_, E> {
         if !first.is_finite() || largest(&self.g) <= options.tolerance_grad {
             return Ok(first);
         }
+        // The terms of a loss may cancel: the first one of the step is nearest to their size.
+        self.noise = 2.0 * options.loss_eps * first.abs();
         for iteration in 1..=options.max_iter {
             self.memory.iterations += 1;
             let is_first = self.memory.iterations == 1;
@@ -138,21 +145,20 @@ impl<E> Step<'_, '_, E> {
                 break;
             }
             let mut made = 0;
+            let start = Point { t: 0.0, f: loss, slope, g: self.g.clone() };
             if options.strong_wolfe {
-                let start = Point { t: 0.0, f: loss, slope, g: self.g.clone() };
                 let (found, tried) = self.search(start, options.tolerance_change)?;
                 made = tried;
                 loss = found.f;
                 self.memory.t = found.t;
                 self.g = found.g;
-                self.advance();
-            } else {
-                self.advance();
-                if iteration != options.max_iter {
-                    loss = (self.evaluate)(&self.x, &mut self.g)?;
-                    made = 1;
-                }
+            } else if iteration != options.max_iter {
+                let found = self.point(self.memory.t, &start)?;
+                loss = found.f;
+                self.g = found.g;
+                made = 1;
             }
+            add(&mut self.x, self.memory.t, &self.memory.direction);
             evaluations += made;
             self.memory.evaluations += made;
             if evaluations >= options.max_eval
@@ -165,10 +171,6 @@ impl<E> Step<'_, '_, E> {
             }
         }
         Ok(first)
-    }
-
-    fn advance(&mut self) {
-        add(&mut self.x, self.memory.t, &self.memory.direction);
     }
 
     /// Takes the last difference into the history, and sets the next direction.
@@ -205,12 +207,20 @@ impl<E> Step<'_, '_, E> {
         memory.direction = q;
     }
 
-    fn point(&mut self, t: f64) -> Result<Point, E> {
+    /// The point at `t`. Where its loss differs from that of `start` by rounding alone, the difference is that of
+    /// the parabola through both slopes, which are known far better there: the minimum is then found to the
+    /// accuracy of the gradient, not to its square root (Hager and Zhang, "A new conjugate gradient method with
+    /// guaranteed descent and an efficient line search", 2005, whose approximate Wolfe conditions this makes of
+    /// the exact ones).
+    fn point(&mut self, t: f64, start: &Point) -> Result<Point, E> {
         let mut x = self.x.clone();
         add(&mut x, t, &self.memory.direction);
         let mut g = vec![0.0; x.len()];
-        let f = (self.evaluate)(&x, &mut g)?;
+        let mut f = (self.evaluate)(&x, &mut g)?;
         let slope = dot(&g, &self.memory.direction);
+        if (f - start.f).abs() <= self.noise {
+            f = start.f + 0.5 * t * (start.slope + slope);
+        }
         Ok(Point { t, f, slope, g })
     }
 
@@ -222,7 +232,7 @@ impl<E> Step<'_, '_, E> {
         const MOST: u64 = 25;
         let is_too_high = |p: &Point| p.f > start.f + SUFFICIENT * p.t * start.slope || p.f.is_nan();
         let is_flat = |p: &Point| p.slope.abs() <= -CURVATURE * start.slope;
-        let mut new = self.point(self.memory.t)?;
+        let mut new = self.point(self.memory.t, &start)?;
         let (mut previous, mut tried) = (start.clone(), 1);
         // First longer and longer steps, until such a point is between two.
         let mut pair = loop {
@@ -240,7 +250,7 @@ impl<E> Step<'_, '_, E> {
             }
             let bounds = (new.t + 0.01 * (new.t - previous.t), new.t * 10.0);
             let t = lowest(&previous, &new, bounds);
-            previous = std::mem::replace(&mut new, self.point(t)?);
+            previous = std::mem::replace(&mut new, self.point(t, &start)?);
             tried += 1;
         };
         // Then smaller and smaller intervals.
@@ -259,7 +269,7 @@ impl<E> Step<'_, '_, E> {
             } else {
                 is_slow = is_near;
             }
-            let new = self.point(t)?;
+            let new = self.point(t, &start)?;
             tried += 1;
             let high = 1 - low;
             if is_too_high(&new) || new.f >= pair[low].f {
@@ -304,6 +314,7 @@ mod tests {
         tolerance_change: 1e-14,
         history_size: 5,
         strong_wolfe: true,
+        loss_eps: f64::EPSILON,
     };
 
     fn rosenbrock(x: &[f64], g: &mut [f64]) -> Result<f64, ()> {
@@ -334,6 +345,31 @@ mod tests {
         // The second derivative is known now: (y s) / (y y) = 2.
         step(&options, &mut memory, &mut x, &mut evaluate).unwrap();
         assert!((x[0] - (1.75 - 0.25 * 1.75)).abs() < 1e-15, "{x:?}");
+    }
+
+    #[test]
+    fn a_rounded_loss_costs_no_accuracy_where_the_gradient_has_it() {
+        // Terms that cancel: in float32 the loss is flat within 1e-3 of the minimum.
+        let mut evaluate = |x: &[f64], g: &mut [f64]| {
+            let mut loss = 0.0f32;
+            for (i, (x, g)) in x.iter().zip(g).enumerate() {
+                let (c, from) = (1.0 + i as f64, x - 0.7 * i as f64);
+                *g = f64::from((c * from - x.sin()) as f32);
+                loss += (0.5 * c * from * from + x.cos()) as f32;
+            }
+            Ok::<f64, ()>(f64::from(loss))
+        };
+        let options = Options { tolerance_change: 1e-12, history_size: 20, ..OPTIONS };
+        let mut slopes = |loss_eps, strong_wolfe| {
+            let (mut memory, mut x, mut g) = (Memory::default(), [0.3, 2.1, -1.4, 0.1, 3.0, 0.7], [0.0; 6]);
+            let options = Options { loss_eps, strong_wolfe, ..options };
+            step(&options, &mut memory, &mut x, &mut evaluate).unwrap();
+            evaluate(&x, &mut g).unwrap();
+            largest(&g)
+        };
+        assert!(slopes(f64::EPSILON, true) > 1e-5);
+        assert!(slopes(f32::EPSILON.into(), true) < 1e-6);
+        assert!(slopes(f32::EPSILON.into(), false) < 1e-6);
     }
 
     #[test]

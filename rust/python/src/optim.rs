@@ -174,6 +174,7 @@ pub fn lbfgs_options(options: &Bound<'_, PyDict>) -> Result<lbfgs::Options> {
         tolerance_change: option(options, "tolerance_change")?,
         history_size: option(options, "history_size")?,
         strong_wolfe: option(options, "strong_wolfe")?,
+        loss_eps: option(options, "loss_eps")?,
     })
 }
 
