@@ -4,7 +4,7 @@ use crate::elementwise::function as f;
 use crate::elementwise::walk::{Map, Zip};
 use crate::elementwise::{Binary, Unary, activate_inline};
 use crate::gemm::Epilogue;
-use crate::gemm::panels::{Finish, Tile, TileMap};
+use crate::gemm::panels::{Finish, InRegisters, Tile, TileMap};
 use crate::lanes::Lanes;
 use crate::math::Math;
 use crate::reduce::load_padded;
@@ -169,6 +169,18 @@ impl<T: Math> Layer<'_, T> {
 }
 
 impl<T: Math> Finish<T> for Layer<'_, T> {
+    fn in_registers(&self) -> Option<InRegisters<'_, T>> {
+        let end = InRegisters { bias: self.bias, rectifies: false, gate: None };
+        match self.then {
+            Then::Nothing => Some(end),
+            Then::Activate(Unary::Relu) => Some(InRegisters { rectifies: true, ..end }),
+            Then::Derivative(Binary::ReluGrad, y, stride) => {
+                Some(InRegisters { bias: None, gate: Some((y, stride)), ..end })
+            }
+            _ => None,
+        }
+    }
+
     #[inline(always)]
     fn finish(&self, mut tile: Tile<'_, T>) {
         let t = T::from_f64;

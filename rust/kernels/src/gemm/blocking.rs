@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::pack::{SPILL, Source, pack};
-use super::tile::{self, Ahead, MAX_TILE, Operands};
+use super::tile::{self, Ahead, End, MAX_TILE, Operands};
 use super::{FinishTile, FinishedTile};
 use crate::isa::{Isa, dispatch};
 use crate::lanes::Real;
@@ -168,6 +168,7 @@ impl<T: Real> Rectangle<'_, '_, T> {
                                     c_row: p.c_row,
                                     resume,
                                     ahead: Ahead::NOTHING,
+                                    end: End::NOTHING,
                                     tiles: 1,
                                     a_tile: 0,
                                     c_tile: 0,

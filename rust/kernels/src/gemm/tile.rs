@@ -33,11 +33,30 @@ pub(super) struct Operands<'a, T> {
     /// Continue the sums that are in C instead of starting from zero.
     pub resume: bool,
     pub ahead: Ahead<'a>,
+    pub end: End<T>,
     /// Tiles in the run. One call for all: making it takes as long as the sums of a small tile.
     pub tiles: usize,
     /// Elements from a tile of A, and of C, to the next.
     pub a_tile: usize,
     pub c_tile: usize,
+}
+
+/// What is done to the sums before they leave the registers, in the order of the fields.
+#[derive(Clone, Copy)]
+pub(super) struct End<T> {
+    /// Added to each row; null where nothing is.
+    pub bias: *const T,
+    /// Put zero in place of what is not above it.
+    pub rectifies: bool,
+    /// Put zero where the element of this matrix is not above it; null where there is none.
+    pub gate: *const T,
+    /// Elements from a row of it to the next.
+    pub gate_row: usize,
+}
+
+impl<T> End<T> {
+    pub const NOTHING: End<T> =
+        End { bias: std::ptr::null(), rectifies: false, gate: std::ptr::null(), gate_row: 0 };
 }
 
 /// Memory that will be needed after this tile, asked for line by line between the steps of k. All at once would fill
@@ -63,9 +82,11 @@ impl<'a, T> Operands<'a, T> {
     /// The same operands under the name that `T` has after `is::<T, U>()`.
     #[inline(always)]
     fn cast<U>(self) -> Operands<'a, U> {
-        let Operands { k, a, a_row, a_k, b, b_k, c, c_row, resume, ahead, tiles, a_tile, c_tile } = self;
+        let Operands { k, a, a_row, a_k, b, b_k, c, c_row, resume, ahead, end, tiles, a_tile, c_tile } = self;
         let (a, b, c) = (a.cast(), b.cast(), c.cast());
-        Operands { k, a, a_row, a_k, b, b_k, c, c_row, resume, ahead, tiles, a_tile, c_tile }
+        let End { bias, rectifies, gate, gate_row } = end;
+        let end = End { bias: bias.cast(), rectifies, gate: gate.cast(), gate_row };
+        Operands { k, a, a_row, a_k, b, b_k, c, c_row, resume, ahead, end, tiles, a_tile, c_tile }
     }
 }
 
@@ -87,6 +108,14 @@ trait Vector<T>: Copy {
     /// # Safety
     /// See `splat`.
     unsafe fn mul_add(self, a: Self, b: Self) -> Self;
+    /// # Safety
+    /// See `splat`.
+    unsafe fn add(self, other: Self) -> Self;
+    /// The lanes of self, zero where that of `gate` is not above zero and not NaN.
+    ///
+    /// # Safety
+    /// See `splat`.
+    unsafe fn gated(self, gate: Self) -> Self;
 }
 
 /// Lane arrays, for the portable path.
@@ -114,13 +143,21 @@ impl<T: Real> Vector<T> for Array<T::Lanes> {
     unsafe fn mul_add(self, a: Self, b: Self) -> Self {
         Array(self.0.mul_add(a.0, b.0))
     }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        Array(self.0.add(other.0))
+    }
+    #[inline(always)]
+    unsafe fn gated(self, gate: Self) -> Self {
+        Array(self.0.zip(gate.0, |x, gate| if gate <= T::ZERO { T::ZERO } else { x }))
+    }
 }
 
 /// A lane array of `$count` registers.
 #[cfg(target_arch = "x86_64")]
 macro_rules! registers {
     ($register:ident x $count:literal of $type:ident, $width:literal:
-     $splat:ident $load:ident $store:ident $mul_add:ident) => {
+     $splat:ident $load:ident $store:ident $mul_add:ident $add:ident $gated:expr) => {
         impl Vector<$type> for [$register; $count] {
             const STEPS: usize = 2;
             #[inline(always)]
@@ -148,18 +185,32 @@ macro_rules! registers {
                 }
                 b
             }
+            #[inline(always)]
+            unsafe fn add(self, other: Self) -> Self {
+                // SAFETY: the caller promises the instruction set.
+                std::array::from_fn(|i| unsafe { $add(self[i], other[i]) })
+            }
+            #[inline(always)]
+            unsafe fn gated(self, gate: Self) -> Self {
+                // SAFETY: the caller promises the instruction set.
+                std::array::from_fn(|i| unsafe { $gated(self[i], gate[i]) })
+            }
         }
     };
 }
 
 #[cfg(target_arch = "x86_64")]
-registers!(__m256 x 2 of f32, 8: _mm256_set1_ps _mm256_loadu_ps _mm256_storeu_ps _mm256_fmadd_ps);
+registers!(__m256 x 2 of f32, 8: _mm256_set1_ps _mm256_loadu_ps _mm256_storeu_ps _mm256_fmadd_ps _mm256_add_ps
+    |x, gate| _mm256_andnot_ps(_mm256_cmp_ps::<_CMP_LE_OQ>(gate, _mm256_setzero_ps()), x));
 #[cfg(target_arch = "x86_64")]
-registers!(__m256d x 2 of f64, 4: _mm256_set1_pd _mm256_loadu_pd _mm256_storeu_pd _mm256_fmadd_pd);
+registers!(__m256d x 2 of f64, 4: _mm256_set1_pd _mm256_loadu_pd _mm256_storeu_pd _mm256_fmadd_pd _mm256_add_pd
+    |x, gate| _mm256_andnot_pd(_mm256_cmp_pd::<_CMP_LE_OQ>(gate, _mm256_setzero_pd()), x));
 #[cfg(target_arch = "x86_64")]
-registers!(__m512 x 1 of f32, 16: _mm512_set1_ps _mm512_loadu_ps _mm512_storeu_ps _mm512_fmadd_ps);
+registers!(__m512 x 1 of f32, 16: _mm512_set1_ps _mm512_loadu_ps _mm512_storeu_ps _mm512_fmadd_ps _mm512_add_ps
+    |x, gate| _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_NLE_UQ>(gate, _mm512_setzero_ps()), x));
 #[cfg(target_arch = "x86_64")]
-registers!(__m512d x 1 of f64, 8: _mm512_set1_pd _mm512_loadu_pd _mm512_storeu_pd _mm512_fmadd_pd);
+registers!(__m512d x 1 of f64, 8: _mm512_set1_pd _mm512_loadu_pd _mm512_storeu_pd _mm512_fmadd_pd _mm512_add_pd
+    |x, gate| _mm512_maskz_mov_pd(_mm512_cmp_pd_mask::<_CMP_NLE_UQ>(gate, _mm512_setzero_pd()), x));
 
 /// Runs a block for each row below `R`, unrolled by hand: LLVM leaves a loop over many rows rolled,
 /// and the accumulators then live in memory (half the speed).
@@ -180,7 +231,8 @@ macro_rules! each_row {
 ///
 /// # Safety
 /// `a` must be readable at `i * a_row + p * a_k`, `b` at `p * b_k + j` and `c` writable at
-/// `i * c_row + j` for all `i < R`, `j < N * T::LANES`, `p < k`; the CPU must have V's instructions.
+/// `i * c_row + j` for all `i < R`, `j < N * T::LANES`, `p < k`, and so must be what there is of the bias at `j`
+/// and of the gate at `i * gate_row + j`; the CPU must have V's instructions.
 #[inline(always)]
 unsafe fn tile<T: Real, V: Vector<T>, const R: usize, const N: usize, const BESIDE: bool>(
     o: Operands<'_, T>,
@@ -234,6 +286,28 @@ unsafe fn tile<T: Real, V: Vector<T>, const R: usize, const N: usize, const BESI
             for _ in 0..o.k % steps {
                 step::<T, V, R, N, BESIDE>(&mut acc, &mut a, &mut b, &o);
             }
+        }
+        if !o.end.bias.is_null() {
+            let bias: [V; N] = std::array::from_fn(|v| V::load(o.end.bias.add(v * T::LANES)));
+            each_row!(i < R {
+                for v in 0..N {
+                    acc[i][v] = acc[i][v].add(bias[v]);
+                }
+            });
+        }
+        if o.end.rectifies {
+            each_row!(i < R {
+                for v in 0..N {
+                    acc[i][v] = acc[i][v].gated(acc[i][v]);
+                }
+            });
+        }
+        if !o.end.gate.is_null() {
+            each_row!(i < R {
+                for v in 0..N {
+                    acc[i][v] = acc[i][v].gated(V::load(o.end.gate.add(i * o.end.gate_row + v * T::LANES)));
+                }
+            });
         }
         each_row!(i < R {
             for v in 0..N {
@@ -372,6 +446,7 @@ unsafe fn select<I: Isa, T: Real, V: Vector<T>, const N: usize, const BESIDE: bo
                         unsafe { tile::<T, V, $r, N, BESIDE>(o) };
                         o.a = o.a.wrapping_add(o.a_tile);
                         o.c = o.c.wrapping_add(o.c_tile);
+                        o.end.gate = o.end.gate.wrapping_add($r * o.end.gate_row);
                         o.ahead.start += o.ahead.bytes;
                     }
                 })*

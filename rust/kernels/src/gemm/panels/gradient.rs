@@ -6,7 +6,7 @@ use super::{K_BLOCK, PackBlock, Panels, pack_tiles, run_tiles};
 use crate::gemm::MatRef;
 use crate::gemm::blocking::{Line, RowTiles, SCRATCH, balanced, reserve};
 use crate::gemm::pack::{SPILL, Source};
-use crate::gemm::tile::{Ahead, MAX_WIDTH, Operands};
+use crate::gemm::tile::{Ahead, End, MAX_WIDTH, Operands};
 use crate::isa::{Isa, Job, Level, dispatch};
 use crate::lanes::{Lanes, Real};
 use crate::math::Math;
@@ -270,6 +270,7 @@ impl<T: Math> Job for Gradient<'_, T> {
                                     c_row: stride,
                                     resume: block > 0,
                                     ahead,
+                                    end: End::NOTHING,
                                     tiles: count,
                                     a_tile: r * a_pitch,
                                     c_tile: r * stride,

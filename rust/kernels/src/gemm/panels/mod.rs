@@ -9,13 +9,13 @@ mod multiply;
 mod tests;
 
 pub use gradient::{GRADIENT_ROWS, Gradients, gradient_panels};
-pub use multiply::{Factor, Finish, Tile, TileMap, multiply_panels};
+pub use multiply::{Factor, Finish, InRegisters, Tile, TileMap, multiply_panels};
 
 use std::ops::Range;
 
 use super::blocking::RowTiles;
 use super::pack::{self, Source, pack};
-use super::tile::{self, Operands};
+use super::tile::{self, End, Operands};
 use super::{MatRef, span};
 use crate::isa::{self, Isa, Job, dispatch};
 use crate::lanes::{Lanes, Real};
@@ -338,11 +338,13 @@ unsafe fn run_tiles<I: Isa, T: Real>(rows: usize, lanes: usize, o: Operands<'_, 
         return;
     }
     // A layout that was made for wider tiles.
-    for lane in 0..lanes {
+    let beside = |start: *const T| if start.is_null() { start } else { start.wrapping_add(T::LANES) };
+    let mut o = o;
+    for _ in 0..lanes {
         // SAFETY: passed on from the caller.
-        unsafe {
-            let (b, c) = (o.b.add(lane * T::LANES), o.c.add(lane * T::LANES));
-            tile::run::<I, T>(rows, 1, Operands { b, c, ..o });
-        }
+        unsafe { tile::run::<I, T>(rows, 1, o) };
+        let End { bias, gate, .. } = o.end;
+        let end = End { bias: beside(bias), gate: beside(gate), ..o.end };
+        o = Operands { b: o.b.wrapping_add(T::LANES), c: o.c.wrapping_add(T::LANES), end, ..o };
     }
 }

@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::{K_BLOCK, PackBlock, Panels, Target, cut, pack_tiles, run_tiles};
 use crate::gemm::blocking::{Line, RowTiles, SCRATCH, balanced, reserve};
 use crate::gemm::pack::{SPILL, Source};
-use crate::gemm::tile::{Ahead, Operands};
+use crate::gemm::tile::{Ahead, End, MAX_WIDTH, Operands};
 use crate::gemm::{MatRef, span};
 use crate::isa::{Isa, Job, dispatch};
 use crate::lanes::{Lanes, Real};
@@ -58,8 +58,51 @@ pub trait TileMap<T: Real>: Copy {
     fn apply(self, row: usize, column: usize, common: Self::Common, x: T::Lanes) -> T::Lanes;
 }
 
+/// What can be done to sums while they are in registers: all of it, in the order of the fields.
+#[derive(Clone, Copy, Debug)]
+pub struct InRegisters<'a, T> {
+    /// A value for each column of C, added.
+    pub bias: Option<&'a [T]>,
+    /// Whether zero takes the place of what is not above it; NaN stays.
+    pub rectifies: bool,
+    /// Zero takes the place of elements where that of this matrix, whose rows begin every so many elements, is not
+    /// above zero, nor NaN.
+    pub gate: Option<(&'a [T], usize)>,
+}
+
+impl<T: Real> InRegisters<'_, T> {
+    /// The same for the tiles of some rows of a panel of `width` columns, padding included, with room for its bias.
+    /// None where the gate, which is read in whole lane arrays, has no room behind its last row, `end - 1`.
+    #[inline(always)]
+    fn of(
+        self,
+        rows: &Range<usize>,
+        end: usize,
+        columns: &Range<usize>,
+        width: usize,
+        padded_bias: &mut [T],
+    ) -> Option<End<T>> {
+        let (mut bias, mut gate, mut gate_row) = (std::ptr::null(), std::ptr::null(), 0);
+        if let Some((values, row)) = self.gate {
+            if (end - 1) * row + columns.start + width > values.len() {
+                return None;
+            }
+            (gate, gate_row) = (values[rows.start * row + columns.start..].as_ptr(), row);
+        }
+        if let Some(values) = self.bias {
+            padded_bias[..columns.len()].copy_from_slice(&values[columns.clone()]);
+            bias = padded_bias.as_ptr();
+        }
+        Some(End { bias, rectifies: self.rectifies, gate, gate_row })
+    }
+}
+
 /// What is done to the elements of a product once their sums are complete.
 pub trait Finish<T>: Sync {
+    /// The same as [`Finish::finish`] does, where it is simple enough.
+    fn in_registers(&self) -> Option<InRegisters<'_, T>> {
+        None
+    }
     /// Finishes a tile. Mark it `#[inline(always)]`: it is compiled for each instruction set.
     fn finish(&self, tile: Tile<'_, T>);
 }
@@ -220,6 +263,8 @@ impl<T: Real, F: Finish<T>> Job for Multiply<'_, T, F> {
         let (edge, turned) =
             unsafe { (a_pack.add(a_len), a_pack.add(a_len + edge_len.next_multiple_of(T::LANES))) };
         let is_far = layout.len() * size_of::<T>() > FAR_BYTES;
+        let in_registers = finish.in_registers();
+        let mut bias = [T::ZERO; MAX_WIDTH];
         let mut next = [0; MOST_SOURCES];
         for i in 0..row_blocks {
             let rows = all_rows.start + i * row_block..all_rows.end.min(all_rows.start + (i + 1) * row_block);
@@ -239,8 +284,7 @@ impl<T: Real, F: Finish<T>> Job for Multiply<'_, T, F> {
                 } else {
                     (a_block, a.row_stride, a.row_stride)
                 };
-                // Results are finished while they are in L1, where the panel passes for each tile.
-                let together = if kc * layout.nr * size_of::<T>() <= SMALL_PANEL { tiles.count } else { 1 };
+                let is_last = block + 1 == k_blocks;
                 let turn = Turn {
                     values: b.values,
                     layout: stored,
@@ -261,6 +305,13 @@ impl<T: Real, F: Finish<T>> Job for Multiply<'_, T, F> {
                         (b_panel, 1, kc * b_k * size_of::<T>())
                     };
                     let in_edge = !fits && panel == last;
+                    let end = in_registers.filter(|_| is_last);
+                    let end = end.and_then(|end| end.of(&rows, all_rows.end, &columns, b_k, &mut bias));
+                    let is_apart = is_last && end.is_none();
+                    let end = end.unwrap_or(End::NOTHING);
+                    // Results are finished while they are in L1, where the panel passes for each tile.
+                    let is_small = kc * layout.nr * size_of::<T>() <= SMALL_PANEL;
+                    let together = if is_small || !is_apart { tiles.count } else { 1 };
                     // SAFETY: row `rows.start` of the columns is in C.
                     let in_c = || unsafe { c.start.add(rows.start * c_stride + columns.start) };
                     let (c_start, c_row) = if in_edge { (edge, edge_stride) } else { (in_c(), c_stride) };
@@ -286,13 +337,15 @@ impl<T: Real, F: Finish<T>> Job for Multiply<'_, T, F> {
                             c_row,
                             resume: block > 0,
                             ahead,
+                            end: End { gate: end.gate.wrapping_add(start * end.gate_row), ..end },
                             tiles: count,
                             a_tile: r * a_pitch,
                             c_tile: r * c_row,
                         };
-                        // SAFETY: A and B hold the tiles' operands; C or the edge has room for the whole panel.
+                        // SAFETY: A and B hold the tiles' operands; C or the edge has room for the whole panel, the
+                        // bias was padded, and the gate has it.
                         unsafe { run_tiles::<I, T>(r, b_k / T::LANES, operands) };
-                        if block + 1 == k_blocks {
+                        if is_apart {
                             // These elements of C or of the edge were just written, and nothing else refers to
                             // them now.
                             finish.finish(Tile {
@@ -307,7 +360,7 @@ impl<T: Real, F: Finish<T>> Job for Multiply<'_, T, F> {
                         }
                         t += count;
                     }
-                    if in_edge && block + 1 == k_blocks {
+                    if in_edge && is_last {
                         // SAFETY: the rows of the edge were written; its columns are in C.
                         unsafe {
                             let shape = (rows.len(), columns.len());

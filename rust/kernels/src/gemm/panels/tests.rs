@@ -1,4 +1,6 @@
 use super::*;
+use crate::dense::{Layer, Then};
+use crate::elementwise::{Binary, Unary};
 use crate::gemm::{NoEpilogue, gemm};
 use crate::isa::on_every_level;
 use crate::lanes::Lanes;
@@ -149,6 +151,73 @@ fn products_have_the_bits_of_gemm_with_and_without_room_for_padding() {
     });
 }
 
+/// Hides that a layer's end can be made in registers.
+struct Apart<'a, T>(Layer<'a, T>);
+
+impl<T: Math> Finish<T> for Apart<'_, T> {
+    #[inline(always)]
+    fn finish(&self, tile: Tile<'_, T>) {
+        self.0.finish(tile);
+    }
+}
+
+fn ends_in_registers_have_the_bits_of_a_pass_over_tiles<T: Math>(bits: impl Fn(T) -> u64) {
+    let wave = |len: usize, step: f64| -> Vec<T> {
+        (0..len).map(|i| T::from_f64((i as f64 * step).sin())).collect()
+    };
+    let odd = [T::NAN, T::from_f64(-0.0), T::ZERO, T::INFINITY, T::from_f64(1e-310), T::from_f64(-1e-42)];
+    on_every_level(|level| {
+        for (m, n, k) in SHAPES {
+            let (mut a, b, mut bias) = (wave(m * k, 0.37), wave(k * n, 0.73), wave(n, 0.9));
+            for (i, odd) in odd.into_iter().enumerate() {
+                a.iter_mut().skip(5 + i * 7).step_by(61).for_each(|a| *a = odd);
+                bias.iter_mut().skip(3 + i).step_by(11).for_each(|b| *b = odd);
+            }
+            let layout = Panels::new::<T>(k, n);
+            let mut packed = vec![T::ZERO; layout.len()];
+            layout.pack(MatRef::rows(&b, n), &mut packed);
+            for stride in [n, layout.padded() + 16] {
+                let mut y = wave(m * stride, 0.51);
+                for (i, odd) in odd.into_iter().enumerate() {
+                    y.iter_mut().skip(i * 3).step_by(17).for_each(|y| *y = odd);
+                }
+                let bias = Some(&bias[..]);
+                let gate = Then::Derivative(Binary::ReluGrad, &y, stride);
+                for layer in [
+                    Layer { bias, then: Then::Nothing },
+                    Layer { bias, then: Then::Activate(Unary::Relu) },
+                    Layer { bias: None, then: Then::Activate(Unary::Relu) },
+                    Layer { bias: None, then: gate },
+                ] {
+                    let (a, b) = (MatRef::rows(&a, k), Factor::new(&packed, layout));
+                    let (mut got, mut want) = (vec![T::ONE; m * stride], vec![T::ONE; m * stride]);
+                    multiply_panels(m, a, b, &mut got, stride, &layer, 1 + m % 3);
+                    multiply_panels(m, a, b, &mut want, stride, &Apart(layer), 1);
+                    let bits = |values: &[T]| -> Vec<u64> { values.iter().map(|&v| bits(v)).collect() };
+                    assert!(layer.in_registers().is_some() && Apart(layer).in_registers().is_none());
+                    for (got, want) in got.chunks(stride).zip(want.chunks(stride)) {
+                        assert_eq!(
+                            bits(&got[..n]),
+                            bits(&want[..n]),
+                            "{level} {m} x {n} x {k} {:?}",
+                            layer.then
+                        );
+                    }
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn ends_in_registers_change_no_bit() {
+    // Any NaN is as good as another.
+    ends_in_registers_have_the_bits_of_a_pass_over_tiles::<f32>(|v| {
+        if v.is_nan() { 1 } else { v.to_bits().into() }
+    });
+    ends_in_registers_have_the_bits_of_a_pass_over_tiles::<f64>(|v| if v.is_nan() { 1 } else { v.to_bits() });
+}
+
 /// Keeps a gradient and the sums.
 struct Kept<'a> {
     layout: Panels,
@@ -231,10 +300,18 @@ fn a_layout_made_for_another_instruction_set_gives_the_same_bits() {
         for layout in &layouts {
             let mut packed = vec![0.0; layout.len()];
             layout.pack(MatRef::rows(&b, n), &mut packed);
-            let mut c = vec![0.0; m * n];
+            let (mut c, b) = (vec![0.0; m * n], Factor::new(&packed, *layout));
             let a = MatRef::rows(&a, k);
-            multiply_panels(m, a, Factor::new(&packed, *layout), &mut c, n, &Keep, 1);
+            multiply_panels(m, a, b, &mut c, n, &Keep, 1);
             assert_eq!(c, want, "{level} {layout:?}");
+            let (bias, y) = (wave(n, 0.9), wave(m * n, 0.51));
+            let gate = Then::Derivative(Binary::ReluGrad, &y, n);
+            for (bias, then) in [(Some(&bias[..]), Then::Activate(Unary::Relu)), (None, gate)] {
+                let (layer, mut want) = (Layer { bias, then }, vec![0.0; m * n]);
+                multiply_panels(m, a, b, &mut c, n, &layer, 1);
+                multiply_panels(m, a, b, &mut want, n, &Apart(layer), 1);
+                assert_eq!(c, want, "{level} {layout:?} {then:?}");
+            }
         }
     });
 }
