@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::{Step, Sweep, Update, decayed, flush};
+use super::{Step, Sweep, Update, decayed, flush, power};
 use crate::isa::dispatch;
 use crate::math::Math;
 
@@ -65,8 +65,8 @@ pub fn adam<T: Math>(
     let n = weight.len();
     assert!(grad.len() == n && m.len() == n && v.len() == n, "one gradient and two moments per weight");
     assert!(v_max.as_ref().is_none_or(|v_max| v_max.len() == n), "one maximum per weight");
-    let correction1 = 1.0 - libm::pow(h.beta1, h.step as f64);
-    let root2 = libm::sqrt(1.0 - libm::pow(h.beta2, h.step as f64));
+    let correction1 = 1.0 - power(h.beta1, h.step);
+    let root2 = libm::sqrt(1.0 - power(h.beta2, h.step));
     let (lr, root2) = if h.eps_hat { (h.lr * root2, 1.0) } else { (h.lr, root2) };
     macro_rules! run {
         ($decays:literal, $shrinks:literal) => {{

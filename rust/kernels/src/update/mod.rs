@@ -12,6 +12,7 @@ mod roots;
 mod sgd;
 mod signs;
 
+use std::cell::Cell;
 use std::ops::RangeInclusive;
 
 pub use adam::{Adam, adam};
@@ -199,6 +200,22 @@ impl<T: Math> Job for Penalise<'_, T> {
             *g += w * factor * scale;
         }
     }
+}
+
+/// `base^exponent`. An update asks for the same two powers for each block of a weight, and they take longer than a
+/// small block: the last ones are remembered.
+fn power(base: f64, exponent: u64) -> f64 {
+    thread_local! {
+        static LAST: Cell<[(f64, u64, f64); 2]> = const { Cell::new([(0.0, 1, 0.0); 2]) };
+    }
+    let last = LAST.get();
+    let known = last.iter().find(|(b, e, _)| (b.to_bits(), *e) == (base.to_bits(), exponent));
+    if let Some((.., value)) = known {
+        return *value;
+    }
+    let value = libm::pow(base, exponent as f64);
+    LAST.set([last[1], (base, exponent, value)]);
+    value
 }
 
 /// Zero in place of a subnormal. A moment whose gradients have ended decays into the subnormals, where

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::adam::Means;
-use super::{Step, Update, decayed, flush, sweep};
+use super::{Step, Update, decayed, flush, power, sweep};
 use crate::math::Math;
 
 /// One step of `NAdam`.
@@ -42,7 +42,7 @@ impl Update for NAdam {
     fn apply<T: Math>(&self, weight: &mut [T], grad: &[T], states: [Option<&mut [T]>; 3]) {
         let (mu, next) = (self.mu(self.step), self.mu(self.step + 1));
         let product = self.mu_product * mu;
-        let correction2 = 1.0 - libm::pow(self.beta2, self.step as f64);
+        let correction2 = 1.0 - power(self.beta2, self.step);
         let step = Nesterov {
             means: means(self.beta1, self.beta2, self.lr, self.weight_decay, self.decoupled),
             of_gradient: T::from_f64(self.lr * (1.0 - mu) / (1.0 - product)),
@@ -134,7 +134,8 @@ pub struct RAdam {
 impl Update for RAdam {
     fn apply<T: Math>(&self, weight: &mut [T], grad: &[T], states: [Option<&mut [T]>; 3]) {
         let t = self.step as f64;
-        let (power, step_size) = (libm::pow(self.beta2, t), self.lr / (1.0 - libm::pow(self.beta1, t)));
+        let (power, step_size) =
+            (power(self.beta2, self.step), self.lr / (1.0 - power(self.beta1, self.step)));
         let longest = 2.0 / (1.0 - self.beta2) - 1.0;
         let length = longest - 2.0 * t * power / (1.0 - power);
         let means = means(self.beta1, self.beta2, self.lr, self.weight_decay, self.decoupled);
@@ -205,7 +206,7 @@ pub struct Adamax {
 impl Update for Adamax {
     fn apply<T: Math>(&self, weight: &mut [T], grad: &[T], states: [Option<&mut [T]>; 3]) {
         let step = Largest {
-            step_size: T::from_f64(self.lr / (1.0 - libm::pow(self.beta1, self.step as f64))),
+            step_size: T::from_f64(self.lr / (1.0 - power(self.beta1, self.step))),
             fresh: T::from_f64(1.0 - self.beta1),
             beta2: T::from_f64(self.beta2),
             eps: T::from_f64(self.eps),
