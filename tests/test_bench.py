@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,10 @@ def test_a_quick_run_reports_equal_losses_and_a_ratio(
             assert len(found["seconds"]) == results["rounds"] == 3
             assert min(found["seconds"]) > 0
         assert row["best"] == "numpy"
-        assert row["ratio"] > 0
+        assert row["ratio_at_peak"] == pytest.approx(row["ratio"] * row["share_of_peak"])
+        assert any(part["flop"] for part in row["profile"]["parts"])
+        assert sum(part["share"] for part in row["profile"]["parts"]) == pytest.approx(1)
+        assert re.search(rf"{row['name']} +matmul\S* \d+% \(\d+%\), ", out)
         assert row["name"] in out
 
 

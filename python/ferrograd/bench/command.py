@@ -163,8 +163,8 @@ def _options(arguments: argparse.Namespace) -> Options:
         if value is not None and value < 1:
             raise ConfigError(f"{name}: expected a positive number, got {value}")
     if is_table and not arguments.quick:
-        return Options(arguments.mode, threads, rounds)
-    return Options(arguments.mode, threads, rounds, seconds=0.05, check_flop=2e10)
+        return Options(arguments.mode, threads, rounds, profiles=True)
+    return Options(arguments.mode, threads, rounds, seconds=0.05, check_flop=2e10, profiles=is_table)
 
 
 def _peers(arguments: argparse.Namespace) -> list[str]:

@@ -38,6 +38,8 @@ class Options:
         Length of a timed run.
     check_flop : float
         Operations that the check may take; decides its number of steps.
+    profiles : bool
+        Whether to measure where the time of our step goes, in a loop.
     """
 
     mode: str = "loop"
@@ -45,6 +47,7 @@ class Options:
     rounds: int = 7
     seconds: float = 0.2
     check_flop: float = 2e11
+    profiles: bool = False
 
 
 def start(names: Iterable[str], threads: int, *, verbose: bool) -> tuple[dict[str, Worker], dict[str, str]]:
@@ -123,7 +126,8 @@ def measure(
     dict
         The row of `check`. ``peers[name]`` has in addition ``steps`` per run, ``seconds`` of a step per
         round, their ``median``, and ``over_ours``, the median of the rounds' ratios. ``ratio`` is our time
-        over that of the ``best`` peer.
+        over that of the ``best`` peer, ``ratio_at_peak`` what that would be if our step took no longer than
+        its operations at the measured peak, and ``profile`` where its time goes (`Plan.cost`).
 
     Raises
     ------
@@ -139,6 +143,8 @@ def measure(
             del ready[name]
     if OURS in ready:
         _time(ready, row, problem, options)
+        if options.profiles and options.mode == "loop":
+            row["profile"] = ready[OURS].ask("profile", seconds=options.seconds)
     for worker in ready.values():
         worker.ask("unload")
     return row
@@ -181,3 +187,4 @@ def _time(ready: Mapping[str, Asked], row: dict[str, Any], problem: Problem, opt
     if others:
         row["best"] = min(others, key=lambda name: row["peers"][name]["over_ours"])
         row["ratio"] = 1 / row["peers"][row["best"]]["over_ours"]
+        row["ratio_at_peak"] = row["ratio"] * row["share_of_peak"]

@@ -9,6 +9,8 @@ from ferrograd.bench.problem import TABLE
 
 # A row whose peak moved by more was disturbed.
 _MOST_DRIFT = 0.03
+# A part of a step that takes less is among the rest.
+_LEAST_SHARE = 0.04
 
 
 def lines(results: dict[str, Any]) -> Iterator[str]:
@@ -29,7 +31,8 @@ def _rows(results: dict[str, Any]) -> Iterator[str]:
     targets = TABLE if (results["mode"], results["dtype"]) == ("loop", "float32") else {}
     header = f"{'network, batch':22}{'MFLOP':>8}{OURS + ' us':>14}"
     header += "".join(f"{peer:>15}" for peer in others)
-    yield f"{header}  {'over best':>9} {'target':>6}  {'of peak':>7} {'target':>6}  {'of memory':>9}"
+    header += f"  {'over best':>9} {'target':>6} {'at peak':>7}"
+    yield f"{header}  {'of peak':>7} {'target':>6}  {'of memory':>9}"
     for row in results["rows"]:
         target = targets.get(row["name"])
         line = f"{row['name']:22}{row['flop'] / 1e6:8.1f}" + _micros(row["peers"].get(OURS, {}))
@@ -38,9 +41,26 @@ def _rows(results: dict[str, Any]) -> Iterator[str]:
             line += f"{'-' if over is None else f'x {over:.2f}':>15}"
         ratio, share, memory = (row.get(key) for key in ("ratio", "share_of_peak", "share_of_memory"))
         line += f"  {_number(ratio, '.2f'):>9} {_number(target and target.ratio, '.2f'):>6}"
+        line += f" {_number(row.get('ratio_at_peak'), '.2f'):>7}"
         line += f"  {_number(share, '.0%'):>7} {_number(target and target.share, '.0%'):>6}"
         yield f"{line}  {_number(memory, '.0%'):>9}"
     yield "x: time over ours, median of the rounds' ratios; over best: our time over that of the fastest peer"
+    yield "at peak: the same if our step took no longer than its operations at the measured FMA peak"
+    if any("profile" in row for row in results["rows"]):
+        yield ""
+        yield "where our step goes on one thread: share of its time (what its product has of the thread's peak)"
+        yield from (_profile(row) for row in results["rows"] if "profile" in row)
+
+
+def _profile(row: dict[str, Any]) -> str:
+    parts, peak = row["profile"]["parts"], row["profile"]["peak"]
+    shown = []
+    for part in sorted(parts, key=lambda part: -part["seconds"]):
+        if part["share"] >= _LEAST_SHARE:
+            rate = f" ({part['flop'] / part['seconds'] / peak:.0%})" if part["flop"] else ""
+            shown.append(f"{part['name']} {part['share']:.0%}{rate}")
+    rest = 1 - sum(part["share"] for part in parts if part["share"] >= _LEAST_SHARE)
+    return f"{row['name']:22}" + ", ".join([*shown, f"rest {rest:.0%}"])
 
 
 def _sweep(results: dict[str, Any]) -> Iterator[str]:

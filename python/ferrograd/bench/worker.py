@@ -82,6 +82,14 @@ class Session:
         """Return the seconds of a step."""
         return {"seconds": self.peer.seconds(*self.run) / (self.run[0] * self.run[1])}
 
+    def profile(self, seconds: float) -> dict[str, Any]:
+        """Return where the time of a step of ours goes."""
+        # Here, so that other libraries' processes do without it.
+        from ferrograd.bench.peers.trainer import Trainer
+
+        assert isinstance(self.peer, Trainer)
+        return self.peer.profile(seconds)
+
     def peak(self, memory: bool = False) -> dict[str, Any]:
         """Return what the machine can do just now."""
         return dict(_core.machine_peak(memory))

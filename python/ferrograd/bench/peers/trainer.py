@@ -1,6 +1,7 @@
 """ferrograd itself: `Trainer.fit` as the loop, `Trainer.train_step` as the step."""
 
 import warnings
+from typing import Any
 
 import ferrograd as fg
 from ferrograd._typing import Array
@@ -64,6 +65,11 @@ class Trainer(Peer):
     def train_shuffled(self, epochs: int) -> None:
         """`fit` as it is."""
         self.trainer.fit(self.X, self.y, epochs=epochs, batch_size=self.problem.batch, seed=0, progress=False)
+
+    def profile(self, seconds: float) -> dict[str, Any]:
+        """Where the time of a step goes, measured over about so many seconds; after a loop."""
+        cost = self.trainer.plan.cost(1)
+        return self.trainer.plan.cost(max(1, int(seconds / cost.seconds))).as_dict()
 
     def weights(self) -> list[Array]:
         """Transpose: a Linear keeps (outputs, inputs)."""
