@@ -48,7 +48,7 @@ def _rows(results: dict[str, Any]) -> Iterator[str]:
     yield "at peak: the same if our step took no longer than its operations at the measured FMA peak"
     if any("profile" in row for row in results["rows"]):
         yield ""
-        yield "where our step goes on one thread: share of its time (what its product has of the thread's peak)"
+        yield "where our step goes on one thread: share of its time (its product's share of the peak)"
         yield from (_profile(row) for row in results["rows"] if "profile" in row)
 
 

@@ -5,8 +5,8 @@ use std::ops::Range;
 use super::{K_BLOCK, PackBlock, Panels, pack_tiles, run_tiles};
 use crate::gemm::MatRef;
 use crate::gemm::blocking::{Line, RowTiles, SCRATCH, balanced, reserve};
-use crate::gemm::pack::{SPILL, Source};
-use crate::gemm::tile::{Ahead, End, MAX_WIDTH, Operands};
+use crate::gemm::pack::{SPILL, Source, pack};
+use crate::gemm::tile::{Ahead, End, MAX_WIDTH, Operands, most_lanes};
 use crate::isa::{Isa, Job, Level, dispatch};
 use crate::lanes::{Lanes, Real};
 use crate::math::Math;
@@ -136,6 +136,94 @@ impl<T: Real> DPanels<'_, T> {
     }
 }
 
+/// The gradient of a weight with few columns, made as its transpose: the lanes then hold columns of A, which are many,
+/// and D's elements are what is spread over them. Its own lane arrays would be filled by half or less.
+struct Narrow<'a, T> {
+    batch: usize,
+    a: MatRef<'a, T>,
+    d: MatRef<'a, T>,
+    layout: Panels,
+    c: *mut T,
+    space: *mut T,
+}
+
+/// Columns of a block's transpose: whole lane arrays.
+const NARROW_ROW: usize = GRADIENT_ROWS.next_multiple_of(MAX_WIDTH);
+
+impl<T: Real> Narrow<'_, T> {
+    /// Whether the transpose takes less than three quarters of the operations.
+    fn suits(layout: &Panels, a: MatRef<'_, T>) -> bool {
+        layout.count() == 1 && 4 * layout.n <= 3 * layout.padded() && a.col_stride == 1
+    }
+
+    /// Elements of the transpose of a block and of a lane array of A's columns.
+    fn len(batch: usize, layout: &Panels) -> usize {
+        layout.n * NARROW_ROW + (batch * T::LANES + SPILL).next_multiple_of(T::LANES)
+    }
+
+    /// # Safety
+    /// `c` must have room for a block of [`GRADIENT_ROWS`], `space` for [`Narrow::len`] elements.
+    #[inline(always)]
+    unsafe fn run<I: Isa>(self, rows: Range<usize>, gradients: &mut dyn Gradients<T>) {
+        let Narrow { batch, a, d, layout, c, space } = self;
+        let (n, stride) = (layout.n, layout.padded());
+        let tiles = RowTiles::new(n, I::TILE_ROWS);
+        let most = most_lanes::<I>(tiles.get(0).1);
+        // SAFETY: within the space.
+        let edge = unsafe { space.add(n * NARROW_ROW) };
+        for first in rows.clone().step_by(GRADIENT_ROWS) {
+            let rows = first..rows.end.min(first + GRADIENT_ROWS);
+            let mut column = rows.start;
+            while column < rows.end {
+                let whole = (rows.end - column) / T::LANES;
+                // What does not fill a lane array is copied into one: behind A's last element there may be nothing.
+                let (lanes, b, b_k) = if whole == 0 {
+                    let width = rows.end - column;
+                    // SAFETY: the columns are in A, and the edge has room.
+                    let edge = unsafe {
+                        let source =
+                            Source { start: a.data.as_ptr().add(column), column: 1, step: a.row_stride };
+                        pack::<I, T>(batch, width, T::LANES, source, edge);
+                        edge
+                    };
+                    (1, edge.cast_const(), T::LANES)
+                } else {
+                    let lanes = if whole >= most { most } else { 1 << whole.ilog2() };
+                    // SAFETY: the columns are in A.
+                    (lanes, unsafe { a.data.as_ptr().add(column) }, a.row_stride)
+                };
+                for t in 0..tiles.count {
+                    let (start, r) = tiles.get(t);
+                    let operands = Operands {
+                        k: batch,
+                        a: d.data.as_ptr().wrapping_add(start * d.col_stride),
+                        a_row: d.col_stride,
+                        a_k: d.row_stride,
+                        b,
+                        b_k,
+                        c: space.wrapping_add(start * NARROW_ROW + column - rows.start),
+                        c_row: NARROW_ROW,
+                        resume: false,
+                        ahead: Ahead::NOTHING,
+                        end: End::NOTHING,
+                        tiles: 1,
+                        a_tile: 0,
+                        c_tile: 0,
+                    };
+                    // SAFETY: the columns of D and A are there, and the transpose has room for whole lane arrays.
+                    unsafe { run_tiles::<I, T>(r, lanes, operands) };
+                }
+                column += lanes * T::LANES;
+            }
+            let source = Source { start: space.cast_const(), column: NARROW_ROW, step: 1 };
+            // SAFETY: the rows of the block were written to the transpose, and C has room for them.
+            let panel = unsafe { std::slice::from_raw_parts_mut(c, rows.len() * stride) };
+            PackBlock { k: rows.len(), width: n, source, panel: &mut *panel }.run::<I>();
+            gradients.block(0, rows, panel);
+        }
+    }
+}
+
 impl<T: Math> Job for Gradient<'_, T> {
     type Output = ();
 
@@ -167,15 +255,18 @@ impl<T: Math> Job for Gradient<'_, T> {
             if k_blocks > 1 { group * most_rows.min(all_rows.len()).div_ceil(GRADIENT_ROWS) } else { 1 };
         let d_len = (nr * kc + SPILL).next_multiple_of(T::LANES);
         let a_len = (GRADIENT_ROWS * kc + SPILL).next_multiple_of(T::LANES);
+        let is_narrow = Narrow::suits(&layout, a);
+        let narrow_len = if is_narrow { Narrow::<T>::len(batch, &layout) } else { 0 };
         let tree_len = size_of::<Tree<T>>() / size_of::<T>();
         let trees_len =
             if gradients.wants_sums() && k_blocks > 1 { group * nr / T::LANES * tree_len } else { 0 };
-        let c_all = reserve::<T>(scratch, c_len * c_count + d_len * group + a_len + trees_len);
+        let c_all = reserve::<T>(scratch, c_len * c_count + d_len * group + a_len + trees_len + narrow_len);
         // SAFETY: the parts lie side by side in the buffer, each of whole lane arrays.
-        let (d_pack, a_pack, trees) = unsafe {
+        let (d_pack, a_pack, trees, narrow) = unsafe {
             let d_pack = c_all.add(c_len * c_count);
             let a_pack = d_pack.add(d_len * group);
-            (d_pack, a_pack, a_pack.add(a_len).cast::<Tree<T>>())
+            let trees = a_pack.add(a_len);
+            (d_pack, a_pack, trees.cast::<Tree<T>>(), trees.add(trees_len))
         };
         let a_step = a.row_stride;
         let packs_all = batch >= PACK_D_SAMPLES && all_rows.len() > GRADIENT_ROWS;
@@ -189,7 +280,9 @@ impl<T: Math> Job for Gradient<'_, T> {
                 for block in 0..k_blocks {
                     let first = block * kc;
                     let kc = kc.min(batch - first);
-                    d_panels.pack::<I>(panels.clone(), first..first + kc);
+                    if !is_narrow || gradients.wants_sums() {
+                        d_panels.pack::<I>(panels.clone(), first..first + kc);
+                    }
                     if gradients.wants_sums() && first_row == all_rows.start {
                         for (i, panel) in panels.clone().enumerate() {
                             let (d, stride) = d_panels.get(panel, i, first);
@@ -226,6 +319,9 @@ impl<T: Math> Job for Gradient<'_, T> {
                         }
                     }
                     for (i, first_row) in some_rows.clone().step_by(GRADIENT_ROWS).enumerate() {
+                        if is_narrow {
+                            break;
+                        }
                         let rows = first_row..some_rows.end.min(first_row + GRADIENT_ROWS);
                         let tiles = RowTiles::new(rows.len(), I::TILE_ROWS);
                         // SAFETY: the sample and the column are in A.
@@ -290,6 +386,10 @@ impl<T: Math> Job for Gradient<'_, T> {
                     }
                 }
             }
+        }
+        if is_narrow {
+            // SAFETY: C has room for a block, and the space behind all else for what the blocks need.
+            unsafe { Narrow { batch, a, d, layout, c: c_all, space: narrow }.run::<I>(all_rows, gradients) };
         }
     }
 }

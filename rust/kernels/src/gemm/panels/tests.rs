@@ -40,7 +40,7 @@ impl<T> Finish<T> for Keep {
     fn finish(&self, _tile: Tile<'_, T>) {}
 }
 
-const SHAPES: [(usize, usize, usize); 8] = [
+const SHAPES: [(usize, usize, usize); 11] = [
     (1, 1, 1),
     (3, 10, 0),
     (7, 16, 5),
@@ -49,6 +49,9 @@ const SHAPES: [(usize, usize, usize); 8] = [
     (30, 100, 257),
     (200, 70, 9),
     (2, 64, 600),
+    (20, 3, 100),
+    (9, 23, 101),
+    (500, 1, 37),
 ];
 
 #[test]
