@@ -1,10 +1,14 @@
 """Fixtures of all tests: every test starts from the same seed, and leaves recording switched on."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 import ferrograd as fg
+
+# A shell starts what runs in its background with Ctrl-C ignored, and the tests of Ctrl-C would wait for ever.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
