@@ -22,6 +22,7 @@ from ferrograd.sklearn.callbacks import CallbackSupportMixin, Tasks, check_callb
 from ferrograd.sklearn.conversion import ConversionMixin
 from ferrograd.sklearn.inspection import InspectionMixin
 from ferrograd.sklearn.network import Layers, Predictions, Task, normalizations, parameters_of
+from ferrograd.sklearn.randomness import uniform_of
 from ferrograd.sklearn.restoring import unchanged_on_error
 from ferrograd.sklearn.shortcuts import ShortcutMixin
 from ferrograd.sklearn.solvers import Data, fit_lbfgs, fit_stochastic
@@ -274,21 +275,22 @@ class BaseMultilayerPerceptron(
         self.coefs_: list[Array] = []
         self.intercepts_: list[Array] = []
         kinds = activations(type(self).__name__, self.activation, len(widths) - 2)
-        for number, (inputs, outputs) in enumerate(pairwise(widths)):
-            # The output layer is drawn as the last hidden one.
-            name = kinds[min(number, len(kinds) - 1)].name if kinds else str(self.activation)
-            bound = np.sqrt((2.0 if name == "logistic" else 6.0) / (inputs + outputs))
-            columns = outputs * (kinds[number].pieces if number < len(kinds) else 1)
-            for init, found, shape in (
-                ("coefs_init", self.coefs_, (inputs, columns)),
-                ("intercepts_init", self.intercepts_, (columns,)),
-            ):
-                given = getattr(self, init)
-                if given is None:
-                    values = self._random_state.uniform(-bound, bound, shape)
-                else:
-                    values = _given(init, given, number, len(widths) - 1, shape)
-                found.append(values.astype(dtype, copy=given is not None))
+        with uniform_of(self._random_state) as uniform:
+            for number, (inputs, outputs) in enumerate(pairwise(widths)):
+                # The output layer is drawn as the last hidden one.
+                name = kinds[min(number, len(kinds) - 1)].name if kinds else str(self.activation)
+                bound = np.sqrt((2.0 if name == "logistic" else 6.0) / (inputs + outputs))
+                columns = outputs * (kinds[number].pieces if number < len(kinds) else 1)
+                for init, found, shape in (
+                    ("coefs_init", self.coefs_, (inputs, columns)),
+                    ("intercepts_init", self.intercepts_, (columns,)),
+                ):
+                    given = getattr(self, init)
+                    if given is None:
+                        values = uniform(-bound, bound, shape)
+                    else:
+                        values = _given(init, given, number, len(widths) - 1, shape)
+                    found.append(values.astype(dtype, copy=given is not None))
         for name in ("normalizations_", "_best_normalizations", "mean_", "scale_"):
             self.__dict__.pop(name, None)
         if self.normalization is not None:
