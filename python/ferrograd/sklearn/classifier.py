@@ -14,7 +14,7 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_targ
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ferrograd._typing import Array
-from ferrograd.sklearn.activations import OUT_NAMES, refused
+from ferrograd.sklearn.activations import OUT_NAMES, Activation, refused
 from ferrograd.sklearn.estimator import BaseMultilayerPerceptron, has_partial_fit
 from ferrograd.sklearn.parameters import documented
 from ferrograd.sklearn.restoring import unchanged_on_error
@@ -88,7 +88,7 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         **BaseMultilayerPerceptron._parameter_constraints,
         "loss": [StrOptions({"log_loss", "hinge", "squared_hinge"})],
         "class_weight": [dict, StrOptions({"balanced"}), None],
-        "out_activation": [StrOptions({"softmax", *OUT_NAMES}), None],
+        "out_activation": [StrOptions({"softmax", *OUT_NAMES}), tuple, None],
     }
 
     def __init__(
@@ -130,7 +130,7 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         max_time: float | None = None,
         n_threads: int | None = None,
         normalization: str | None = None,
-        out_activation: str | None = None,
+        out_activation: Any = None,
         l1: float = 0.0,
         standardize: bool = False,
         lr_schedule: Any = None,
@@ -326,7 +326,8 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
             In the order of `classes_`.
         """
         check_is_fitted(self)
-        return self._output(X, f"log {self.out_activation_}" + (" pair" if self.n_outputs_ == 1 else ""))
+        pair = " pair" if self.n_outputs_ == 1 else ""
+        return self._output(X, Activation(f"log {self.out_activation_}{pair}"))
 
     def __sklearn_tags__(self) -> Any:
         """Return scikit-learn's tags."""

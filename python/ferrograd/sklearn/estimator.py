@@ -17,7 +17,7 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from ferrograd._typing import Array
-from ferrograd.sklearn.activations import OUT_NAMES, activations, refused
+from ferrograd.sklearn.activations import OUT_NAMES, Activation, Out, activations, out_activation, refused
 from ferrograd.sklearn.callbacks import CallbackSupportMixin, Tasks, check_callbacks, release
 from ferrograd.sklearn.conversion import ConversionMixin
 from ferrograd.sklearn.inspection import InspectionMixin
@@ -105,7 +105,7 @@ class BaseMultilayerPerceptron(
         "max_time": [Interval(Real, 0, None, closed="neither"), None],
         "n_threads": [Interval(Integral, 1, MAX_THREADS, closed="both"), None],
         "normalization": [StrOptions({"batch", "layer"}), None],
-        "out_activation": [StrOptions(set(OUT_NAMES)), None],
+        "out_activation": [StrOptions(set(OUT_NAMES)), tuple, None],
         "l1": [Interval(Real, 0, None, closed="left")],
         "standardize": ["boolean"],
         # Their names and options are looked at in `schedule_of`.
@@ -313,19 +313,24 @@ class BaseMultilayerPerceptron(
             float(self.l1),
             bool(getattr(self, "correct_multioutput", False)),
             None if self.clip_norm is None else float(self.clip_norm),
-            None if self.out_activation_ == self._own_out_activation() else self.out_activation_,
+            None if self.out_activation_ == self._own_out_activation() else self._out(),
             **self._loss_options(),
         )
 
-    def _out_activation(self) -> str:
+    def _out_activation(self) -> Out:
         given, own = self.out_activation, self._own_out_activation()
-        if given is None or given == own:
+        if given is None:
             return own
-        allowed = self._out_activations()
-        if given not in allowed:
-            names = ", ".join(map(repr, (own, *allowed)))
-            raise refused(type(self).__name__, "out_activation", f"one of {names} with this loss", given)
-        return str(given)
+        # In that order, and each once.
+        names = dict.fromkeys((own, *self._out_activations()))
+        name, options = out_activation(type(self).__name__, given, names)
+        return (name, dict(options)) if options else name
+
+    def _out(self) -> Activation:
+        """Return what `out_activation_` says."""
+        known = self.out_activation_
+        name, options = (known, {}) if isinstance(known, str) else known
+        return Activation(name, tuple(sorted(options.items())))
 
     def _layers(self) -> Layers:
         """Return the fitted network's layers, without dropout."""
@@ -359,13 +364,18 @@ class BaseMultilayerPerceptron(
         if not self.standardize or hasattr(self, "scale_"):
             return
         is_dense = isinstance(X, np.ndarray)
+        if not is_dense and not X.has_canonical_format:
+            # It takes an element's several entries for elements.
+            X = X.copy()
+            X.sum_duplicates()
         with np.errstate(all="ignore"):
+            # Of sparse rows it finds the means too; batches are centred when they are dense.
             scaler = StandardScaler(with_mean=is_dense).fit(X, sample_weight=weight)
         if not np.isfinite(scaler.scale_).all():
             [column, *_] = np.flatnonzero(~np.isfinite(scaler.scale_))
             raise ValueError(f"standardize: expected a finite variance in X, got none in column {column}")
         dtype = self.coefs_[0].dtype
-        self.mean_ = (scaler.mean_ if is_dense else np.zeros(X.shape[1])).astype(dtype)
+        self.mean_ = scaler.mean_.astype(dtype)
         self.scale_ = scaler.scale_.astype(dtype)
 
     def _dropout(self) -> tuple[float, ...]:
@@ -473,7 +483,7 @@ class BaseMultilayerPerceptron(
 
     # Prediction
 
-    def _output(self, X: Any, out: str | None = None, *, is_checked: bool = False) -> Array:
+    def _output(self, X: Any, out: Activation | None = None, *, is_checked: bool = False) -> Array:
         """Return what the network gives for rows: by default that of the output activation."""
         if not is_checked:
             is_plain = (
@@ -493,10 +503,10 @@ class BaseMultilayerPerceptron(
         assert found is not None
         return found
 
-    def _run(self, X: Any, out: str | None, *, is_checked: bool) -> Array | None:
+    def _run(self, X: Any, out: Activation | None, *, is_checked: bool) -> Array | None:
         predictions = self.__dict__.get("_predictions") or Predictions()
         trained, others = parameters_of(self)
-        out = out or self.out_activation_
+        out = out or self._out()
         with threads(self.n_threads):
             return predictions(X, trained + others, self._layers(), out, self.dtype, is_checked=is_checked)
 
@@ -515,7 +525,7 @@ class BaseMultilayerPerceptron(
         """
         # The order of the scores is that of their softmax.
         is_softmax = self.__dict__.get("out_activation_") == "softmax"
-        return self._decode(self._output(X, "identity" if is_softmax else None))
+        return self._decode(self._output(X, Activation("identity") if is_softmax else None))
 
     def __sklearn_tags__(self) -> Any:
         """Return scikit-learn's tags."""

@@ -11,7 +11,7 @@ from ferrograd import _core, nn
 from ferrograd._core import Tensor
 from ferrograd._typing import Array
 from ferrograd.nn import functional as F
-from ferrograd.sklearn.activations import OUT, Activation
+from ferrograd.sklearn.activations import Activation
 
 __all__ = [
     "NORMS",
@@ -47,7 +47,7 @@ class Task(NamedTuple):
     l1: float
     correct_multioutput: bool
     clip_norm: float | None
-    out: str | None = None  # activation whose results the loss is of; None for the scores
+    out: Activation | None = None  # whose results the loss is of; None for the scores
     huber_delta: float = 1.0
     quantiles: float | tuple[float, ...] = 0.5
     is_weighted: bool = False
@@ -144,7 +144,7 @@ def _losses(task: Task, scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor]
     """Return the loss of each row, whose gradient counts, and what is reported of it."""
     loss = task.loss
     if task.out is not None:
-        scores = OUT[task.out](scores)
+        scores = task.out(scores)
     if loss in _LABELS and loss != "softmax":
         losses = F.multiclass_hinge_loss(scores, target, 2 if "squared" in loss else 1, reduction="none")
         return losses, losses
@@ -309,11 +309,11 @@ class _Plan:
         self.dtype = dtype
         self.shape: tuple[int, ...] = ()
 
-    def compile(self, rows: int, width: int, out: str) -> None:
+    def compile(self, rows: int, width: int, out: Activation) -> None:
         """Add the step for so many rows."""
 
         def step(x: Tensor) -> tuple[Tensor, None]:
-            scores = OUT[out](self.network.outputs(x)[-1])
+            scores = out(self.network.outputs(x)[-1])
             self.shape = scores.shape[1:]
             return scores, None
 
@@ -337,7 +337,7 @@ class Predictions:
         X: Any,
         parameters: list[Array],
         layers: Layers,
-        out: str,
+        out: Activation,
         dtype: Any = None,
         *,
         is_checked: bool,

@@ -125,7 +125,7 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
         max_time: float | None = None,
         n_threads: int | None = None,
         normalization: str | None = None,
-        out_activation: str | None = None,
+        out_activation: Any = None,
         l1: float = 0.0,
         standardize: bool = False,
         lr_schedule: Any = None,
