@@ -5,7 +5,6 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import ClassifierMixin, _fit_context
-from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import column_or_1d, compute_sample_weight
 from sklearn.utils._param_validation import StrOptions
@@ -18,7 +17,7 @@ from ferrograd.sklearn.activations import OUT_NAMES, Activation, refused
 from ferrograd.sklearn.estimator import BaseMultilayerPerceptron, has_partial_fit
 from ferrograd.sklearn.parameters import documented
 from ferrograd.sklearn.restoring import unchanged_on_error
-from ferrograd.sklearn.shortcuts import are_plain, fit_binarizer
+from ferrograd.sklearn.shortcuts import accuracy, are_plain, fit_binarizer
 
 __all__ = ["MLPClassifier"]
 
@@ -275,7 +274,7 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         return found
 
     def _metric(self, y: Array, predicted: Array, sample_weight: Array | None) -> float:
-        return float(accuracy_score(y, predicted, sample_weight=sample_weight))
+        return accuracy(y, predicted, sample_weight)
 
     @available_if(_has_margins)
     def decision_function(self, X: Any) -> Array:

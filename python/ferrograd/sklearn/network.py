@@ -188,6 +188,7 @@ class Fit:
     ) -> None:
         dtype = _dtype(parameters[0].dtype)
         self.key = _key(task, parameters, states, sizes, whole=whole)
+        self.settings = _settings()
         self.network = Network(task.layers, parameters, dtype)
         self.states = [[_core.zeros_like(p) for p in self.network.trained] for _ in range(states)]
         self.engine = _core.Engine(seed)
@@ -263,12 +264,18 @@ class Fit:
         keep: bool,
         seed: Callable[[], int],
     ) -> "Fit":
-        """Return the training that was kept if it is of this kind, else a new one; `keep` keeps it."""
-        fit = predictions.fit
-        if fit is None or fit.key != _key(task, parameters, states, sizes, whole=False):
-            fit = cls(task, parameters, states, sizes, seed=seed() if task.layers.dropout else 0)
+        """Return the training that was kept if it is of this kind, else another one; `keep` keeps it."""
+        fit, key = predictions.fit, _key(task, parameters, states, sizes, whole=False)
+        if fit is None or fit.key != key:
+            fit = _spares.take(key) or cls(
+                task, parameters, states, sizes, seed=seed() if task.layers.dropout else 0
+            )
         predictions.fit = fit if keep else None
         return fit
+
+    def spare(self) -> None:
+        """Leave the training to fits to come; the caller does not look at it any more."""
+        _spares.put(self)
 
     def set(self, parameters: Sequence[Array], states: Sequence[Sequence[Array]]) -> None:
         """Take over values."""
@@ -300,6 +307,42 @@ class Fit:
 
 def _key(task: Task, parameters: Sequence[Array], states: int, sizes: Sequence[int], *, whole: bool) -> Any:
     return task, [array.shape for array in parameters], parameters[0].dtype, states, tuple(sizes), whole
+
+
+def _settings() -> Any:
+    """Return what a plan was compiled for besides its kind; it changes no result."""
+    return _core.get_num_threads(), _core.get_anomaly_mode()
+
+
+class _Spares:
+    """Compiled trainings that no fit has: fits over few rows take no longer than compiling."""
+
+    # At most so many, each of about so many numbers.
+    _COUNT, _NUMBERS = 8, 1 << 18
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._fits: list[Fit] = []
+
+    def take(self, key: Any) -> Fit | None:
+        with self._lock:
+            wanted = key, _settings()
+            found = next((n for n, fit in enumerate(self._fits) if (fit.key, fit.settings) == wanted), None)
+            return None if found is None else self._fits.pop(found)
+
+    def put(self, fit: Fit) -> None:
+        task, shapes, _, states, sizes, _ = fit.key
+        weights = sum(map(math.prod, shapes)) * (2 + states)
+        values = 4 * max(sizes) * sum(shape[-1] for shape in shapes[: fit.network.depth])
+        # One that drops out has random streams of its own.
+        if task.layers.dropout or weights + values > self._NUMBERS:
+            return
+        with self._lock:
+            self._fits.append(fit)
+            del self._fits[: -self._COUNT]
+
+
+_spares = _Spares()
 
 
 class _Plan:
