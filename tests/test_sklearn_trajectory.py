@@ -62,6 +62,19 @@ def test_sure_and_wrong_predictions_are_reported_as_scikit_learn_reports_them(ta
     np.testing.assert_allclose(second, first, rtol=1e-9 if task == "multiclass" else 1e-4)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
+def test_a_loss_is_reported_as_precisely_where_scores_are_large(task: str, dtype: type) -> None:
+    X, y = data(task)
+    rows = (X * (1e6 if dtype is np.float32 else 1e100)).astype(dtype)
+    options = {"max_iter": 4, "random_state": 1, "alpha": 0.0}
+    first, second = (kind(**options).fit(rows, y).loss_curve_ for kind in (TheirClassifier, MLPClassifier))
+    assert first[0] > 5
+    # Where it subtracts a probability near 1 from 1, scikit-learn loses digits.
+    digits = 1e-12 if task == "multiclass" else 1e-4
+    np.testing.assert_allclose(second, first, rtol=1e-5 if dtype is np.float32 else digits)
+
+
 def test_float32_has_the_same_batches_and_the_loss_up_to_rounding() -> None:
     X, y = data("multiclass")
     models = [

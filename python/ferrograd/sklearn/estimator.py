@@ -163,6 +163,11 @@ class BaseMultilayerPerceptron(
         """Return what a split keeps in proportion."""
         return None
 
+    def _validate_params(self) -> None:
+        super()._validate_params()
+        given = self.activation
+        activations(type(self).__name__, given, len(given) if isinstance(given, list) else 1)
+
     # Fitting
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -490,6 +495,7 @@ class BaseMultilayerPerceptron(
                 type(X) is np.ndarray
                 and X.ndim == 2
                 and X.dtype.char in "fd"
+                and X.dtype.isnative
                 and "coefs_" in self.__dict__
                 and "feature_names_in_" not in self.__dict__
                 and X.shape[0] > 0
@@ -498,10 +504,18 @@ class BaseMultilayerPerceptron(
             if is_plain and (found := self._run(X, out, is_checked=False)) is not None:
                 return found
             check_is_fitted(self)
-            X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
+            X = self._check_rows(X)
         found = self._run(X, out, is_checked=True)
         assert found is not None
         return found
+
+    def _check_rows(self, X: Any) -> Any:
+        """Return rows of a fitted network, checked, as the native side reads them."""
+        X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
+        dtype = X.dtype.newbyteorder("=")
+        if dtype.kind == "f" and dtype.char not in "fd":
+            dtype = np.dtype(np.float32 if dtype.itemsize < 4 else np.float64)
+        return X.astype(dtype, copy=False)
 
     def _run(self, X: Any, out: Activation | None, *, is_checked: bool) -> Array | None:
         predictions = self.__dict__.get("_predictions") or Predictions()

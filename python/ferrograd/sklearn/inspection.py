@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from ferrograd import _core, nn
 from ferrograd._core import Tensor
@@ -68,6 +68,7 @@ class InspectionMixin:
     dtype: Any
     n_threads: int | None
     _layers: Callable[[], Layers]
+    _check_rows: Callable[[Any], Any]
     _dropout: Callable[[], tuple[float, ...]]
 
     def to_module(self) -> nn.Sequential:
@@ -234,7 +235,7 @@ class InspectionMixin:
     def _rows_and_network(self, X: Any) -> tuple[Any, Network, Any]:
         """Return checked rows, the network in the dtype of predictions, and that dtype."""
         check_is_fitted(self)
-        X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
+        X = self._check_rows(X)
         X = X if isinstance(X, np.ndarray) else X.tocsr()
         kind = np.dtype(self.dtype or np.result_type(X.dtype, self.coefs_[0].dtype))
         is_short = kind == np.float32

@@ -81,7 +81,8 @@ def tables(X: Any) -> Any:
     if isinstance(X, np.ndarray):
         return X
     rows = X.tocsr()
-    return rows.data, rows.indices, rows.indptr, rows.shape[1]
+    places = [part.astype(part.dtype.newbyteorder("="), copy=False) for part in (rows.indices, rows.indptr)]
+    return rows.data, *places, rows.shape[1]
 
 
 class Network:
@@ -237,11 +238,12 @@ class Fit:
 
         loss, outputs = mean(losses), scores.shape[1]
         if reported is not losses:
-            loss = loss + (mean(reported) - loss).detach()
+            # The difference is 0, however large the loss is beside what is reported.
+            loss = mean(reported).detach() + (loss - loss.detach())
         elif task.loss == "squared_error" and outputs > 1:
             # scikit-learn reports the mean over the outputs, and goes down the gradient of their sum.
             share = loss / outputs
-            loss = share if task.correct_multioutput else loss + (share - loss).detach()
+            loss = share if task.correct_multioutput else share.detach() + (loss - loss.detach())
         weights = self.network.parameters[: self.network.depth]
         if task.alpha:
             # By columns, as a plan that keeps the weights packed sums them.
