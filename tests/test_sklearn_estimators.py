@@ -30,6 +30,7 @@ from ferrograd.sklearn import MLPClassifier, MLPRegressor
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 X, y = load_iris(return_X_y=True)
+KINDS = theirs.MLPClassifier, MLPClassifier
 BOTH = pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
 
 
@@ -186,6 +187,36 @@ def test_rows_of_another_precision_raise_the_precision_as_in_numpy() -> None:
     assert narrow.predict_proba(X.astype(np.float32)).dtype == np.float32
     assert narrow.predict_proba(X).dtype == np.float64
     assert fitted().predict_proba(X.astype(np.float32)).dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("form", "dtype"),
+    [
+        *((np.asarray, dtype) for dtype in (">f8", ">f4", "f2", "g", ">i4", "u1", "?")),
+        *((csr_array, dtype) for dtype in ("g", "u1", "?")),
+    ],
+)
+def test_rows_of_every_kind_of_number_are_predicted(form: Any, dtype: str) -> None:
+    rows = form((10 * X).astype(dtype))
+    models = [kind((5,), max_iter=3, random_state=0).fit(X, y) for kind in KINDS]
+    expected, found = (model.predict_proba(rows) for model in models)
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, expected.astype(float), rtol=1e-3 if dtype == "f2" else 1e-9)
+    np.testing.assert_array_equal(models[1].activations(rows)[-1], found)
+    if dtype not in ("f2", "?"):
+        models[1].fit(rows, y)
+
+
+def test_sparse_rows_may_be_numbered_in_another_byte_order() -> None:
+    rows, expected = csr_array(X), fitted().predict_proba(X)
+    rows.indices, rows.indptr = rows.indices.astype(">i4"), rows.indptr.astype(">i8")
+    np.testing.assert_array_equal(fitted().predict_proba(rows), expected)
+
+
+def test_an_activation_that_there_is_not_is_told_before_the_data_are_looked_at() -> None:
+    for kind in KINDS:
+        with pytest.raises(InvalidParameterError, match="'activation' parameter of MLPClassifier must be"):
+            kind(activation="softmax").fit(X * np.nan, y)
 
 
 def test_threads_may_predict_with_one_estimator() -> None:

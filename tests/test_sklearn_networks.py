@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.sparse import csc_array, csr_array
+from scipy.sparse import csc_array, csr_array, csr_matrix
 from sklearn.base import clone
 from sklearn.datasets import load_iris
 from sklearn.preprocessing import StandardScaler
@@ -59,6 +59,13 @@ def eager(model: Any) -> tuple[fg.nn.Module, list[fg.Tensor]]:
     return module, [p for name, p in module.named_parameters() if p.ndim == 2]
 
 
+OUTPUTS: dict[str, Any] = {
+    "None": lambda x: x,
+    "tanh": fg.tanh,
+    "('leaky_relu', {'negative_slope': 0.3})": lambda x: fg.nn.functional.leaky_relu(x, 0.3),
+}
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -69,6 +76,7 @@ def eager(model: Any) -> tuple[fg.nn.Module, list[fg.Tensor]]:
         {"normalization": "layer", "activation": "elu"},
         {"l1": 0.7, "activation": "softplus"},
         {"l1": 0.7, "alpha": 0.3, "out_activation": "tanh"},
+        {"out_activation": ("leaky_relu", {"negative_slope": 0.3})},
     ],
 )
 def test_training_is_that_of_the_module_of_nn(options: dict[str, Any]) -> None:
@@ -89,7 +97,7 @@ def test_training_is_that_of_the_module_of_nn(options: dict[str, Any]) -> None:
         if isinstance(layer, fg.nn.BatchNorm1d):
             layer.load_state_dict(fg.nn.BatchNorm1d(layer.num_features, dtype="float64").state_dict())
     optimizer = fg.optim.SGD(module.parameters(), lr=0.01)
-    out = getattr(fg, options.get("out_activation", ""), lambda x: x)
+    out = OUTPUTS[str(options.get("out_activation"))]
     losses = []
     for _ in range(3):
         total = 0.0
@@ -338,6 +346,61 @@ def test_outputs_stay_where_their_activation_keeps_them() -> None:
     assert own.loss_curve_ == MLPRegressor(**shared, loss="poisson").fit(X, y).loss_curve_
 
 
+def test_outputs_have_the_parameters_of_their_activation(tmp_path: Any) -> None:
+    shared = {"max_iter": 5, "random_state": 0, "hidden_layer_sizes": (5,)}
+    # Of both signs.
+    rows, target = X - X.mean(0), numbers - numbers.mean()
+    steep = ("leaky_relu", {"negative_slope": 0.5})
+    model = MLPRegressor(**shared, out_activation=steep, warm_start=True).fit(rows, target)
+    assert model.out_activation_ == steep
+    scores = model.to_module()(fg.tensor(rows)).detach().numpy()[:, 0]
+    assert scores.min() < 0 < scores.max()
+    np.testing.assert_allclose(model.predict(rows), np.where(scores > 0, scores, scores / 2), rtol=1e-12)
+    np.testing.assert_array_equal(model.activations(rows)[-1][:, 0], model.predict(rows))
+    step = np.array([1e-6, 0, 0, 0])
+    slopes = (model.predict(rows + step) - model.predict(rows - step)) / 2e-6
+    np.testing.assert_allclose(model.input_gradient(rows)[:, 0], slopes, rtol=1e-6)
+    model.save(tmp_path / "model")
+    same = MLPRegressor.load(tmp_path / "model")
+    assert same.out_activation_ == steep
+    np.testing.assert_array_equal(same.predict(rows), model.predict(rows))
+    np.testing.assert_array_equal(same.fit(rows, target).predict(rows), model.fit(rows, target).predict(rows))
+    model.set_params(out_activation=("leaky_relu", {"negative_slope": 0.25}))
+    with pytest.raises(
+        ValueError, match=r"out_activation: expected .*0\.5.*, as in the last fit, got .*0\.25"
+    ):
+        model.fit(rows, target)
+    other = model.set_params(warm_start=False).fit(rows, target)
+    assert other.loss_ != MLPRegressor(**shared, out_activation=steep).fit(rows, target).loss_
+    for plain in ("leaky_relu", ("leaky_relu", {})):
+        fitted = MLPRegressor(**shared, out_activation=plain).fit(rows, target)
+        assert fitted.out_activation_ == "leaky_relu"
+    default = MLPRegressor(**shared, out_activation=("leaky_relu", {"negative_slope": 0.01}))
+    assert default.fit(rows, target).loss_curve_ == fitted.loss_curve_
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        (("leaky_relu", {"slope": 1}), r"leaky_relu with parameters among \['negative_slope'\]. Got 'slope'"),
+        (("leaky_relu", {"negative_slope": "0"}), "leaky_relu with parameters that it takes"),
+        (("tanh", {"alpha": 1}), r"tanh with parameters among \[\]. Got 'alpha'"),
+        (("maxout", {"pieces": 2}), "one of 'identity', 'exp', .* with a dict of its parameters"),
+        (("elu", 1.0), "one of 'identity', 'exp', .* with a dict of its parameters"),
+        (("elu", {"alpha": 1.0}, 1), "one of 'identity', 'exp', .* with a dict of its parameters"),
+        ((), "one of 'identity', 'exp', .* with a dict of its parameters"),
+        (["elu"], "a str among"),
+    ],
+)
+def test_an_output_that_there_is_not_is_refused(given: Any, text: str) -> None:
+    model = MLPRegressor(out_activation=given)
+    with pytest.raises(
+        InvalidParameterError, match=f"'out_activation' parameter of MLPRegressor must be {text}"
+    ):
+        model.fit(X, y)
+    assert not hasattr(model, "coefs_")
+
+
 def test_the_classifiers_outputs_go_with_the_loss() -> None:
     options = {"loss": "hinge", "out_activation": "tanh", "learning_rate_init": 0.01, "random_state": 0}
     model = MLPClassifier(**options, standardize=True).fit(X, y)
@@ -425,17 +488,37 @@ def test_mean_and_scale_are_of_the_rows_that_are_trained_on_and_stay() -> None:
     assert MLPRegressor(max_iter=2, standardize=True).fit(constant, y).scale_[-1] == 1
 
 
-@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
-def test_sparse_rows_are_scaled_and_not_centred(solver: str) -> None:
-    scaler = StandardScaler(with_mean=False).fit(X)
-    model = MLPClassifier(max_iter=5, random_state=0, standardize=True, solver=solver).fit(csr_array(X), y)
-    assert not model.mean_.any()
-    np.testing.assert_allclose(model.scale_, scaler.scale_, rtol=1e-12)
-    other = MLPClassifier(max_iter=5, random_state=0, solver=solver).fit(scaler.transform(X), y)
-    np.testing.assert_allclose(model.loss_, other.loss_, rtol=1e-9)
-    np.testing.assert_array_equal(model.predict_proba(csr_array(X)), model.predict_proba(X))
-    dense = MLPClassifier(max_iter=5, random_state=0, standardize=True, solver=solver).fit(X, y)
-    np.testing.assert_array_equal(dense.predict_proba(csr_array(X)), dense.predict_proba(X))
+@pytest.mark.parametrize("weight", [None, np.linspace(0.1, 3, 150)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("form", [csr_array, csc_array, csr_matrix])
+@pytest.mark.parametrize("options", [{}, {"solver": "lbfgs"}, {"early_stopping": True}])
+def test_sparse_rows_are_standardized_as_dense_ones(
+    form: Any, dtype: Any, weight: Any, options: dict[str, Any]
+) -> None:
+    # Most of them, a column of zeros and one that is constant.
+    rows = np.c_[np.where(X.mean(0) < X, 100 * X, 0), np.zeros(150), np.full(150, 0.1)].astype(dtype)
+    shared = {"max_iter": 5, "random_state": 0, "standardize": True, **options}
+    sparse, dense = (
+        MLPClassifier(**shared).fit(table, y, sample_weight=weight) for table in (form(rows), rows)
+    )
+    eps = float(np.finfo(dtype).eps)
+    np.testing.assert_allclose(sparse.mean_, dense.mean_, rtol=8 * eps)
+    np.testing.assert_allclose(sparse.scale_, dense.scale_, rtol=8 * eps)
+    assert sparse.scale_[-2:].tolist() == [1, 1]
+    assert sparse.loss_ == pytest.approx(dense.loss_, rel=1e4 * eps)
+    np.testing.assert_array_equal(sparse.predict_proba(form(rows)), sparse.predict_proba(rows))
+
+
+def test_entries_that_name_an_element_twice_are_standardized_as_their_sum() -> None:
+    twice = csr_array((np.repeat(X.ravel() / 2, 2), np.tile(np.repeat(range(4), 2), 150), range(0, 1201, 8)))
+    before = twice.data.tobytes()
+    models = [
+        MLPRegressor(max_iter=3, random_state=0, standardize=True).fit(table, y) for table in (twice, X)
+    ]
+    np.testing.assert_allclose(models[0].scale_, models[1].scale_, rtol=1e-12)
+    np.testing.assert_allclose(models[0].loss_curve_, models[1].loss_curve_, rtol=1e-12)
+    assert twice.data.tobytes() == before
+    assert twice.nnz == 1200
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

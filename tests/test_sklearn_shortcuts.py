@@ -6,12 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.datasets import load_digits
+from sklearn.metrics import accuracy_score, r2_score
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils._param_validation import InvalidParameterError, validate_parameter_constraints
 from sklearn.utils.validation import validate_data
 
+import ferrograd as fg
 from ferrograd.sklearn import MLPClassifier, MLPRegressor
-from ferrograd.sklearn.shortcuts import are_plain, fit_binarizer
+from ferrograd.sklearn.network import Fit
+from ferrograd.sklearn.shortcuts import accuracy, are_plain, fit_binarizer, r_squared
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -149,3 +152,80 @@ def test_a_failed_partial_fit_leaves_losses_and_optimizer_as_they_were() -> None
         one.partial_fit(X, y)
     np.testing.assert_array_equal(model.coefs_[0], same.coefs_[0])
     assert model.loss_curve_ == same.loss_curve_
+
+
+@pytest.mark.parametrize("rows", [2, 3, 129, 5000])
+@pytest.mark.parametrize("is_weighted", [False, True])
+def test_scores_are_scikit_learns_to_the_bit(rows: int, is_weighted: bool) -> None:
+    rng = np.random.default_rng(rows)
+    weight = rng.uniform(0, 3, rows) if is_weighted else None
+    for scale in (1e-9, 1.0, 1e3):
+        target = rng.normal(5, 2, rows)
+        predicted = target + scale * rng.normal(size=rows)
+        columns = [np.c_[array, array] for array in (target, predicted)]
+        short = [array.astype(np.float32) for array in (target, predicted)]
+        constant = [np.ones(rows), np.ones(rows)], [np.ones(rows), predicted]
+        for pair in ((target, predicted), (target, target), columns, short, *constant):
+            assert r_squared(*pair, weight) == r2_score(*pair, sample_weight=weight)
+    labels = rng.integers(0, 3, (2, rows))
+    for pair in (labels, labels.astype(str), rng.integers(0, 2, (2, rows, 3))):
+        assert accuracy(*pair, weight) == accuracy_score(*pair, sample_weight=weight)
+
+
+def arrays(model: Any) -> list[bytes]:
+    norms = [array for norm in vars(model).get("normalizations_", []) for array in norm.values()]
+    states = [array for state in model._optimizer.states for array in state]
+    found = *model.coefs_, *model.intercepts_, *norms, *states, np.array(model.loss_curve_)
+    return [array.tobytes() for array in found]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"solver": "sgd"},
+        {"solver": "sgd", "momentum": 0.0, "learning_rate": "invscaling"},
+        {"early_stopping": True},
+        {"normalization": "batch", "batch_size": 11},
+        {"normalization": "layer", "activation": "maxout", "l1": 0.1, "clip_norm": 1.0},
+        {"standardize": True, "lr_schedule": "cosine"},
+        {"dropout": 0.3},
+        {"dtype": "float32", "weight_decay": 0.1},
+    ],
+)
+@pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
+def test_a_fit_is_the_same_with_what_another_one_compiled(
+    kind: Any, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    init = Fit.__init__
+
+    def counted(self: Fit, *arguments: Any, **others: Any) -> None:
+        made.append(self)
+        init(self, *arguments, **others)
+
+    monkeypatch.setattr(Fit, "__init__", counted)
+    # Widths that no other test has.
+    shared = {"hidden_layer_sizes": (23, 19), "max_iter": 4, **options}
+    first = kind(**shared, random_state=0).fit(X, y)
+    kind(**shared, random_state=1, learning_rate_init=0.1, tol=0.1).fit(-3 * X, y[::-1])
+    again = kind(**shared, random_state=0).fit(X, y)
+    assert len(made) == (3 if "dropout" in options else 1)
+    assert arrays(again) == arrays(first)
+    # They are independent.
+    held = arrays(first)
+    again.partial_fit(X, y) if "early_stopping" not in options else again.fit(X, y[::-1])
+    assert arrays(first) == held
+    with fg.anomaly_mode():
+        assert arrays(kind(**shared, random_state=0).fit(X, y)) == held
+
+
+def test_a_fit_that_fails_leaves_nothing_to_others() -> None:
+    options = {"hidden_layer_sizes": (22,), "solver": "sgd", "max_iter": 4, "random_state": 0}
+    with pytest.raises(ValueError, match="non-finite"):
+        MLPRegressor(**options, learning_rate_init=1e200).fit(X, y)
+    with pytest.raises(ZeroDivisionError):
+        MLPRegressor(**options, batch_size=15, shuffle=False).fit(X, y, sample_weight=np.arange(30) >= 15)
+    found = MLPRegressor(**options).fit(X, y)
+    assert np.isfinite(found.loss_curve_).all()
+    assert arrays(MLPRegressor(**options).fit(X, y)) == arrays(found)

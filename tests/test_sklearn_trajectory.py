@@ -62,6 +62,19 @@ def test_sure_and_wrong_predictions_are_reported_as_scikit_learn_reports_them(ta
     np.testing.assert_allclose(second, first, rtol=1e-9 if task == "multiclass" else 1e-4)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
+def test_a_loss_is_reported_as_precisely_where_scores_are_large(task: str, dtype: type) -> None:
+    X, y = data(task)
+    rows = (X * (1e6 if dtype is np.float32 else 1e100)).astype(dtype)
+    options = {"max_iter": 4, "random_state": 1, "alpha": 0.0}
+    first, second = (kind(**options).fit(rows, y).loss_curve_ for kind in (TheirClassifier, MLPClassifier))
+    assert first[0] > 5
+    # Where it subtracts a probability near 1 from 1, scikit-learn loses digits.
+    digits = 1e-12 if task == "multiclass" else 1e-4
+    np.testing.assert_allclose(second, first, rtol=1e-5 if dtype is np.float32 else digits)
+
+
 def test_float32_has_the_same_batches_and_the_loss_up_to_rounding() -> None:
     X, y = data("multiclass")
     models = [
@@ -127,6 +140,48 @@ def test_native_permutations_are_numpys(rows: int) -> None:
         assert (order == numpys.permutation(rows)).all()
     assert ours.get_state()[2] == numpys.get_state()[2]
     assert (ours.get_state()[1] == numpys.get_state()[1]).all()
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (311,), (312,), (313,), (625, 3), (64, 100)])
+@pytest.mark.parametrize("bounds", [(-0.1, 0.1), (0.0, 1.0), (-1e300, 1e-300), (3.0, 3.0)])
+def test_native_uniform_numbers_are_numpys(shape: tuple[int, ...], bounds: tuple[float, float]) -> None:
+    ours, numpys = np.random.RandomState(5), np.random.RandomState(5)
+    for _ in range(3):
+        with continued(ours) as generator:
+            values = generator.uniform(*bounds, shape)
+        expected = np.asarray(numpys.uniform(*bounds, shape))
+        assert values.dtype == expected.dtype
+        assert values.shape == expected.shape
+        assert values.tobytes() == expected.tobytes()
+    assert ours.get_state()[2] == numpys.get_state()[2]
+    assert (ours.get_state()[1] == numpys.get_state()[1]).all()
+
+
+@pytest.mark.parametrize("activation", ["relu", "logistic"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("bit_generator", [np.random.MT19937, np.random.PCG64, np.random.Philox])
+def test_initial_parameters_are_scikit_learns_to_the_bit(
+    activation: str, dtype: type, bit_generator: Any
+) -> None:
+    X, y = data("multiclass")
+    options = {"hidden_layer_sizes": (30, 20), "learning_rate_init": 1e-300, "max_iter": 1}
+    found = []
+    for kind in (TheirClassifier, MLPClassifier):
+        state = np.random.RandomState(bit_generator(2))
+        model = kind(activation=activation, random_state=state, alpha=0.0, **options).fit(X.astype(dtype), y)
+        found.append([array.tobytes() for array in (*model.coefs_, *model.intercepts_)])
+    assert found[0] == found[1]
+
+
+def test_a_generator_goes_on_after_an_error_between_the_draws_of_a_fit() -> None:
+    X, y = data("binary")
+    ours, numpys = np.random.RandomState(1), np.random.RandomState(1)
+    model = MLPClassifier((4,), random_state=ours, coefs_init=[np.zeros((X.shape[1], 4)), np.zeros((3, 1))])
+    with pytest.raises(ValueError, match=r"coefs_init\[1\]"):
+        model.fit(X, y)
+    # The biases of the first layer had been drawn.
+    numpys.uniform(size=4)
+    assert ours.randint(1 << 30) == numpys.randint(1 << 30)
 
 
 def test_a_generator_goes_on_after_an_error() -> None:

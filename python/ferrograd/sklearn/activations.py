@@ -1,7 +1,7 @@
 """Activations by name: of hidden layers, with their parameters, and of the output."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ from ferrograd import _core
 from ferrograd._core import ConfigError, Tensor
 from ferrograd.nn import functional as F
 
-__all__ = ["OUT", "OUT_NAMES", "Activation", "activations", "refused"]
+__all__ = ["OUT_NAMES", "Activation", "Out", "activations", "out_activation", "refused"]
 
 _HIDDEN: dict[str, Callable[..., Tensor]] = {
     "identity": lambda x: x,
@@ -30,8 +30,8 @@ _HIDDEN: dict[str, Callable[..., Tensor]] = {
 # Those that `out_activation` may name.
 OUT_NAMES = ("exp", *(name for name in _HIDDEN if name != "maxout"))
 
-OUT: dict[str, Callable[[Tensor], Tensor]] = {
-    **{name: _HIDDEN[name] for name in OUT_NAMES if name != "exp"},
+_ALL: dict[str, Callable[..., Tensor]] = {
+    **_HIDDEN,
     "softmax": lambda x: x.softmax(1),
     "exp": lambda x: x.exp(),
     # Logarithms of probabilities, from the scores: a probability that rounds to 0 has one too. Those that
@@ -59,7 +59,11 @@ class Activation(NamedTuple):
 
     def __call__(self, x: Tensor) -> Tensor:
         """Apply it."""
-        return _HIDDEN[self.name](x, **dict(self.parameters))
+        return _ALL[self.name](x, **dict(self.parameters))
+
+
+# As `out_activation_` has it: a name, or a name with options.
+Out = str | tuple[str, dict[str, Any]]
 
 
 def refused(owner: str, name: str, expected: str, got: Any) -> InvalidParameterError:
@@ -68,29 +72,27 @@ def refused(owner: str, name: str, expected: str, got: Any) -> InvalidParameterE
     return InvalidParameterError(text)
 
 
-def _refuse(owner: str, expected: str, got: Any) -> InvalidParameterError:
-    return refused(owner, "activation", expected, got)
+def _parse(owner: str, parameter: str, given: Any, names: Collection[str], or_else: str) -> Activation:
+    def refuse(expected: str, got: Any) -> InvalidParameterError:
+        return refused(owner, parameter, expected, got)
 
-
-def _parse(owner: str, given: Any) -> Activation:
     name, options = given if isinstance(given, tuple) and len(given) == 2 else (given, {})
-    if not isinstance(name, str) or name not in _HIDDEN or not isinstance(options, dict):
-        names = ", ".join(repr(known) for known in _HIDDEN)
-        raise _refuse(owner, f"one of {names}, one of them with a dict of its parameters, or a list", given)
+    if not isinstance(name, str) or name not in names or not isinstance(options, dict):
+        raise refuse(f"one of {', '.join(map(repr, names))}{or_else}", given)
     if not options:
         return Activation(name)
-    known = list(inspect.signature(_HIDDEN[name]).parameters)[1:]
+    known = list(inspect.signature(_ALL[name]).parameters)[1:]
     unknown = [option for option in options if option not in known]
     if unknown:
-        raise _refuse(owner, f"{name} with parameters among {known}", unknown[0])
+        raise refuse(f"{name} with parameters among {known}", unknown[0])
     found = Activation(name, tuple(sorted(options.items())))
     is_count = isinstance(options.get("pieces"), int | np.integer)
     if name == "maxout" and not (is_count and 1 <= options["pieces"] <= _PIECES):
-        raise _refuse(owner, f"maxout with pieces an int from 1 to {_PIECES}", options)
+        raise refuse(f"maxout with pieces an int from 1 to {_PIECES}", options)
     try:
         found(_core.zeros((1, found.pieces)))
     except (ConfigError, TypeError) as error:
-        raise _refuse(owner, f"{name} with parameters that it takes ({error})", options) from None
+        raise refuse(f"{name} with parameters that it takes ({error})", options) from None
     return found
 
 
@@ -104,6 +106,24 @@ def activations(owner: str, given: Any, hidden: int) -> tuple[Activation, ...]:
     """
     if isinstance(given, list):
         if len(given) != hidden:
-            raise _refuse(owner, f"a list of {hidden} activations, one for each hidden layer", given)
-        return tuple(_parse(owner, one) for one in given)
-    return (_parse(owner, given),) * hidden
+            expected = f"a list of {hidden} activations, one for each hidden layer"
+            raise refused(owner, "activation", expected, given)
+        return tuple(_hidden(owner, one) for one in given)
+    return (_hidden(owner, given),) * hidden
+
+
+def _hidden(owner: str, given: Any) -> Activation:
+    or_else = ", one of them with a dict of its parameters, or a list"
+    return _parse(owner, "activation", given, _HIDDEN, or_else)
+
+
+def out_activation(owner: str, given: Any, names: Collection[str]) -> Activation:
+    """Return the activation of the output, of one of the names that go with the loss.
+
+    Raises
+    ------
+    InvalidParameterError
+        If it has another name, or a parameter is unknown.
+    """
+    or_else = " with this loss" + " or one of them with a dict of its parameters" * (len(names) > 1)
+    return _parse(owner, "out_activation", given, names, or_else)

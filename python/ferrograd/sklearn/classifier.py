@@ -5,7 +5,6 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import ClassifierMixin, _fit_context
-from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import column_or_1d, compute_sample_weight
 from sklearn.utils._param_validation import StrOptions
@@ -14,11 +13,11 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_targ
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ferrograd._typing import Array
-from ferrograd.sklearn.activations import OUT_NAMES, refused
+from ferrograd.sklearn.activations import OUT_NAMES, Activation, refused
 from ferrograd.sklearn.estimator import BaseMultilayerPerceptron, has_partial_fit
 from ferrograd.sklearn.parameters import documented
 from ferrograd.sklearn.restoring import unchanged_on_error
-from ferrograd.sklearn.shortcuts import are_plain, fit_binarizer
+from ferrograd.sklearn.shortcuts import accuracy, are_plain, fit_binarizer
 
 __all__ = ["MLPClassifier"]
 
@@ -88,7 +87,7 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         **BaseMultilayerPerceptron._parameter_constraints,
         "loss": [StrOptions({"log_loss", "hinge", "squared_hinge"})],
         "class_weight": [dict, StrOptions({"balanced"}), None],
-        "out_activation": [StrOptions({"softmax", *OUT_NAMES}), None],
+        "out_activation": [StrOptions({"softmax", *OUT_NAMES}), tuple, None],
     }
 
     def __init__(
@@ -130,7 +129,7 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         max_time: float | None = None,
         n_threads: int | None = None,
         normalization: str | None = None,
-        out_activation: str | None = None,
+        out_activation: Any = None,
         l1: float = 0.0,
         standardize: bool = False,
         lr_schedule: Any = None,
@@ -275,7 +274,7 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
         return found
 
     def _metric(self, y: Array, predicted: Array, sample_weight: Array | None) -> float:
-        return float(accuracy_score(y, predicted, sample_weight=sample_weight))
+        return accuracy(y, predicted, sample_weight)
 
     @available_if(_has_margins)
     def decision_function(self, X: Any) -> Array:
@@ -326,7 +325,8 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
             In the order of `classes_`.
         """
         check_is_fitted(self)
-        return self._output(X, f"log {self.out_activation_}" + (" pair" if self.n_outputs_ == 1 else ""))
+        pair = " pair" if self.n_outputs_ == 1 else ""
+        return self._output(X, Activation(f"log {self.out_activation_}{pair}"))
 
     def __sklearn_tags__(self) -> Any:
         """Return scikit-learn's tags."""

@@ -17,11 +17,12 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from ferrograd._typing import Array
-from ferrograd.sklearn.activations import OUT_NAMES, activations, refused
+from ferrograd.sklearn.activations import OUT_NAMES, Activation, Out, activations, out_activation, refused
 from ferrograd.sklearn.callbacks import CallbackSupportMixin, Tasks, check_callbacks, release
 from ferrograd.sklearn.conversion import ConversionMixin
 from ferrograd.sklearn.inspection import InspectionMixin
 from ferrograd.sklearn.network import Layers, Predictions, Task, normalizations, parameters_of
+from ferrograd.sklearn.randomness import uniform_of
 from ferrograd.sklearn.restoring import unchanged_on_error
 from ferrograd.sklearn.shortcuts import ShortcutMixin
 from ferrograd.sklearn.solvers import Data, fit_lbfgs, fit_stochastic
@@ -104,7 +105,7 @@ class BaseMultilayerPerceptron(
         "max_time": [Interval(Real, 0, None, closed="neither"), None],
         "n_threads": [Interval(Integral, 1, MAX_THREADS, closed="both"), None],
         "normalization": [StrOptions({"batch", "layer"}), None],
-        "out_activation": [StrOptions(set(OUT_NAMES)), None],
+        "out_activation": [StrOptions(set(OUT_NAMES)), tuple, None],
         "l1": [Interval(Real, 0, None, closed="left")],
         "standardize": ["boolean"],
         # Their names and options are looked at in `schedule_of`.
@@ -161,6 +162,11 @@ class BaseMultilayerPerceptron(
     def _stratify(self, target: Array) -> Array | None:
         """Return what a split keeps in proportion."""
         return None
+
+    def _validate_params(self) -> None:
+        super()._validate_params()
+        given = self.activation
+        activations(type(self).__name__, given, len(given) if isinstance(given, list) else 1)
 
     # Fitting
 
@@ -274,21 +280,22 @@ class BaseMultilayerPerceptron(
         self.coefs_: list[Array] = []
         self.intercepts_: list[Array] = []
         kinds = activations(type(self).__name__, self.activation, len(widths) - 2)
-        for number, (inputs, outputs) in enumerate(pairwise(widths)):
-            # The output layer is drawn as the last hidden one.
-            name = kinds[min(number, len(kinds) - 1)].name if kinds else str(self.activation)
-            bound = np.sqrt((2.0 if name == "logistic" else 6.0) / (inputs + outputs))
-            columns = outputs * (kinds[number].pieces if number < len(kinds) else 1)
-            for init, found, shape in (
-                ("coefs_init", self.coefs_, (inputs, columns)),
-                ("intercepts_init", self.intercepts_, (columns,)),
-            ):
-                given = getattr(self, init)
-                if given is None:
-                    values = self._random_state.uniform(-bound, bound, shape)
-                else:
-                    values = _given(init, given, number, len(widths) - 1, shape)
-                found.append(values.astype(dtype, copy=given is not None))
+        with uniform_of(self._random_state) as uniform:
+            for number, (inputs, outputs) in enumerate(pairwise(widths)):
+                # The output layer is drawn as the last hidden one.
+                name = kinds[min(number, len(kinds) - 1)].name if kinds else str(self.activation)
+                bound = np.sqrt((2.0 if name == "logistic" else 6.0) / (inputs + outputs))
+                columns = outputs * (kinds[number].pieces if number < len(kinds) else 1)
+                for init, found, shape in (
+                    ("coefs_init", self.coefs_, (inputs, columns)),
+                    ("intercepts_init", self.intercepts_, (columns,)),
+                ):
+                    given = getattr(self, init)
+                    if given is None:
+                        values = uniform(-bound, bound, shape)
+                    else:
+                        values = _given(init, given, number, len(widths) - 1, shape)
+                    found.append(values.astype(dtype, copy=given is not None))
         for name in ("normalizations_", "_best_normalizations", "mean_", "scale_"):
             self.__dict__.pop(name, None)
         if self.normalization is not None:
@@ -311,19 +318,24 @@ class BaseMultilayerPerceptron(
             float(self.l1),
             bool(getattr(self, "correct_multioutput", False)),
             None if self.clip_norm is None else float(self.clip_norm),
-            None if self.out_activation_ == self._own_out_activation() else self.out_activation_,
+            None if self.out_activation_ == self._own_out_activation() else self._out(),
             **self._loss_options(),
         )
 
-    def _out_activation(self) -> str:
+    def _out_activation(self) -> Out:
         given, own = self.out_activation, self._own_out_activation()
-        if given is None or given == own:
+        if given is None:
             return own
-        allowed = self._out_activations()
-        if given not in allowed:
-            names = ", ".join(map(repr, (own, *allowed)))
-            raise refused(type(self).__name__, "out_activation", f"one of {names} with this loss", given)
-        return str(given)
+        # In that order, and each once.
+        names = dict.fromkeys((own, *self._out_activations()))
+        name, options = out_activation(type(self).__name__, given, names)
+        return (name, dict(options)) if options else name
+
+    def _out(self) -> Activation:
+        """Return what `out_activation_` says."""
+        known = self.out_activation_
+        name, options = (known, {}) if isinstance(known, str) else known
+        return Activation(name, tuple(sorted(options.items())))
 
     def _layers(self) -> Layers:
         """Return the fitted network's layers, without dropout."""
@@ -357,13 +369,18 @@ class BaseMultilayerPerceptron(
         if not self.standardize or hasattr(self, "scale_"):
             return
         is_dense = isinstance(X, np.ndarray)
+        if not is_dense and not X.has_canonical_format:
+            # It takes an element's several entries for elements.
+            X = X.copy()
+            X.sum_duplicates()
         with np.errstate(all="ignore"):
+            # Of sparse rows it finds the means too; batches are centred when they are dense.
             scaler = StandardScaler(with_mean=is_dense).fit(X, sample_weight=weight)
         if not np.isfinite(scaler.scale_).all():
             [column, *_] = np.flatnonzero(~np.isfinite(scaler.scale_))
             raise ValueError(f"standardize: expected a finite variance in X, got none in column {column}")
         dtype = self.coefs_[0].dtype
-        self.mean_ = (scaler.mean_ if is_dense else np.zeros(X.shape[1])).astype(dtype)
+        self.mean_ = scaler.mean_.astype(dtype)
         self.scale_ = scaler.scale_.astype(dtype)
 
     def _dropout(self) -> tuple[float, ...]:
@@ -471,13 +488,14 @@ class BaseMultilayerPerceptron(
 
     # Prediction
 
-    def _output(self, X: Any, out: str | None = None, *, is_checked: bool = False) -> Array:
+    def _output(self, X: Any, out: Activation | None = None, *, is_checked: bool = False) -> Array:
         """Return what the network gives for rows: by default that of the output activation."""
         if not is_checked:
             is_plain = (
                 type(X) is np.ndarray
                 and X.ndim == 2
                 and X.dtype.char in "fd"
+                and X.dtype.isnative
                 and "coefs_" in self.__dict__
                 and "feature_names_in_" not in self.__dict__
                 and X.shape[0] > 0
@@ -486,15 +504,23 @@ class BaseMultilayerPerceptron(
             if is_plain and (found := self._run(X, out, is_checked=False)) is not None:
                 return found
             check_is_fitted(self)
-            X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
+            X = self._check_rows(X)
         found = self._run(X, out, is_checked=True)
         assert found is not None
         return found
 
-    def _run(self, X: Any, out: str | None, *, is_checked: bool) -> Array | None:
+    def _check_rows(self, X: Any) -> Any:
+        """Return rows of a fitted network, checked, as the native side reads them."""
+        X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
+        dtype = X.dtype.newbyteorder("=")
+        if dtype.kind == "f" and dtype.char not in "fd":
+            dtype = np.dtype(np.float32 if dtype.itemsize < 4 else np.float64)
+        return X.astype(dtype, copy=False)
+
+    def _run(self, X: Any, out: Activation | None, *, is_checked: bool) -> Array | None:
         predictions = self.__dict__.get("_predictions") or Predictions()
         trained, others = parameters_of(self)
-        out = out or self.out_activation_
+        out = out or self._out()
         with threads(self.n_threads):
             return predictions(X, trained + others, self._layers(), out, self.dtype, is_checked=is_checked)
 
@@ -513,7 +539,7 @@ class BaseMultilayerPerceptron(
         """
         # The order of the scores is that of their softmax.
         is_softmax = self.__dict__.get("out_activation_") == "softmax"
-        return self._decode(self._output(X, "identity" if is_softmax else None))
+        return self._decode(self._output(X, Activation("identity") if is_softmax else None))
 
     def __sklearn_tags__(self) -> Any:
         """Return scikit-learn's tags."""

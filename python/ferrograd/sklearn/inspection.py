@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from ferrograd import _core, nn
 from ferrograd._core import Tensor
 from ferrograd._typing import Array
 from ferrograd.autograd import grad, no_grad
-from ferrograd.sklearn.activations import OUT, Activation
+from ferrograd.sklearn.activations import Activation, Out
 from ferrograd.sklearn.network import NORMS, Layers, Network, parameters_of
 from ferrograd.threads import threads
 
@@ -63,10 +63,12 @@ class InspectionMixin:
     normalizations_: list[dict[str, Array]]
     mean_: Array
     scale_: Array
-    out_activation_: str
+    out_activation_: Out
+    _out: Callable[[], Activation]
     dtype: Any
     n_threads: int | None
     _layers: Callable[[], Layers]
+    _check_rows: Callable[[Any], Any]
     _dropout: Callable[[], tuple[float, ...]]
 
     def to_module(self) -> nn.Sequential:
@@ -176,7 +178,7 @@ class InspectionMixin:
         with threads(self.n_threads), no_grad():
             for rows, x in self._blocks(X, network):
                 *hidden, scores = network.outputs(x)
-                for values, layer in zip(found, [*hidden, OUT[self.out_activation_](scores)], strict=True):
+                for values, layer in zip(found, [*hidden, self._out()(scores)], strict=True):
                     values[rows] = layer.numpy()
         return found
 
@@ -223,7 +225,7 @@ class InspectionMixin:
             for rows, x in self._blocks(X, network):
                 x.requires_grad_()
                 # A row's output depends on no other row: the gradient of the sum holds that of each.
-                total = OUT[self.out_activation_](network.outputs(x)[-1]).sum(0)
+                total = self._out()(network.outputs(x)[-1]).sum(0)
                 for number in range(outputs):
                     [gradient] = grad(total[number], [x], retain_graph=number + 1 < outputs)
                     assert gradient is not None
@@ -233,7 +235,7 @@ class InspectionMixin:
     def _rows_and_network(self, X: Any) -> tuple[Any, Network, Any]:
         """Return checked rows, the network in the dtype of predictions, and that dtype."""
         check_is_fitted(self)
-        X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
+        X = self._check_rows(X)
         X = X if isinstance(X, np.ndarray) else X.tocsr()
         kind = np.dtype(self.dtype or np.result_type(X.dtype, self.coefs_[0].dtype))
         is_short = kind == np.float32

@@ -11,7 +11,7 @@ from ferrograd import _core, nn
 from ferrograd._core import Tensor
 from ferrograd._typing import Array
 from ferrograd.nn import functional as F
-from ferrograd.sklearn.activations import OUT, Activation
+from ferrograd.sklearn.activations import Activation
 
 __all__ = [
     "NORMS",
@@ -47,7 +47,7 @@ class Task(NamedTuple):
     l1: float
     correct_multioutput: bool
     clip_norm: float | None
-    out: str | None = None  # activation whose results the loss is of; None for the scores
+    out: Activation | None = None  # whose results the loss is of; None for the scores
     huber_delta: float = 1.0
     quantiles: float | tuple[float, ...] = 0.5
     is_weighted: bool = False
@@ -81,7 +81,8 @@ def tables(X: Any) -> Any:
     if isinstance(X, np.ndarray):
         return X
     rows = X.tocsr()
-    return rows.data, rows.indices, rows.indptr, rows.shape[1]
+    places = [part.astype(part.dtype.newbyteorder("="), copy=False) for part in (rows.indices, rows.indptr)]
+    return rows.data, *places, rows.shape[1]
 
 
 class Network:
@@ -144,7 +145,7 @@ def _losses(task: Task, scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor]
     """Return the loss of each row, whose gradient counts, and what is reported of it."""
     loss = task.loss
     if task.out is not None:
-        scores = OUT[task.out](scores)
+        scores = task.out(scores)
     if loss in _LABELS and loss != "softmax":
         losses = F.multiclass_hinge_loss(scores, target, 2 if "squared" in loss else 1, reduction="none")
         return losses, losses
@@ -188,6 +189,7 @@ class Fit:
     ) -> None:
         dtype = _dtype(parameters[0].dtype)
         self.key = _key(task, parameters, states, sizes, whole=whole)
+        self.settings = _settings()
         self.network = Network(task.layers, parameters, dtype)
         self.states = [[_core.zeros_like(p) for p in self.network.trained] for _ in range(states)]
         self.engine = _core.Engine(seed)
@@ -236,11 +238,12 @@ class Fit:
 
         loss, outputs = mean(losses), scores.shape[1]
         if reported is not losses:
-            loss = loss + (mean(reported) - loss).detach()
+            # The difference is 0, however large the loss is beside what is reported.
+            loss = mean(reported).detach() + (loss - loss.detach())
         elif task.loss == "squared_error" and outputs > 1:
             # scikit-learn reports the mean over the outputs, and goes down the gradient of their sum.
             share = loss / outputs
-            loss = share if task.correct_multioutput else loss + (share - loss).detach()
+            loss = share if task.correct_multioutput else share.detach() + (loss - loss.detach())
         weights = self.network.parameters[: self.network.depth]
         if task.alpha:
             # By columns, as a plan that keeps the weights packed sums them.
@@ -263,12 +266,18 @@ class Fit:
         keep: bool,
         seed: Callable[[], int],
     ) -> "Fit":
-        """Return the training that was kept if it is of this kind, else a new one; `keep` keeps it."""
-        fit = predictions.fit
-        if fit is None or fit.key != _key(task, parameters, states, sizes, whole=False):
-            fit = cls(task, parameters, states, sizes, seed=seed() if task.layers.dropout else 0)
+        """Return the training that was kept if it is of this kind, else another one; `keep` keeps it."""
+        fit, key = predictions.fit, _key(task, parameters, states, sizes, whole=False)
+        if fit is None or fit.key != key:
+            fit = _spares.take(key) or cls(
+                task, parameters, states, sizes, seed=seed() if task.layers.dropout else 0
+            )
         predictions.fit = fit if keep else None
         return fit
+
+    def spare(self) -> None:
+        """Leave the training to fits to come; the caller does not look at it any more."""
+        _spares.put(self)
 
     def set(self, parameters: Sequence[Array], states: Sequence[Sequence[Array]]) -> None:
         """Take over values."""
@@ -302,6 +311,42 @@ def _key(task: Task, parameters: Sequence[Array], states: int, sizes: Sequence[i
     return task, [array.shape for array in parameters], parameters[0].dtype, states, tuple(sizes), whole
 
 
+def _settings() -> Any:
+    """Return what a plan was compiled for besides its kind; it changes no result."""
+    return _core.get_num_threads(), _core.get_anomaly_mode()
+
+
+class _Spares:
+    """Compiled trainings that no fit has: fits over few rows take no longer than compiling."""
+
+    # At most so many, each of about so many numbers.
+    _COUNT, _NUMBERS = 8, 1 << 18
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._fits: list[Fit] = []
+
+    def take(self, key: Any) -> Fit | None:
+        with self._lock:
+            wanted = key, _settings()
+            found = next((n for n, fit in enumerate(self._fits) if (fit.key, fit.settings) == wanted), None)
+            return None if found is None else self._fits.pop(found)
+
+    def put(self, fit: Fit) -> None:
+        task, shapes, _, states, sizes, _ = fit.key
+        weights = sum(map(math.prod, shapes)) * (2 + states)
+        values = 4 * max(sizes) * sum(shape[-1] for shape in shapes[: fit.network.depth])
+        # One that drops out has random streams of its own.
+        if task.layers.dropout or weights + values > self._NUMBERS:
+            return
+        with self._lock:
+            self._fits.append(fit)
+            del self._fits[: -self._COUNT]
+
+
+_spares = _Spares()
+
+
 class _Plan:
     def __init__(self, layers: Layers, parameters: Sequence[Array], dtype: _core.DType) -> None:
         self.network = Network(layers, parameters, dtype)
@@ -309,11 +354,11 @@ class _Plan:
         self.dtype = dtype
         self.shape: tuple[int, ...] = ()
 
-    def compile(self, rows: int, width: int, out: str) -> None:
+    def compile(self, rows: int, width: int, out: Activation) -> None:
         """Add the step for so many rows."""
 
         def step(x: Tensor) -> tuple[Tensor, None]:
-            scores = OUT[out](self.network.outputs(x)[-1])
+            scores = out(self.network.outputs(x)[-1])
             self.shape = scores.shape[1:]
             return scores, None
 
@@ -337,7 +382,7 @@ class Predictions:
         X: Any,
         parameters: list[Array],
         layers: Layers,
-        out: str,
+        out: Activation,
         dtype: Any = None,
         *,
         is_checked: bool,

@@ -85,17 +85,18 @@ _OWN = """
         weights and biases, which no penalty or decay touches; the arrays are in `normalizations_`, from where
         `warm_start` and `partial_fit` go on. Predictions take the running means and variances of 'batch'. It
         needs two rows in each batch.
-    out_activation : str or None, default=None
-        Of the output, in place of the one that goes with the loss; the loss is of what it gives. A fit that
-        goes on from another keeps it. {out}
+    out_activation : str, (str, dict) or None, default=None
+        Of the output, in place of the one that goes with the loss; the loss is of what it gives. A dict has
+        the parameters that the function of that name takes, as for `activation`. A fit that goes on from
+        another keeps it. {out}
     l1 : float, default=0.0
         Adds ``l1 * sum(abs(W)) / n`` to a batch's loss, with the weights and n of `alpha`. The gradient is
         ``l1 * sign(W) / n``, 0 at 0: weights come near to 0 but seldom to it.
     standardize : bool, default=False
         Whether X less `mean_` over `scale_` is trained on: means and standard deviations, by `sample_weight`,
         of the rows of the first `fit` or `partial_fit` (without those set aside), as scikit-learn's
-        StandardScaler takes them. `warm_start` and later calls keep them, and predictions apply them. Sparse
-        rows to fit are scaled and not centred.
+        StandardScaler takes them. `warm_start` and later calls keep them, and predictions apply them; to
+        sparse rows too, batch by batch.
     lr_schedule : str, (str, dict) or None, default=None
         For 'sgd', whose `learning_rate` is then 'constant', and 'adam': 'cosine', 'onecycle' or 'plateau',
         with a dict of options of `WarmupCosineLR`, `OneCycleLR` or `ReduceLROnPlateau`, which are in
@@ -134,8 +135,8 @@ _FITTED = """
         Names of the columns, where X has names that are strings.
     n_iter_ : int
         Epochs, or iterations, of the last fit.
-    out_activation_ : str
-        Of the last layer.
+    out_activation_ : str or (str, dict)
+        Of the last layer; with a dict where there are parameters.
     normalizations_ : list of dict of ndarray of shape (n_units,)
         With `normalization`, for each hidden layer 'weight' and 'bias', and of 'batch' 'running_mean' and
         'running_var'.

@@ -6,7 +6,6 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.base import RegressorMixin, _fit_context
-from sklearn.metrics import r2_score
 from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import Interval, InvalidParameterError, StrOptions
 from sklearn.utils.metaestimators import available_if
@@ -17,7 +16,7 @@ from ferrograd._typing import Array
 from ferrograd.sklearn.activations import OUT_NAMES, refused
 from ferrograd.sklearn.estimator import BaseMultilayerPerceptron, has_partial_fit
 from ferrograd.sklearn.parameters import documented
-from ferrograd.sklearn.shortcuts import are_plain
+from ferrograd.sklearn.shortcuts import are_plain, r_squared
 
 __all__ = ["MLPRegressor"]
 
@@ -125,7 +124,7 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
         max_time: float | None = None,
         n_threads: int | None = None,
         normalization: str | None = None,
-        out_activation: str | None = None,
+        out_activation: Any = None,
         l1: float = 0.0,
         standardize: bool = False,
         lr_schedule: Any = None,
@@ -221,4 +220,4 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):
         return output.ravel() if output.shape[1] == 1 else output
 
     def _metric(self, y: Array, predicted: Array, sample_weight: Array | None) -> float:
-        return float(r2_score(y, predicted, sample_weight=sample_weight))
+        return r_squared(y, predicted, sample_weight)

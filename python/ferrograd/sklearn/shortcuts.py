@@ -7,10 +7,13 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 from sklearn.base import BaseEstimator
+from sklearn.metrics import accuracy_score, r2_score
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils._param_validation import validate_parameter_constraints
 
-__all__ = ["ShortcutMixin", "are_plain", "fit_binarizer"]
+from ferrograd._typing import Array
+
+__all__ = ["ShortcutMixin", "accuracy", "are_plain", "fit_binarizer", "r_squared"]
 
 
 # Parameters with their defaults, by constructor.
@@ -101,3 +104,47 @@ def fit_binarizer(y: Any) -> LabelBinarizer:
     found.y_type_ = "binary" if len(found.classes_) <= 2 else "multiclass"
     found.sparse_input_ = False
     return found
+
+
+def accuracy(y: Array, predicted: Array, weight: Array | None) -> float:
+    """Return ``accuracy_score(y, predicted, sample_weight=weight)`` of checked labels.
+
+    Parameters
+    ----------
+    y, predicted : ndarray of shape (n_samples,) or (n_samples, n_labels)
+        Labels and what was predicted.
+    weight : ndarray of shape (n_samples,), optional
+        Weights of the samples.
+
+    Returns
+    -------
+    float
+        The share of rows that are right, by their weights.
+    """
+    if y.ndim != 1:
+        return float(accuracy_score(y, predicted, sample_weight=weight))
+    return float(np.average(y == predicted, weights=weight))
+
+
+def r_squared(y: Array, predicted: Array, weight: Array | None) -> float:
+    """Return ``r2_score(y, predicted, sample_weight=weight)`` of checked targets.
+
+    Parameters
+    ----------
+    y, predicted : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+        Targets and what was predicted.
+    weight : ndarray of shape (n_samples,), optional
+        Weights of the samples.
+
+    Returns
+    -------
+    float
+        1 less the squared errors over those of the targets' mean.
+    """
+    if y.ndim == 1 and y.dtype == predicted.dtype == np.float64:
+        factor = 1.0 if weight is None else weight
+        errors = (factor * (y - predicted) ** 2).sum()
+        spread = (factor * (y - np.average(y, weights=weight)) ** 2).sum()
+        if errors and spread:
+            return float(1 - errors / spread)
+    return float(r2_score(y, predicted, sample_weight=weight))

@@ -353,6 +353,9 @@ def fit_stochastic(
                 )
     except KeyboardInterrupt:
         warnings.warn("Training interrupted by user.", stacklevel=4)
+    else:
+        if not (incremental or estimator.callbacks):
+            fit.spare()
     if watchers is not None:
         watchers.close()
         # They may have put the best weights back.

@@ -11,7 +11,7 @@ from sklearn.preprocessing import LabelBinarizer
 from ferrograd import _core
 from ferrograd._core import ConfigError, CorruptFileError, Tensor
 from ferrograd._typing import PathLike
-from ferrograd.sklearn.activations import OUT_NAMES
+from ferrograd.sklearn.activations import OUT_NAMES, out_activation
 from ferrograd.sklearn.conversion import STATE, kind_of
 from ferrograd.sklearn.network import parameters_of
 from ferrograd.sklearn.solvers import Adam, Sgd
@@ -104,11 +104,11 @@ def _check(estimator: Any) -> None:
         or any(bias.ndim != 1 for bias in biases)
         or (widths[0], widths[-1]) != ends
         or estimator.n_layers_ != len(widths)
-        or estimator.out_activation_ not in ("softmax", *OUT_NAMES)
         or [array.shape for array in norms] != [(width,) for width in owners]
         or [array.shape for array in scaling] != [(widths[0],)] * (2 if scaling else 0)
     ):
         raise ValueError(f"widths {widths} do not go with {ends} inputs and outputs")
+    out_activation("estimator", estimator.out_activation_, ("softmax", *OUT_NAMES))
     if kind_of(type(estimator)) == "MLPClassifier":
         known = estimator._label_binarizer.classes_
         if not isinstance(estimator.classes_, np.ndarray) or estimator.classes_.tolist() != known.tolist():

@@ -1,7 +1,7 @@
 //! numpy's legacy generator, continued: MT19937 (Matsumoto and Nishimura, "Mersenne Twister: a 623-dimensionally
-//! equidistributed uniform pseudo-random number generator", 1998) and the shuffle that
-//! `numpy.random.RandomState` makes of its words. The state goes in and out, so that who shuffles natively leaves
-//! the generator where numpy would have left it.
+//! equidistributed uniform pseudo-random number generator", 1998) and the shuffle and the uniform numbers that
+//! `numpy.random.RandomState` makes of its words. The state goes in and out, so that who draws natively leaves the
+//! generator where numpy would have left it.
 
 /// Words of the state.
 pub const WORDS: usize = 624;
@@ -35,6 +35,24 @@ impl Mt19937 {
         }
         words[WORDS - 1] = words[MIDDLE - 1] ^ twisted(words[WORDS - 1], words[0]);
         self.position = 0;
+    }
+
+    fn word(&mut self) -> u32 {
+        if self.position == WORDS {
+            self.refill();
+        }
+        self.position += 1;
+        tempered(self.words[self.position - 1])
+    }
+
+    /// `RandomState.uniform`: each number has 53 bits, the upper ones of two words, and is scaled with two roundings.
+    pub fn uniform(&mut self, low: f64, high: f64, values: &mut [f64]) {
+        let range = high - low;
+        for value in values {
+            let (upper, lower) = (self.word() >> 5, self.word() >> 6);
+            let bits = f64::from(upper) * 67_108_864.0 + f64::from(lower);
+            *value = low + range * (bits / 9_007_199_254_740_992.0);
+        }
     }
 
     /// `RandomState.shuffle` of a vector: from the last place on each is swapped with one of those up to it, whose
@@ -117,6 +135,14 @@ mod tests {
         // numpy.random.RandomState(0).permutation(10)
         seeded(0).shuffle(&mut values);
         assert_eq!(values, [2, 8, 4, 9, 1, 6, 7, 3, 0, 5]);
+    }
+
+    #[test]
+    fn uniform_numbers_are_numpy_s() {
+        let mut values = [0.0; 3];
+        // numpy.random.RandomState(0).uniform(-0.3, 0.7, 3)
+        seeded(0).uniform(-0.3, 0.7, &mut values);
+        assert_eq!(values, [0.24881350392732476, 0.4151893663724195, 0.3027633760716439]);
     }
 
     #[test]

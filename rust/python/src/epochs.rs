@@ -13,10 +13,10 @@ use ferrograd_kernels::mt19937::{Mt19937, WORDS};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::array;
 use crate::error::{Kind, Result, enter, raise};
 use crate::sparse::Data;
 use crate::trainer::{PyEngine, watched};
+use crate::{argument, array, operand};
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -49,6 +49,21 @@ impl PyMt19937 {
         let (words, position) = generator.state();
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
         (PyBytes::new(py, &bytes), position)
+    }
+
+    /// What `RandomState.uniform(low, high, shape)` gives for numbers whose difference is finite.
+    fn uniform<'py>(
+        &self,
+        py: Python<'py>,
+        low: f64,
+        high: f64,
+        #[pyo3(from_py_with = argument::shape)] shape: Vec<isize>,
+    ) -> Result<Bound<'py, PyAny>> {
+        enter(|| {
+            let values = Array::stale(DType::F64, operand::shape("uniform", &shape)?)?;
+            lock(&self.0).uniform(low, high, &mut values.write::<f64>());
+            array::to_numpy(py, &values)
+        })
     }
 
     /// The order that `RandomState.permutation` gives so many rows.
