@@ -16,6 +16,7 @@ from ferrograd.compiled import is_of_labels
 from ferrograd.drawing.read import Find, Step, run_recorded
 from ferrograd.plain import plain
 from ferrograd.problem import problem_of
+from ferrograd.random import fork_rng
 
 __all__ = ["Trace", "TraceOperand", "TraceStep", "trace"]
 
@@ -192,6 +193,7 @@ class Trace:
         return found
 
 
+@fork_rng()
 def trace(
     model: Any,
     x: TensorLike,

@@ -16,6 +16,7 @@ from ferrograd.nn.losses import Loss
 from ferrograd.nn.module import Module, in_mode
 from ferrograd.objective import objective
 from ferrograd.optim import Optimizer
+from ferrograd.random import fork_rng
 from ferrograd.samples import Samples, check_labels, inputs, with_targets, with_weights
 from ferrograd.threads import threads
 
@@ -131,7 +132,9 @@ class Plans:
             return scores, objective(self.loss, scores, target, weight, self.l2, learned)
 
         try:
-            with in_mode(self.model, training=trains) if isinstance(self.model, Module) else nullcontext():
+            mode = in_mode(self.model, training=trains) if isinstance(self.model, Module) else nullcontext()
+            # What a plan draws follows from its engine's key, whatever was drawn while it was recorded.
+            with fork_rng(), mode:
                 updated = engine.compile(
                     step,
                     placeholders,

@@ -463,8 +463,8 @@ class Trainer(Plans):
         Looked at are, after one forward and one backward pass on a copy in float64 and training mode (without
         what draws random numbers): the shares of ReLUs that are 0 for all rows, and of saturated sigmoids and
         tanhs; each parameter's gradient norm, and how far the next step would move it; the features' means
-        and variances; and the trend of the last fit's losses. Nothing is changed, but for the stream of
-        random numbers of a model that draws by itself. A callback may ask during the fit.
+        and variances; and the trend of the last fit's losses. Nothing is changed. A callback may ask during
+        the fit.
 
         Parameters
         ----------

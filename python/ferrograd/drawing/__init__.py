@@ -16,6 +16,7 @@ from ferrograd.drawing.vertices import LARGEST, Vertex, collapsed
 from ferrograd.nn.layers import Linear
 from ferrograd.nn.module import Module, in_mode
 from ferrograd.plan import Plan
+from ferrograd.random import fork_rng
 
 __all__ = ["Drawing", "draw"]
 
@@ -95,6 +96,7 @@ class Drawing:
         return f"Drawing({self.title}: {len(self.vertices)} boxes)"
 
 
+@fork_rng()
 def draw(
     subject: Tensor | Module | Graph | Plan | Callable[[], Tensor],
     values: bool = True,
@@ -122,8 +124,7 @@ def draw(
         are. An explicit `Graph` has the values of its last `forward` and the gradients of its last
         `backward`. Of a trainer's ``plan`` the instructions of a step are drawn, backward and updates
         included, with shapes for values and without gradients at the wires; operations that are one pass over
-        memory stand in a frame. The step is recorded anew in training mode, which draws random numbers where
-        the model does; what the compiler
+        memory stand in a frame. The step is recorded anew in training mode; what the compiler
         adds or removes besides (a norm to clip by, running means, a penalty) the title counts.
     values, grads : bool, default True
         Whether to write values, and gradients.

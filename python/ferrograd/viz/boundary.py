@@ -9,6 +9,7 @@ from ferrograd._core import ConfigError, ShapeError
 from ferrograd._typing import Array
 from ferrograd.checks import check_int, check_number
 from ferrograd.nn import Sequential
+from ferrograd.random import fork_rng
 from ferrograd.viz.canvas import axes, colour, pyplot
 from ferrograd.viz.models import Labels, class_scores, evaluate, labels, module_of, points
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["boundary_series", "decision_boundary", "hidden_space"]
 
 
+@fork_rng()
 def decision_boundary(
     model: Any, X: Any, y: Any = None, *, resolution: int = 200, margin: float = 0.1, ax: "Axes | None" = None
 ) -> "Axes":
@@ -163,6 +165,7 @@ def boundary_series(
     return panels
 
 
+@fork_rng()
 def hidden_space(
     model: Any,
     X: Any,
