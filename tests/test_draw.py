@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ import pytest
 import ferrograd as fg
 from ferrograd import nn
 from ferrograd.drawing import Drawing
+from ferrograd.drawing.collapse import LARGEST, collapsed
 from ferrograd.drawing.layout import layered
+from ferrograd.drawing.pages import paged
 from ferrograd.drawing.read import span_of
-from ferrograd.drawing.vertices import LARGEST, Vertex, collapsed
+from ferrograd.drawing.vertices import Vertex
 from ferrograd.nn.calls import Call
 from picture import SVG, Box, check_geometry, geometry, random_vertices
 
@@ -277,7 +280,7 @@ def test_wires_pass_between_the_boxes(seed: int) -> None:
     rng = random.Random(seed)
     sizes = [(rng.uniform(20, 300), rng.uniform(20, 60)) for _ in found]
     sources = [v.sources for v in found]
-    made = layered(sources, sizes, gap=(30.0, 10.0), lane=8.0, width=900.0)
+    made = layered(sources, sizes, gap=(30.0, 10.0), lane=8.0)
     boxes = [
         Box(*place, *size, str(i)) for i, (place, size) in enumerate(zip(made.places, sizes, strict=True))
     ]
@@ -290,6 +293,38 @@ def test_wires_pass_between_the_boxes(seed: int) -> None:
             wire = Box(min(x0, x1), min(y0, y1), abs(x1 - x0), abs(y1 - y0), "wire")
             wire.bottom, wire.right = max(wire.bottom, wire.top + 1e-6), max(wire.right, wire.left + 1e-6)
             assert not any(wire.overlaps(box) for box in boxes), (source, target)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_marks_stand_for_the_wires_between_rows(seed: int) -> None:
+    vertices = random_vertices(seed)
+    rng = random.Random(seed)
+    if seed % 2:
+        # As of a plan: parts of a picture, none read by an earlier one.
+        at = sorted(rng.randrange(len(vertices)) for _ in range(2))
+        vertices = [replace(v, band="abc"[sum(i >= a for a in at)]) for i, v in enumerate(vertices)]
+    page = paged(vertices, values=True, grads=True)
+    assert sorted(box for piece in page.pieces for box in piece.boxes) == list(range(len(vertices)))
+    # What stands at the end of a wire, or is the label of a leaf that has no mark.
+    ends: dict[str, int] = {}
+    for i, cell in enumerate(page.cells):
+        if cell.mark:
+            assert ends.setdefault(cell.mark, i) == i
+    for i, v in enumerate(vertices):
+        if not v.sources and not page.cells[i].mark:
+            ends.setdefault(page.cells[i].label, i)
+    place = {}
+    for piece in page.pieces:
+        for i, (box, read) in enumerate(zip(piece.boxes, piece.sources, strict=False)):
+            found = {piece.boxes[source] for source in read if source < len(piece.boxes)}
+            texts = [piece.marks[s - len(piece.boxes)] for s in read if s >= len(piece.boxes)]
+            found |= {ends[mark] for text in texts for mark in text.split(", ")}
+            assert found == set(vertices[box].sources)
+            assert all((source, i) in piece.found.routes for source in read)
+            place[box] = piece.y
+    # What is read stands in the same row or above.
+    assert all(place[s] <= place[i] for i, v in enumerate(vertices) for s in v.sources)
+    assert page.width < 1200
 
 
 def test_a_chain_goes_on_in_the_next_row() -> None:

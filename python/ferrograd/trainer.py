@@ -235,7 +235,7 @@ class Trainer(Plans):
                 raise ConfigError("schedule: mode 'max' needs an accuracy, and the targets are no classes")
             history = History()
             self._logs, self._diverged = history.history, None
-            self._note(engine, data, batch)
+            self._note(engine, data, batch, accumulate)
             watchers: list[Callback] = [*callbacks, history]
             bar = progress_bar(progress, epochs)
             self.stop_training = False
@@ -515,7 +515,8 @@ class Trainer(Plans):
         """
         if self._planned is None or self._seen is None:
             raise GraphError("plan: no step was compiled: call fit or train_step first")
-        return Plan(*self._planned, self, self._seen)
+        rows, instructions, accumulate = self._planned
+        return Plan(rows, instructions, self, self._seen, accumulate)
 
     def clear_state(self) -> None:
         """Free the compiled steps with their memory; they are made anew where they are needed.

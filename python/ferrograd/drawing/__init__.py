@@ -8,11 +8,12 @@ from ferrograd import _core
 from ferrograd._core import ConfigError, DTypeError, Graph, Tensor
 from ferrograd._typing import PathLike
 from ferrograd.checks import check_bool, check_path
+from ferrograd.drawing.collapse import collapsed
 from ferrograd.drawing.plan import of_plan
 from ferrograd.drawing.read import of_graph, of_run, of_tensor
 from ferrograd.drawing.svg import to_svg
 from ferrograd.drawing.text import to_dot, to_mermaid
-from ferrograd.drawing.vertices import LARGEST, Vertex, collapsed
+from ferrograd.drawing.vertices import Vertex
 from ferrograd.nn.layers import Linear
 from ferrograd.nn.module import Module, in_mode
 from ferrograd.plan import Plan
@@ -110,8 +111,9 @@ def draw(
     Numbers stand at wires of one element; a tensor has its shape, and its gradient the Euclidean norm. The
     gradient at a wire is that of the sum of the results by its value: what `backward` adds up there. A graph
     of more than 60 boxes is collapsed: the operations and parameters of each call of a module become a box,
-    of the deepest level that is coarse enough; what no module made is grouped by the length of the path
-    before it. No program is needed.
+    of the deepest level that is coarse enough; what no module made becomes stretches of operations, one or
+    several rounds of what repeats itself. Where the boxes need several rows, a wire to another row ends in a
+    mark with a number, or the name of a leaf, and goes on at the same mark. No program is needed.
 
     Parameters
     ----------
@@ -122,10 +124,9 @@ def draw(
         without arguments is called once, and what it returns is drawn. Their operations are recorded anew,
         whatever ran before, with all values in between; buffers and the gradients of parameters stay as they
         are. An explicit `Graph` has the values of its last `forward` and the gradients of its last
-        `backward`. Of a trainer's ``plan`` the instructions of a step are drawn, backward and updates
-        included, with shapes for values and without gradients at the wires; operations that are one pass over
-        memory stand in a frame. The step is recorded anew in training mode; what the compiler
-        adds or removes besides (a norm to clip by, running means, a penalty) the title counts.
+        `backward`. Of a trainer's ``plan`` the instructions of a step are drawn as they are compiled now:
+        forward, loss, backward and updates, each with the layer that it belongs to, with shapes for values
+        and without gradients at the wires; operations that are one pass over memory stand in a frame.
     values, grads : bool, default True
         Whether to write values, and gradients.
     inputs : Tensor, array_like or tuple, optional
@@ -171,9 +172,8 @@ def draw(
         title, found = "graph", of_graph("draw", subject)
     elif isinstance(subject, Plan):
         _refuse("Plan", inputs, names)
-        found, left_over = of_plan(subject)
+        found = of_plan(subject)
         title = f"training step for {subject.rows} rows, {len(subject.instructions)} instructions"
-        title += f", {left_over} without a counterpart in what was recorded" if left_over else ""
     elif isinstance(subject, Module):
         arguments = _arguments(subject, inputs)
         title = type(subject).__name__
@@ -197,10 +197,10 @@ def draw(
         title = getattr(subject, "__name__", type(subject).__name__)
         title = "graph" if title == "<lambda>" else title
         found = of_run("draw", subject, None, named, with_grads=grads)
-    count = len(found)
-    found = collapsed(found)
-    hidden = f", {count} operations and leaves in {len(found)} boxes" if count > LARGEST else ""
-    return Drawing(found, values=bool(values), grads=bool(grads), title=title + hidden)
+    shown = collapsed(found)
+    if len(shown) < len(found):
+        title += f", {len(found)} operations and leaves in {len(shown)} boxes"
+    return Drawing(shown, values=bool(values), grads=bool(grads), title=title)
 
 
 def _refuse(kind: str, inputs: Any, names: Any) -> None:
