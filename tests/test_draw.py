@@ -357,7 +357,7 @@ def test_a_large_network_has_a_box_for_each_call_of_a_module() -> None:
     assert len(picture.vertices) <= LARGEST
     assert "operations and leaves in" in picture.title
     groups = [v for v in picture.vertices if v.kind == "group"]
-    assert [v.label for v in groups] == [*map(str, range(25)), "25 Linear"]
+    assert [v.label for v in groups] == [*(f"{i} Sequential" for i in range(25)), "25 Linear"]
     assert groups[-1].note == "3 operations, 2 parameters"
     assert [v.sources for v in groups[1:]] == [(picture.vertices.index(v),) for v in groups[:-1]]
     assert groups[0].value_text() == "(2, 4)"
@@ -400,7 +400,7 @@ def test_groups_never_read_each_other_in_a_loop() -> None:
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_graphs_without_modules_are_grouped_by_depth(seed: int) -> None:
+def test_graphs_without_modules_become_stretches_of_operations(seed: int) -> None:
     rng = random.Random(seed)
     large = [
         Vertex(
@@ -408,11 +408,65 @@ def test_graphs_without_modules_are_grouped_by_depth(seed: int) -> None:
         )
         for i in range(700)
     ]
-    found = collapsed(large)
+    found = collapsed(large, {})
     assert 1 < len(found) <= LARGEST
     assert all(source < i for i, v in enumerate(found) for source in v.sources)
-    chain = collapsed([Vertex("exp", "op", (i - 1,) if i else ()) for i in range(500)])
+    chain = collapsed([Vertex("exp", "op", (i - 1,) if i else ()) for i in range(500)], {})
     assert 1 < len(chain) <= LARGEST
+
+
+def test_what_repeats_itself_becomes_rounds() -> None:
+    x, w = fg.tensor(0.3, requires_grad=True), fg.tensor(0.9, requires_grad=True)
+
+    def logistic() -> fg.Tensor:
+        y = x * w
+        for _ in range(90):
+            y = 4 * y * (1 - y) * w
+        return (y + w).exp()
+
+    picture = fg.draw(logistic, names={"x": x, "w": w})
+    groups = [v for v in picture.vertices if v.kind == "group"]
+    assert {v.note for v in groups} >= {"mul 4, neg, add 1, mul, mul"}
+    rounds = [re.fullmatch(r"(\d+) rounds of 5 operations", v.label) for v in groups]
+    assert 88 <= sum(int(found[1]) for found in rounds if found) <= 90
+    assert len(picture.vertices) < 30
+    # A round begins where one value passes, and each box has its value and gradient.
+    assert all(len([s for s in v.sources if picture.vertices[s].kind == "group"]) <= 1 for v in groups)
+    assert all(v.value_text() and v.grad_text() for v in groups)
+    check_geometry(picture)
+    unrolled = [v for v in picture.vertices if v.kind == "group"][3]
+    assert unrolled.value is not None
+    assert 0 < unrolled.value.item() < 1
+
+
+def test_a_network_of_numbers_is_drawn_in_few_boxes() -> None:
+    rng = random.Random(0)
+    weights = [[fg.tensor(rng.gauss(0, 1), requires_grad=True) for _ in range(9)] for _ in range(17)]
+
+    def neuron(row: list[fg.Tensor], inputs: list[fg.Tensor]) -> fg.Tensor:
+        total = row[0]
+        for weight, value in zip(row[1:], inputs, strict=False):
+            total = total + weight * value
+        return total.tanh()
+
+    def network() -> fg.Tensor:
+        hidden = [neuron(row, [fg.tensor(0.5), fg.tensor(-1.0)]) for row in weights[:8]]
+        return neuron(weights[16], [neuron(row, hidden) for row in weights[8:16]])
+
+    picture = fg.draw(network)
+    assert 10 < len(picture.vertices) <= LARGEST
+    operations = [int(n) for v in picture.vertices for n in re.findall(r"(\d+) operations", v.label)]
+    assert sum(operations) > 150
+    check_geometry(picture)
+
+
+def test_a_network_wired_at_random_has_a_box_for_each_of_its_nodes() -> None:
+    picture = fg.draw(nn.RandomDAG(4, 8, seed=1), inputs=fg.randn(2, 4))
+    names = [v.label for v in picture.vertices if v.kind == "group"]
+    assert sorted(names) == sorted(
+        ["first Linear", "last Linear", *(f"layers.{i} Linear" for i in range(32))]
+    )
+    check_geometry(picture)
 
 
 # Files and errors

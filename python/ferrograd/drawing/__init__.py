@@ -8,7 +8,7 @@ from ferrograd import _core
 from ferrograd._core import ConfigError, DTypeError, Graph, Tensor
 from ferrograd._typing import PathLike
 from ferrograd.checks import check_bool, check_path
-from ferrograd.drawing.collapse import collapsed
+from ferrograd.drawing.collapse import collapsed, kinds_of
 from ferrograd.drawing.plan import of_plan
 from ferrograd.drawing.read import of_graph, of_run, of_tensor
 from ferrograd.drawing.svg import to_svg
@@ -197,7 +197,8 @@ def draw(
         title = getattr(subject, "__name__", type(subject).__name__)
         title = "graph" if title == "<lambda>" else title
         found = of_run("draw", subject, None, named, with_grads=grads)
-    shown = collapsed(found)
+    model = subject.trainer.model if isinstance(subject, Plan) else subject
+    shown = collapsed(found, kinds_of(model))
     if len(shown) < len(found):
         title += f", {len(found)} operations and leaves in {len(shown)} boxes"
     return Drawing(shown, values=bool(values), grads=bool(grads), title=title)

@@ -1,13 +1,15 @@
 """Large graphs with groups in the place of most of their boxes."""
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from ferrograd.drawing.segments import segments
 from ferrograd.drawing.vertices import Vertex
+from ferrograd.nn.module import Module
 
-__all__ = ["LARGEST", "collapsed", "is_large"]
+__all__ = ["LARGEST", "collapsed", "is_large", "kinds_of"]
 
 # More boxes than this are not read.
 LARGEST = 60
@@ -20,21 +22,34 @@ _LEAVES = ("parameter", "constant")
 _Key = tuple[str, str | int]
 
 
-def collapsed(vertices: list[Vertex]) -> list[Vertex]:
+def kinds_of(model: Any) -> dict[str, str]:
+    """Return the classes of a model's modules, by their dotted names."""
+    named = model.named_modules() if isinstance(model, Module) else ()
+    return {name: type(module).__name__ for name, module in named if name}
+
+
+def collapsed(vertices: list[Vertex], kinds: Mapping[str, str]) -> list[Vertex]:
     """Return the graph as it is up to `LARGEST` vertices, else with groups in the place of most of them.
 
     Groups are the calls of modules, of the deepest level that is coarse enough, with what lies between them
     where that is too much. Without modules, or with too many, they are stretches of operations: one or
-    several rounds of what repeats itself, and what is between places where few values pass.
+    several rounds of what repeats itself, and what is between places where few values pass. `kinds` are the
+    classes of modules by name.
     """
     if not is_large(vertices):
         return vertices
     vertices = _leaves_by_band(vertices)
+
+    def of_module(key: _Key, members: list[Vertex]) -> tuple[str, str]:
+        name, _, call = str(key[1]).partition("#")
+        label = f"{name} {kinds.get(name, '')}".rstrip()
+        return f"{label} (call {call})" if call else label, _counted(members)
+
     depth = max((v.module.count(".") + 1 for v in vertices if v.module and v.kind not in _LEAVES), default=0)
     while depth:
         keys = [_at(v, depth) for v in vertices]
         for made in (keys, _with_neighbours(vertices, keys)):
-            found = _contracted(vertices, made, _module_label)
+            found = _contracted(vertices, made, of_module)
             if not is_large(found):
                 return found
         depth -= 1
@@ -114,13 +129,6 @@ def _with_neighbours(vertices: list[Vertex], keys: list[_Key | None]) -> list[_K
     for i, v in enumerate(vertices):
         join(i, v.sources)
     return found
-
-
-def _module_label(key: _Key, members: list[Vertex]) -> tuple[str, str]:
-    name, _, call = str(key[1]).partition("#")
-    kinds = {v.layer for v in members if v.module == key[1] and v.layer}
-    label = f"{name} {kinds.pop()}" if len(kinds) == 1 else name
-    return f"{label} (call {call})" if call else label, _counted(members)
 
 
 def _stretch_label(members: list[Vertex], rounds: int) -> tuple[str, str]:

@@ -205,7 +205,7 @@ def _piece(
     for box in boxes:
         read = [local[source] for source in sources[box] if source in inside]
         outside = dict.fromkeys(marks[source] for source in sources[box] if source not in inside)
-        for text in _lines(list(outside)):
+        for text in _lines(sorted(outside, key=lambda mark: not mark.isdigit())):
             texts[len(reads)] = text
             read.append(len(reads))
             reads.append(())

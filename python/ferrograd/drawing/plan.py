@@ -10,6 +10,7 @@ from ferrograd import _core
 from ferrograd._core import Tensor
 from ferrograd.anomaly import named_calls
 from ferrograd.compiled import trained
+from ferrograd.drawing.collapse import kinds_of
 from ferrograd.drawing.vertices import Vertex
 from ferrograd.nn.module import Module
 from ferrograd.samples import Samples
@@ -55,7 +56,7 @@ class _Named:
         self.model = type(model).__name__
         if isinstance(model, Module):
             own = [*model.named_parameters(), *model.named_buffers()]
-            self.kinds = {name: type(module).__name__ for name, module in model.named_modules() if name}
+            self.kinds = kinds_of(model)
         self.leaves = {_core.node_id(tensor): name for name, tensor in own}
         # Those that the loss depends on, as the step counts them.
         learned = [_core.node_id(param) for param in trained(trainer.optimizer)]
@@ -148,11 +149,10 @@ def _instruction(part: _Part, values: list[_Value], named: _Named, given: list[s
     # Of a loss with its gradient the latter, which has a row for each sample.
     last = values[part.writes[-1]] if part.writes else None
     module = named.layer(last) if last else updated[0].rpartition(".")[0]
-    kind = named.kinds.get(module, "")
-    layer = f"{module} {kind}" if module else ""
+    layer = f"{module} {named.kinds[module]}" if module else ""
     text = f"updates {', '.join(updated)}" if updated else layer
     text = ": ".join(filter(None, (text, ", ".join(given))))
     shape, parts = None if last is None else tuple(last.shape), tuple(part.name.split("+"))
     if len(parts) > 1:
-        return Vertex(text or "one instruction", "fused", (), shape, module=module, layer=kind, parts=parts)
-    return Vertex(part.name, "op", (), shape, module=module, layer=kind, note=text.removeprefix("updates "))
+        return Vertex(text or "one instruction", "fused", (), shape, module=module, parts=parts)
+    return Vertex(part.name, "op", (), shape, module=module, note=text.removeprefix("updates "))

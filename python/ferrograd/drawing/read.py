@@ -165,7 +165,7 @@ def _vertices(
         if not tensor.op or tensor.op in VIEWS:
             # Its memory may be that of a parameter, which training goes on to change.
             value = value.clone()
-        vertex = Vertex(text, kind, step.sources, shape, value, step.grad, module, note=note, layer=note)
+        vertex = Vertex(text, kind, step.sources, shape, value, step.grad, module, note=note)
         if text == "constant" and tensor.numel() == 1:
             # It is its own name.
             vertex = replace(vertex, label=vertex.value_text(), shape=None, value=None)

@@ -30,8 +30,6 @@ class Vertex:
         The operations of a fused one.
     note : str
         What stands below the label.
-    layer : str
-        The class of that module.
     band : str
         The title of the part of the picture that it stands in; empty if there are no parts.
     """
@@ -45,7 +43,6 @@ class Vertex:
     module: str = ""
     parts: tuple[str, ...] = ()
     note: str = ""
-    layer: str = ""
     band: str = ""
 
     def value_text(self) -> str:
