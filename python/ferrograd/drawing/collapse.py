@@ -178,7 +178,10 @@ def _contracted(
         sources = tuple(dict.fromkeys(s for s in read if s != position[group]))
         operations = [v for v in inside if v.kind not in _LEAVES]
         if len(inside) == 1 or len(operations) == 1:
-            found.append(replace((operations or inside)[0], sources=sources))
+            only = (operations or inside)[0]
+            with_leaves = "" if len(inside) == 1 else _counted(v for v in inside if v is not only)
+            note = ", ".join(filter(None, (only.note, with_leaves)))
+            found.append(replace(only, sources=sources, note=note))
             continue
         out = [i for i in members[group] if i in read_outside] or [members[group][-1]]
         last = vertices[out[-1]] if len(out) == 1 else None

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["boundary_series", "decision_boundary", "hidden_space"]
 
+# Classes that a legend names without hiding the points.
+_INSIDE = 5
+
 
 @fork_rng()
 def decision_boundary(
@@ -277,11 +280,20 @@ def _blend(best: Array, share: Array, classes: int) -> Array:
 
 
 def _scatter(ax: "Axes", rows: Array, known: Labels | None) -> None:
-    style: dict[str, Any] = {"s": 22, "edgecolors": "white", "linewidths": 0.6, "zorder": 3}
+    # Few points are to be seen, and many are to leave something to see between them.
+    style: dict[str, Any] = {
+        "s": min(70.0, max(9.0, 4400.0 / len(rows))),
+        "edgecolors": "white",
+        "linewidths": 0.6,
+        "zorder": 3,
+    }
     if known is None:
         ax.scatter(*rows.T, color="#606060", **style)
         return
     numbers, names = known
     for number, name in enumerate(names):
         ax.scatter(*rows[numbers == number].T, color=colour(number), label=name, **style)
-    ax.legend(loc="best", framealpha=0.9)
+    if len(names) <= _INSIDE:
+        ax.legend(loc="best", framealpha=0.9)
+    else:
+        ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)

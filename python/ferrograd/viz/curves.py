@@ -150,6 +150,7 @@ def _draw(ax: "Axes", curves: dict[str, list[float]], log: bool) -> None:
         marker = "o" if len(curve) == 1 else ""
         epochs = range(1, len(curve) + 1)
         target.plot(epochs, curve, style, color=colour(number), label=name, marker=marker)
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set(xlabel="epoch", ylabel="score" if all(is_score.values()) else "loss")
     if log:
         ax.set_yscale("log")
