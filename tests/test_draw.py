@@ -489,7 +489,8 @@ def test_each_language_is_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: fg.draw(3), "subject must be a Tensor, a Module"),
+        (lambda: fg.draw(3), "subject must be a Tensor, a model"),
+        (lambda: fg.draw(nn.Linear), "a function, got the class Linear"),
         (
             lambda: fg.draw(fg.ones(1), inputs=fg.ones(1)),
             "inputs are for modules; a Tensor has been computed",
@@ -568,6 +569,37 @@ class OfDict(nn.Linear):
 def test_what_cannot_be_drawn_or_saved_is_named(call: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+def test_one_sample_that_counts_as_several_is_pointed_out() -> None:
+    model, image = nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), np.ones((8, 8), np.float32)
+    trainer = fg.Trainer(model, nn.CrossEntropyLoss(), fg.optim.SGD(model.parameters()))
+    fg.draw(model, inputs=image[None])
+    for call, message in (
+        (
+            lambda: fg.draw(model, inputs=image),
+            r"got \(8, 8\); if these 8 rows are one sample, pass inputs\[None\]",
+        ),
+        (lambda: trainer.predict(image), r"one sample, pass X\[None\]"),
+        (lambda: trainer.health(image, 2), r"y: expected 8 rows, .* for one sample pass X\[None\]"),
+        (lambda: fg.check_gradients(trainer, image, [0] * 8), r"8 rows are one sample, pass X\[None\]"),
+        (lambda: fg.trace(trainer, image, 2), r"which is 8 samples; .* pass x\[None\]"),
+    ):
+        with pytest.raises(fg.ShapeError, match=message):
+            call()
+    with pytest.raises(fg.ShapeError) as found:
+        trainer.predict(np.ones((5, 60)))
+    assert "None" not in str(found.value)
+
+
+def test_a_trainer_and_an_estimator_are_drawn_as_their_networks() -> None:
+    from ferrograd.sklearn import MLPClassifier
+
+    model = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 2))
+    trainer = fg.Trainer(model, nn.CrossEntropyLoss(), fg.optim.SGD(model.parameters()))
+    assert texts(fg.draw(trainer)) == texts(fg.draw(model))
+    fitted = MLPClassifier((3,), max_iter=2).fit([[0, 1], [1, 0]], [0, 1])
+    assert "relu" in [v.label for v in fg.draw(fitted).vertices]
 
 
 def test_a_leaf_without_a_name_is_called_so() -> None:

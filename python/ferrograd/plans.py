@@ -17,7 +17,7 @@ from ferrograd.nn.module import Module, in_mode
 from ferrograd.objective import objective
 from ferrograd.optim import Optimizer
 from ferrograd.random import fork_rng
-from ferrograd.samples import Samples, check_labels, inputs, with_targets, with_weights
+from ferrograd.samples import Samples, called, check_labels, inputs, with_targets, with_weights
 from ferrograd.threads import threads
 
 __all__ = ["Plans"]
@@ -127,7 +127,7 @@ class Plans:
                 parameters.append((param, number, self.optimizer.state_tensors(param)))
 
         def step(batch: Tensor, target: Tensor | None = None, weight: Tensor | None = None) -> Any:
-            scores = self.model(batch)
+            scores = called(self.model, batch, "X")
             if not isinstance(scores, Tensor):
                 raise ConfigError(f"model: expected it to return a Tensor, got {type(scores).__name__}")
             if scores.ndim == 0 or scores.shape[0] != rows:

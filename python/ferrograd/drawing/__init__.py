@@ -1,6 +1,6 @@
 """Pictures of graphs: `draw`, and what it returns."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from ferrograd.nn.layers import Linear
 from ferrograd.nn.module import Module, in_mode
 from ferrograd.plan import Plan
 from ferrograd.random import fork_rng
+from ferrograd.samples import called
+from ferrograd.trainer import Trainer
 
 __all__ = ["Drawing", "draw"]
 
@@ -99,7 +101,7 @@ class Drawing:
 
 @fork_rng()
 def draw(
-    subject: Tensor | Module | Graph | Plan | Callable[[], Tensor],
+    subject: Any,
     values: bool = True,
     grads: bool = True,
     *,
@@ -117,14 +119,15 @@ def draw(
 
     Parameters
     ----------
-    subject : Tensor, Module, Graph, Plan or callable
+    subject : Tensor, Module, Trainer, estimator, Graph, Plan or callable
         Of a Tensor the graph behind it is drawn, also after a plain `backward`: the values in between, which
         that has freed, and the gradients are computed anew from the leaves as they are now, with the same
-        operations; ``.grad`` stays as it is. A module is called with `inputs` in evaluation mode; a callable
-        without arguments is called once, and what it returns is drawn. Their operations are recorded anew,
-        whatever ran before, with all values in between; buffers and the gradients of parameters stay as they
-        are. An explicit `Graph` has the values of its last `forward` and the gradients of its last
-        `backward`. Of a trainer's ``plan`` the instructions of a step are drawn as they are compiled now:
+        operations; ``.grad`` stays as it is. A module, also that of a Trainer or of a fitted estimator of
+        `ferrograd.sklearn`, is called with `inputs` in evaluation mode; a callable without arguments is
+        called once, and what it returns is drawn. Their operations are recorded anew, whatever ran before,
+        with all values in between; buffers and the gradients of parameters stay as they are. An explicit
+        `Graph` has the values of its last `forward` and the gradients of its last `backward`. Of a trainer's
+        ``plan`` the instructions of a step are drawn as they are compiled now:
         forward, loss, backward and updates, each with the layer that it belongs to, with shapes for values
         and without gradients at the wires; operations that are one pass over memory stand in a frame.
     values, grads : bool, default True
@@ -167,6 +170,8 @@ def draw(
     check_bool("values", values)
     check_bool("grads", grads)
     named = _checked_names(names)
+    if isinstance(subject, Trainer) or hasattr(subject, "to_module"):
+        subject = subject.model if isinstance(subject, Trainer) else subject.to_module()
     if isinstance(subject, Graph):
         _refuse("Graph", inputs, names)
         title, found = "graph", of_graph("draw", subject)
@@ -180,16 +185,22 @@ def draw(
         given = {"input": arguments[0]} if len(arguments) == 1 else {}
         given |= {f"input {i}": argument for i, argument in enumerate(arguments)} if not given else {}
         tensors = {name: value for name, value in given.items() if isinstance(value, Tensor)}
+
+        def run() -> Any:
+            if len(arguments) == 1 and arguments[0].ndim:
+                return called(subject, arguments[0], "inputs")
+            return subject(*arguments)
+
         with in_mode(subject, training=False):
-            found = of_run("draw", lambda: subject(*arguments), subject, tensors | named, with_grads=grads)
+            found = of_run("draw", run, subject, tensors | named, with_grads=grads)
     elif isinstance(subject, Tensor):
         if inputs is not None:
             raise ConfigError("draw: inputs are for modules; a Tensor has been computed")
         title, found = "graph", of_tensor(subject, named, with_grads=grads)
-    elif not callable(subject):
-        kind = type(subject).__name__
+    elif not callable(subject) or isinstance(subject, type):
+        got = f"the class {subject.__name__}" if isinstance(subject, type) else type(subject).__name__
         raise ConfigError(
-            f"draw: subject must be a Tensor, a Module, a Graph, a Plan or a function, got {kind}"
+            f"draw: subject must be a Tensor, a model, a Graph, a Plan or a function, got {got}"
         )
     else:
         if inputs is not None:

@@ -281,19 +281,16 @@ def _blend(best: Array, share: Array, classes: int) -> Array:
 
 def _scatter(ax: "Axes", rows: Array, known: Labels | None) -> None:
     # Few points are to be seen, and many are to leave something to see between them.
-    style: dict[str, Any] = {
-        "s": min(70.0, max(9.0, 4400.0 / len(rows))),
-        "edgecolors": "white",
-        "linewidths": 0.6,
-        "zorder": 3,
-    }
+    size = min(70.0, max(9.0, 4400.0 / len(rows)))
+    style: dict[str, Any] = {"s": size, "edgecolors": "white", "linewidths": 0.6, "zorder": 3}
     if known is None:
         ax.scatter(*rows.T, color="#606060", **style)
         return
     numbers, names = known
     for number, name in enumerate(names):
         ax.scatter(*rows[numbers == number].T, color=colour(number), label=name, **style)
+    scale = max(1.0, (36.0 / size) ** 0.5)
     if len(names) <= _INSIDE:
-        ax.legend(loc="best", framealpha=0.9)
+        ax.legend(loc="best", framealpha=0.9, markerscale=scale)
     else:
-        ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+        ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, markerscale=scale)
