@@ -7,7 +7,8 @@ from itertools import combinations
 
 import ferrograd as fg
 from ferrograd.drawing import Drawing
-from ferrograd.drawing.vertices import LARGEST, Vertex
+from ferrograd.drawing.collapse import LARGEST
+from ferrograd.drawing.vertices import Vertex
 
 SVG = "{http://www.w3.org/2000/svg}"
 # Of DejaVu Sans Mono, the widest fixed-width font in use: its advance in widths of an em.
@@ -28,7 +29,7 @@ class Box:
 
 
 def geometry(svg: str) -> tuple[Box, list[Box], list[Box], list[tuple[float, float]]]:
-    """The view, the boxes of nodes, the texts that stand outside them, and the points of wires."""
+    """The view, the boxes of nodes and marks, all texts, and the points of wires."""
     root = ET.fromstring(svg)
     view = Box(*map(float, root.attrib["viewBox"].split()), "view")
     (shift,) = {float(n) for g in root.iter(f"{SVG}g") for n in re.findall(r"[\d.]+", g.get("transform", ""))}
@@ -36,9 +37,10 @@ def geometry(svg: str) -> tuple[Box, list[Box], list[Box], list[tuple[float, flo
     for rect in root.iter(f"{SVG}rect"):
         if rect.attrib["class"] != "ground":
             x, y, width, height = (float(rect.attrib[key]) for key in ("x", "y", "width", "height"))
-            boxes.append(Box(x + shift, y + shift, width, height, "box"))
+            what = "mark" if rect.attrib["class"] == "mark" else "box"
+            boxes.append(Box(x + shift, y + shift, width, height, what))
     for text in root.iter(f"{SVG}text"):
-        size = 10 if text.attrib["class"] == "note" else 12
+        size = 11 if text.attrib["class"] == "note" else 12
         wide = len(text.text or "") * size * ADVANCE
         left = float(text.attrib["x"]) + shift - (wide / 2 if text.attrib["text-anchor"] == "middle" else 0)
         # From the top of capitals to the feet of letters such as g.
@@ -55,7 +57,7 @@ def geometry(svg: str) -> tuple[Box, list[Box], list[Box], list[tuple[float, flo
 
 def check_geometry(picture: Drawing) -> None:
     view, boxes, labels, points = geometry(picture.svg())
-    assert len(boxes) == len(picture.vertices)
+    assert len([box for box in boxes if box.what == "box"]) == len(picture.vertices)
     for one, other in combinations(boxes, 2):
         assert not one.overlaps(other)
     for one, other in combinations(labels, 2):

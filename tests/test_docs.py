@@ -45,6 +45,7 @@ SPACES = (
     fg.autograd.functional,
     fg.func,
     fg.datasets,
+    fg.random,
     fg.viz,
     fg.sklearn,
 )

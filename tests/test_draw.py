@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ import pytest
 import ferrograd as fg
 from ferrograd import nn
 from ferrograd.drawing import Drawing
+from ferrograd.drawing.collapse import LARGEST, collapsed
 from ferrograd.drawing.layout import layered
+from ferrograd.drawing.pages import paged
 from ferrograd.drawing.read import span_of
-from ferrograd.drawing.vertices import LARGEST, Vertex, collapsed
+from ferrograd.drawing.vertices import Vertex
 from ferrograd.nn.calls import Call
 from picture import SVG, Box, check_geometry, geometry, random_vertices
 
@@ -277,7 +280,7 @@ def test_wires_pass_between_the_boxes(seed: int) -> None:
     rng = random.Random(seed)
     sizes = [(rng.uniform(20, 300), rng.uniform(20, 60)) for _ in found]
     sources = [v.sources for v in found]
-    made = layered(sources, sizes, gap=(30.0, 10.0), lane=8.0, width=900.0)
+    made = layered(sources, sizes, gap=(30.0, 10.0), lane=8.0)
     boxes = [
         Box(*place, *size, str(i)) for i, (place, size) in enumerate(zip(made.places, sizes, strict=True))
     ]
@@ -290,6 +293,38 @@ def test_wires_pass_between_the_boxes(seed: int) -> None:
             wire = Box(min(x0, x1), min(y0, y1), abs(x1 - x0), abs(y1 - y0), "wire")
             wire.bottom, wire.right = max(wire.bottom, wire.top + 1e-6), max(wire.right, wire.left + 1e-6)
             assert not any(wire.overlaps(box) for box in boxes), (source, target)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_marks_stand_for_the_wires_between_rows(seed: int) -> None:
+    vertices = random_vertices(seed)
+    rng = random.Random(seed)
+    if seed % 2:
+        # As of a plan: parts of a picture, none read by an earlier one.
+        at = sorted(rng.randrange(len(vertices)) for _ in range(2))
+        vertices = [replace(v, band="abc"[sum(i >= a for a in at)]) for i, v in enumerate(vertices)]
+    page = paged(vertices, values=True, grads=True)
+    assert sorted(box for piece in page.pieces for box in piece.boxes) == list(range(len(vertices)))
+    # What stands at the end of a wire, or is the label of a leaf that has no mark.
+    ends: dict[str, int] = {}
+    for i, cell in enumerate(page.cells):
+        if cell.mark:
+            assert ends.setdefault(cell.mark, i) == i
+    for i, v in enumerate(vertices):
+        if not v.sources and not page.cells[i].mark:
+            ends.setdefault(page.cells[i].label, i)
+    place = {}
+    for piece in page.pieces:
+        for i, (box, read) in enumerate(zip(piece.boxes, piece.sources, strict=False)):
+            found = {piece.boxes[source] for source in read if source < len(piece.boxes)}
+            texts = [piece.marks[s - len(piece.boxes)] for s in read if s >= len(piece.boxes)]
+            found |= {ends[mark] for text in texts for mark in text.split(", ")}
+            assert found == set(vertices[box].sources)
+            assert all((source, i) in piece.found.routes for source in read)
+            place[box] = piece.y
+    # What is read stands in the same row or above.
+    assert all(place[s] <= place[i] for i, v in enumerate(vertices) for s in v.sources)
+    assert page.width < 1200
 
 
 def test_a_chain_goes_on_in_the_next_row() -> None:
@@ -322,7 +357,7 @@ def test_a_large_network_has_a_box_for_each_call_of_a_module() -> None:
     assert len(picture.vertices) <= LARGEST
     assert "operations and leaves in" in picture.title
     groups = [v for v in picture.vertices if v.kind == "group"]
-    assert [v.label for v in groups] == [*map(str, range(25)), "25 Linear"]
+    assert [v.label for v in groups] == [*(f"{i} Sequential" for i in range(25)), "25 Linear"]
     assert groups[-1].note == "3 operations, 2 parameters"
     assert [v.sources for v in groups[1:]] == [(picture.vertices.index(v),) for v in groups[:-1]]
     assert groups[0].value_text() == "(2, 4)"
@@ -365,7 +400,7 @@ def test_groups_never_read_each_other_in_a_loop() -> None:
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_graphs_without_modules_are_grouped_by_depth(seed: int) -> None:
+def test_graphs_without_modules_become_stretches_of_operations(seed: int) -> None:
     rng = random.Random(seed)
     large = [
         Vertex(
@@ -373,11 +408,65 @@ def test_graphs_without_modules_are_grouped_by_depth(seed: int) -> None:
         )
         for i in range(700)
     ]
-    found = collapsed(large)
+    found = collapsed(large, {})
     assert 1 < len(found) <= LARGEST
     assert all(source < i for i, v in enumerate(found) for source in v.sources)
-    chain = collapsed([Vertex("exp", "op", (i - 1,) if i else ()) for i in range(500)])
+    chain = collapsed([Vertex("exp", "op", (i - 1,) if i else ()) for i in range(500)], {})
     assert 1 < len(chain) <= LARGEST
+
+
+def test_what_repeats_itself_becomes_rounds() -> None:
+    x, w = fg.tensor(0.3, requires_grad=True), fg.tensor(0.9, requires_grad=True)
+
+    def logistic() -> fg.Tensor:
+        y = x * w
+        for _ in range(90):
+            y = 4 * y * (1 - y) * w
+        return (y + w).exp()
+
+    picture = fg.draw(logistic, names={"x": x, "w": w})
+    groups = [v for v in picture.vertices if v.kind == "group"]
+    assert {v.note for v in groups} >= {"mul 4, neg, add 1, mul, mul"}
+    rounds = [re.fullmatch(r"(\d+) rounds of 5 operations", v.label) for v in groups]
+    assert 88 <= sum(int(found[1]) for found in rounds if found) <= 90
+    assert len(picture.vertices) < 30
+    # A round begins where one value passes, and each box has its value and gradient.
+    assert all(len([s for s in v.sources if picture.vertices[s].kind == "group"]) <= 1 for v in groups)
+    assert all(v.value_text() and v.grad_text() for v in groups)
+    check_geometry(picture)
+    unrolled = [v for v in picture.vertices if v.kind == "group"][3]
+    assert unrolled.value is not None
+    assert 0 < unrolled.value.item() < 1
+
+
+def test_a_network_of_numbers_is_drawn_in_few_boxes() -> None:
+    rng = random.Random(0)
+    weights = [[fg.tensor(rng.gauss(0, 1), requires_grad=True) for _ in range(9)] for _ in range(17)]
+
+    def neuron(row: list[fg.Tensor], inputs: list[fg.Tensor]) -> fg.Tensor:
+        total = row[0]
+        for weight, value in zip(row[1:], inputs, strict=False):
+            total = total + weight * value
+        return total.tanh()
+
+    def network() -> fg.Tensor:
+        hidden = [neuron(row, [fg.tensor(0.5), fg.tensor(-1.0)]) for row in weights[:8]]
+        return neuron(weights[16], [neuron(row, hidden) for row in weights[8:16]])
+
+    picture = fg.draw(network)
+    assert 10 < len(picture.vertices) <= LARGEST
+    operations = [int(n) for v in picture.vertices for n in re.findall(r"(\d+) operations", v.label)]
+    assert sum(operations) > 150
+    check_geometry(picture)
+
+
+def test_a_network_wired_at_random_has_a_box_for_each_of_its_nodes() -> None:
+    picture = fg.draw(nn.RandomDAG(4, 8, seed=1), inputs=fg.randn(2, 4))
+    names = [v.label for v in picture.vertices if v.kind == "group"]
+    assert sorted(names) == sorted(
+        ["first Linear", "last Linear", *(f"layers.{i} Linear" for i in range(32))]
+    )
+    check_geometry(picture)
 
 
 # Files and errors
@@ -400,7 +489,8 @@ def test_each_language_is_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: fg.draw(3), "subject must be a Tensor, a Module"),
+        (lambda: fg.draw(3), "subject must be a Tensor, a model"),
+        (lambda: fg.draw(nn.Linear), "a function, got the class Linear"),
         (
             lambda: fg.draw(fg.ones(1), inputs=fg.ones(1)),
             "inputs are for modules; a Tensor has been computed",
@@ -479,6 +569,37 @@ class OfDict(nn.Linear):
 def test_what_cannot_be_drawn_or_saved_is_named(call: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+def test_one_sample_that_counts_as_several_is_pointed_out() -> None:
+    model, image = nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), np.ones((8, 8), np.float32)
+    trainer = fg.Trainer(model, nn.CrossEntropyLoss(), fg.optim.SGD(model.parameters()))
+    fg.draw(model, inputs=image[None])
+    for call, message in (
+        (
+            lambda: fg.draw(model, inputs=image),
+            r"got \(8, 8\); if these 8 rows are one sample, pass inputs\[None\]",
+        ),
+        (lambda: trainer.predict(image), r"one sample, pass X\[None\]"),
+        (lambda: trainer.health(image, 2), r"y: expected 8 rows, .* for one sample pass X\[None\]"),
+        (lambda: fg.check_gradients(trainer, image, [0] * 8), r"8 rows are one sample, pass X\[None\]"),
+        (lambda: fg.trace(trainer, image, 2), r"which is 8 samples; .* pass x\[None\]"),
+    ):
+        with pytest.raises(fg.ShapeError, match=message):
+            call()
+    with pytest.raises(fg.ShapeError) as found:
+        trainer.predict(np.ones((5, 60)))
+    assert "None" not in str(found.value)
+
+
+def test_a_trainer_and_an_estimator_are_drawn_as_their_networks() -> None:
+    from ferrograd.sklearn import MLPClassifier
+
+    model = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 2))
+    trainer = fg.Trainer(model, nn.CrossEntropyLoss(), fg.optim.SGD(model.parameters()))
+    assert texts(fg.draw(trainer)) == texts(fg.draw(model))
+    fitted = MLPClassifier((3,), max_iter=2).fit([[0, 1], [1, 0]], [0, 1])
+    assert "relu" in [v.label for v in fg.draw(fitted).vertices]
 
 
 def test_a_leaf_without_a_name_is_called_so() -> None:

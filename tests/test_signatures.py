@@ -176,7 +176,10 @@ OWN_OPS = {"maxout"}
 # Not here: conversions on the way, factors of losses that `nn` has as sample weights, batches of gradients.
 ABSENT = {"dtype", "weight", "is_grads_batched", "materialize_grads"}
 
+RANDOM = {"get_rng_state": "", "manual_seed": "seed", "set_rng_state": "new_state"}
+
 SPACES = {
+    "random": (fg.random, RANDOM, {"fork_rng"}),
     "nn.functional": (fg.nn.functional, FUNCTIONAL, OWN_FUNCTIONAL),
     "nn.init": (fg.nn.init, INIT, set()),
     "autograd": (fg.autograd, AUTOGRAD, OWN_AUTOGRAD),

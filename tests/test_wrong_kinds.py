@@ -194,6 +194,8 @@ OPTIMIZERS = [
     and name != "Optimizer"
 ]
 add("optim.", optim, {name: lambda: [parameters()] for name in OPTIMIZERS})
+add("", fg, {"set_rng_state": lambda: [fg.get_rng_state()], "manual_seed": lambda: [3]})
+add("Generator.", fg.Generator, {"set_state": lambda: [fg.Generator(), fg.get_rng_state()]})
 add("Optimizer.", optim.Optimizer, {"step": lambda: [sgd()]})
 add(
     "lr_scheduler.",
@@ -375,9 +377,13 @@ def complaint_of(call: str, argument: str, run: Callable[[], Any]) -> str | None
 def test_a_wrong_kind_is_named(name: str) -> None:
     function, make = CALLS[name]
     own = name.rpartition(".")[2]
-    is_method = name.split(".")[0] in ("Tensor", "Module", "Optimizer", "Graph") or name.startswith(
-        "Trainer."
-    )
+    is_method = name.split(".")[0] in (
+        "Tensor",
+        "Module",
+        "Optimizer",
+        "Graph",
+        "Generator",
+    ) or name.startswith("Trainer.")
     places = list(enumerate(inspect.signature(function).parameters.values()))
     assert len(places) >= len(make()) or places[-1][1].kind is inspect.Parameter.VAR_POSITIONAL
     for position, parameter in places[1:] if is_method else places:

@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ferrograd import autograd, func, nn, ops, optim
+from ferrograd import autograd, func, nn, ops, optim, random
 from ferrograd._core import (
     AnomalyError,
     CheckpointError,
@@ -35,6 +35,7 @@ from ferrograd._core import (
     full,
     gate,
     get_num_threads,
+    get_rng_state,
     info,
     int64,
     linspace,
@@ -45,6 +46,7 @@ from ferrograd._core import (
     randint,
     randn,
     set_num_threads,
+    set_rng_state,
     tensor,
     uint8,
     zeros,
@@ -140,6 +142,7 @@ __all__ = [
     "func",
     "gate",
     "get_num_threads",
+    "get_rng_state",
     "info",
     "int64",
     "is_grad_enabled",
@@ -156,8 +159,10 @@ __all__ = [
     "rand",
     "randint",
     "randn",
+    "random",
     "set_grad_enabled",
     "set_num_threads",
+    "set_rng_state",
     "tensor",
     "trace",
     "uint8",

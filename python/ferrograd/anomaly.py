@@ -1,7 +1,8 @@
 """Where a NaN is born: the mode that looks at the result of every operation."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -10,7 +11,7 @@ from ferrograd._core import AnomalyError, Tensor
 from ferrograd.checks import check_bool
 from ferrograd.nn.module import Module
 
-__all__ = ["anomaly_mode", "name_update"]
+__all__ = ["anomaly_mode", "name_update", "named_calls"]
 
 
 class anomaly_mode:
@@ -76,6 +77,16 @@ class anomaly_mode:
         traceback: TracebackType | None,
     ) -> None:
         _core.set_anomaly_mode(self._previous.pop())
+        _watch_calls(-1)
+
+
+@contextmanager
+def named_calls() -> Iterator[None]:
+    """Tell the engine the names of the modules that are called inside."""
+    _watch_calls(+1)
+    try:
+        yield
+    finally:
         _watch_calls(-1)
 
 

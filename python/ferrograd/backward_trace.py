@@ -16,6 +16,7 @@ from ferrograd.compiled import is_of_labels
 from ferrograd.drawing.read import Find, Step, run_recorded
 from ferrograd.plain import plain
 from ferrograd.problem import problem_of
+from ferrograd.random import fork_rng
 
 __all__ = ["Trace", "TraceOperand", "TraceStep", "trace"]
 
@@ -192,6 +193,7 @@ class Trace:
         return found
 
 
+@fork_rng()
 def trace(
     model: Any,
     x: TensorLike,
@@ -296,8 +298,8 @@ def _one_sample(owner: str, x: TensorLike, y: TensorLike, *, is_class: bool) -> 
     table, target = as_table("x", x), y.numpy() if isinstance(y, Tensor) else np.asarray(y)
     if table.ndim > 1 and len(table) != 1:
         raise ShapeError(
-            f"{owner}: x: expected one sample, (n_features,) or (1, ...), got {table.shape}; "
-            "if that is one, pass x[None]"
+            f"{owner}: x: expected one sample, (n_features,) or (1, ...), got {table.shape}, which is "
+            f"{len(table)} samples; if it is one sample of that shape, pass x[None]"
         )
     if table.ndim < 2:
         table = table.reshape(1, -1)

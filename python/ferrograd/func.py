@@ -15,6 +15,7 @@ from ferrograd._core import ConfigError, DTypeError, Tensor
 from ferrograd.batching import vmap
 from ferrograd.checks import check_callable
 from ferrograd.cost import Cost, Work, measure
+from ferrograd.random import fork_rng
 from ferrograd.recorded import Recorded
 from ferrograd.sparse import SparseMatrix, block_diagonal
 from ferrograd.tree import Rebuild, flatten, match
@@ -553,6 +554,7 @@ def _second(owner: str, func: Callable[..., Any], primals: Any, factors: Any) ->
     return call, match(owner, what, factors, call.run.variables)
 
 
+@fork_rng()
 def cost(func: Callable[..., Tensor], *inputs: Any) -> Cost:
     """Count the operations of `func`, its gradient and a product with its Hessian; measure time and memory.
 

@@ -16,6 +16,7 @@ from ferrograd.checks import check_int
 from ferrograd.columns import aligned
 from ferrograd.plain import plain
 from ferrograd.problem import Problem, is_of_scikit_learn, problem_of
+from ferrograd.random import fork_rng
 
 __all__ = ["GradientReport", "ParameterCheck", "check_gradients"]
 
@@ -154,6 +155,7 @@ class _Subject(NamedTuple):
     gradients: Callable[[], list[Array]]
 
 
+@fork_rng()
 def check_gradients(
     model: Any,
     X: TensorLike,
@@ -172,7 +174,8 @@ def check_gradients(
     Parameters
     ----------
     model : Module, Trainer or estimator
-        A module is checked in training mode, except that layers which draw random numbers do not; a
+        A module is checked in training mode, except that layers which draw random numbers do not; what else
+        draws from `manual_seed`'s generator gets the same numbers in each evaluation. A
         `Trainer` with its loss and penalty; a fitted `MLPClassifier` or `MLPRegressor` of `ferrograd.sklearn`
         without its dropout. Also one of scikit-learn's own, by its private backward pass.
     X : array_like of shape (n_samples, ...)
@@ -193,8 +196,8 @@ def check_gradients(
     Raises
     ------
     ConfigError
-        If `model` is none of these, `loss` is missing or not wanted, the loss draws random numbers, or
-        scikit-learn is of a version whose backward pass is not known here.
+        If `model` is none of these, `loss` is missing or not wanted, the loss changes from call to call (it
+        draws from another generator), or scikit-learn is of a version whose backward pass is not known here.
     ShapeError, DTypeError, LabelError, NonFiniteError
         If the data do not fit, or the loss is NaN or infinite.
 
@@ -389,12 +392,13 @@ def _of_problem(problem: Problem) -> _Subject:
 
     def loss() -> float:
         follow()
-        with no_grad():
+        # With the same random numbers each time, where the model draws them by itself.
+        with fork_rng(), no_grad():
             return float(problem.loss(problem.scores()).item())
 
     def gradients() -> list[Array]:
         follow()
-        with enable_grad():
+        with fork_rng(), enable_grad():
             value = problem.loss(problem.scores())
         if not value.requires_grad:
             return [np.zeros_like(array) for array in arrays.values()]

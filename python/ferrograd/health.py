@@ -17,6 +17,7 @@ from ferrograd.nn.module import Module
 from ferrograd.nn.utils import clip_grad_norm_
 from ferrograd.plain import plain
 from ferrograd.problem import problem_of
+from ferrograd.random import fork_rng
 from ferrograd.samples import Samples
 
 if TYPE_CHECKING:
@@ -197,6 +198,7 @@ class HealthReport:
         return "\n".join([*lines, "", *aligned(table, left=1)])
 
 
+@fork_rng()
 def examine(
     trainer: "Trainer",
     samples: Samples,

@@ -39,6 +39,7 @@ class Plan:
     instructions: tuple[str, ...]
     trainer: "Trainer" = field(repr=False, compare=False)
     samples: Samples = field(repr=False, compare=False)
+    accumulate: int = field(default=1, repr=False)
 
     def cost(self, steps: int = 20) -> "StepCost":
         """Measure where the time of a step goes, and how near its products come to the machine's peak.

@@ -16,7 +16,8 @@ from ferrograd.nn.losses import Loss
 from ferrograd.nn.module import Module, in_mode
 from ferrograd.objective import objective
 from ferrograd.optim import Optimizer
-from ferrograd.samples import Samples, check_labels, inputs, with_targets, with_weights
+from ferrograd.random import fork_rng
+from ferrograd.samples import Samples, called, check_labels, inputs, with_targets, with_weights
 from ferrograd.threads import threads
 
 __all__ = ["Plans"]
@@ -42,9 +43,10 @@ class Plans:
         self._engines: dict[str, Compiled] = {}
         # Numbers of the trained parameters that the present step updates.
         self._updated: list[int] = []
-        # The first rows of the last fit, its losses, and the batch and the instructions of its step.
+        # The first rows of the last fit, its losses, the batch and the instructions of its step, and how many
+        # batches make an update.
         self._seen: Samples | None = None
-        self._planned: tuple[int, tuple[str, ...]] | None = None
+        self._planned: tuple[int, tuple[str, ...], int] | None = None
         self._logs: dict[str, list[float]] = {}
         # Where the last fit stopped for a loss that is no number: the epoch, and the loss.
         self._diverged: tuple[int, float] | None = None
@@ -61,10 +63,10 @@ class Plans:
 
     # Compilation
 
-    def _note(self, engine: _core.Engine, data: Samples, batch: int) -> None:
+    def _note(self, engine: _core.Engine, data: Samples, batch: int, accumulate: int = 1) -> None:
         """Remember what `plan` and `health` look at."""
         self._seen = data.first(_NOTED_ROWS)
-        self._planned = batch, tuple(engine.instructions(batch))
+        self._planned = batch, tuple(engine.instructions(batch)), accumulate
 
     def _engine(self, kind: str, data: Samples, *sizes: int) -> Compiled:
         """Return the cached engine of a kind with steps for these batch sizes, compiled where needed."""
@@ -99,7 +101,14 @@ class Plans:
         return self.model, self.loss, self.optimizer, *options
 
     def _compile(
-        self, engine: _core.Engine, data: Samples, rows: int, *, trains: bool, accumulate: int = 1
+        self,
+        engine: _core.Engine,
+        data: Samples,
+        rows: int,
+        *,
+        trains: bool,
+        accumulate: int = 1,
+        placed: bool = False,
     ) -> None:
         # What does not fit float32 becomes infinite here as in the gather, which does not warn either.
         with np.errstate(over="ignore"):
@@ -118,7 +127,7 @@ class Plans:
                 parameters.append((param, number, self.optimizer.state_tensors(param)))
 
         def step(batch: Tensor, target: Tensor | None = None, weight: Tensor | None = None) -> Any:
-            scores = self.model(batch)
+            scores = called(self.model, batch, "X")
             if not isinstance(scores, Tensor):
                 raise ConfigError(f"model: expected it to return a Tensor, got {type(scores).__name__}")
             if scores.ndim == 0 or scores.shape[0] != rows:
@@ -131,7 +140,9 @@ class Plans:
             return scores, objective(self.loss, scores, target, weight, self.l2, learned)
 
         try:
-            with in_mode(self.model, training=trains) if isinstance(self.model, Module) else nullcontext():
+            mode = in_mode(self.model, training=trains) if isinstance(self.model, Module) else nullcontext()
+            # What a plan draws follows from its engine's key, whatever was drawn while it was recorded.
+            with fork_rng(), mode:
                 updated = engine.compile(
                     step,
                     placeholders,
@@ -139,6 +150,7 @@ class Plans:
                     self.clip_grad_norm if trains else None,
                     whole=not self.optimizer.is_element_wise,
                     accumulate=accumulate,
+                    placed=placed,
                 )
                 if trains:
                     self._updated = updated

@@ -13,7 +13,7 @@ from ferrograd._typing import Array, TensorLike
 from ferrograd.compiled import ignored_label, is_of_labels, trained
 from ferrograd.nn.module import Module
 from ferrograd.objective import objective
-from ferrograd.samples import Samples, check_labels, inputs, with_targets, with_weights
+from ferrograd.samples import Samples, called, check_labels, inputs, with_targets, with_weights
 from ferrograd.trainer import Trainer
 
 __all__ = ["Problem", "is_of_scikit_learn", "problem_of"]
@@ -128,7 +128,7 @@ def _of_module(
     weight = weights[0] if weights else None
 
     def scores() -> Tensor:
-        found = model(x)
+        found = called(model, x, "X")
         if not isinstance(found, Tensor):
             raise ConfigError(f"model: expected it to return a Tensor, got {type(found).__name__}")
         if is_of_labels(loss):

@@ -1,16 +1,20 @@
 """The data of a training run: checked once, then read in place by the native side."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ferrograd import _core
-from ferrograd._core import ConfigError, LabelError, ShapeError
+from ferrograd._core import ConfigError, LabelError, ShapeError, Tensor
 from ferrograd._typing import Array, TensorLike
+from ferrograd.autograd import no_grad
 from ferrograd.checks import as_table
+from ferrograd.random import fork_rng
 
 __all__ = [
     "Samples",
+    "called",
     "check_labels",
     "counts_classes",
     "inputs",
@@ -58,11 +62,27 @@ def inputs(X: TensorLike, dtype: _core.DType, *, allow_empty: bool) -> Samples:
     return Samples([table], [dtype])
 
 
+def called(model: Callable[[Tensor], Any], batch: Tensor, name: str) -> Any:
+    """Return what a model gives for a batch; an error says so where it takes the batch as one sample."""
+    try:
+        return model(batch)
+    except ShapeError as error:
+        try:
+            with no_grad(), fork_rng():
+                model(batch.unsqueeze(0))
+        except Exception:
+            raise error from None
+        raise ShapeError(f"{error}; if these {len(batch)} rows are one sample, pass {name}[None]") from error
+
+
 def with_targets(samples: Samples, y: TensorLike | None) -> Samples:
     """Add targets: integers are class numbers, floats take the dtype of the inputs."""
     table = as_table("y", y)
     if table.ndim == 0 or len(table) != samples.rows:
-        raise ShapeError(f"y: expected {samples.rows} rows, as X has, got shape {table.shape}")
+        one = (
+            "; for one sample pass X[None] and a y of length 1" if table.ndim == 0 or len(table) == 1 else ""
+        )
+        raise ShapeError(f"y: expected {samples.rows} rows, as X has, got shape {table.shape}{one}")
     _core.check_finite(table, "y")
     if table.dtype == np.uint64 and (table > np.uint64(2**63 - 1)).any():
         row = int(np.argmax(table.reshape(len(table), -1).max(1)))

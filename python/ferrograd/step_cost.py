@@ -12,6 +12,7 @@ from ferrograd.checks import check_int
 from ferrograd.compiled import trained
 from ferrograd.optim import LBFGS
 from ferrograd.plain import plain
+from ferrograd.random import fork_rng
 from ferrograd.samples import Samples
 from ferrograd.threads import threads
 
@@ -86,6 +87,7 @@ class StepCost:
         return "\n".join([head, *lines])
 
 
+@fork_rng()
 def measure(plan: "Plan", steps: int) -> StepCost:
     """Return what the parts of a plan take; the trainer stays as it is."""
     check_int("steps", steps, low=1)

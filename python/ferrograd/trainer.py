@@ -235,7 +235,7 @@ class Trainer(Plans):
                 raise ConfigError("schedule: mode 'max' needs an accuracy, and the targets are no classes")
             history = History()
             self._logs, self._diverged = history.history, None
-            self._note(engine, data, batch)
+            self._note(engine, data, batch, accumulate)
             watchers: list[Callback] = [*callbacks, history]
             bar = progress_bar(progress, epochs)
             self.stop_training = False
@@ -463,8 +463,8 @@ class Trainer(Plans):
         Looked at are, after one forward and one backward pass on a copy in float64 and training mode (without
         what draws random numbers): the shares of ReLUs that are 0 for all rows, and of saturated sigmoids and
         tanhs; each parameter's gradient norm, and how far the next step would move it; the features' means
-        and variances; and the trend of the last fit's losses. Nothing is changed, but for the stream of
-        random numbers of a model that draws by itself. A callback may ask during the fit.
+        and variances; and the trend of the last fit's losses. Nothing is changed. A callback may ask during
+        the fit.
 
         Parameters
         ----------
@@ -515,7 +515,8 @@ class Trainer(Plans):
         """
         if self._planned is None or self._seen is None:
             raise GraphError("plan: no step was compiled: call fit or train_step first")
-        return Plan(*self._planned, self, self._seen)
+        rows, instructions, accumulate = self._planned
+        return Plan(rows, instructions, self, self._seen, accumulate)
 
     def clear_state(self) -> None:
         """Free the compiled steps with their memory; they are made anew where they are needed.

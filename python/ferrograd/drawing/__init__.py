@@ -1,6 +1,6 @@
 """Pictures of graphs: `draw`, and what it returns."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +8,18 @@ from ferrograd import _core
 from ferrograd._core import ConfigError, DTypeError, Graph, Tensor
 from ferrograd._typing import PathLike
 from ferrograd.checks import check_bool, check_path
+from ferrograd.drawing.collapse import collapsed, kinds_of
 from ferrograd.drawing.plan import of_plan
 from ferrograd.drawing.read import of_graph, of_run, of_tensor
 from ferrograd.drawing.svg import to_svg
 from ferrograd.drawing.text import to_dot, to_mermaid
-from ferrograd.drawing.vertices import LARGEST, Vertex, collapsed
+from ferrograd.drawing.vertices import Vertex
 from ferrograd.nn.layers import Linear
 from ferrograd.nn.module import Module, in_mode
 from ferrograd.plan import Plan
+from ferrograd.random import fork_rng
+from ferrograd.samples import called
+from ferrograd.trainer import Trainer
 
 __all__ = ["Drawing", "draw"]
 
@@ -95,8 +99,9 @@ class Drawing:
         return f"Drawing({self.title}: {len(self.vertices)} boxes)"
 
 
+@fork_rng()
 def draw(
-    subject: Tensor | Module | Graph | Plan | Callable[[], Tensor],
+    subject: Any,
     values: bool = True,
     grads: bool = True,
     *,
@@ -108,23 +113,23 @@ def draw(
     Numbers stand at wires of one element; a tensor has its shape, and its gradient the Euclidean norm. The
     gradient at a wire is that of the sum of the results by its value: what `backward` adds up there. A graph
     of more than 60 boxes is collapsed: the operations and parameters of each call of a module become a box,
-    of the deepest level that is coarse enough; what no module made is grouped by the length of the path
-    before it. No program is needed.
+    of the deepest level that is coarse enough; what no module made becomes stretches of operations, one or
+    several rounds of what repeats itself. Where the boxes need several rows, a wire to another row ends in a
+    mark with a number, or the name of a leaf, and goes on at the same mark. No program is needed.
 
     Parameters
     ----------
-    subject : Tensor, Module, Graph, Plan or callable
+    subject : Tensor, Module, Trainer, estimator, Graph, Plan or callable
         Of a Tensor the graph behind it is drawn, also after a plain `backward`: the values in between, which
         that has freed, and the gradients are computed anew from the leaves as they are now, with the same
-        operations; ``.grad`` stays as it is. A module is called with `inputs` in evaluation mode; a callable
-        without arguments is called once, and what it returns is drawn. Their operations are recorded anew,
-        whatever ran before, with all values in between; buffers and the gradients of parameters stay as they
-        are. An explicit `Graph` has the values of its last `forward` and the gradients of its last
-        `backward`. Of a trainer's ``plan`` the instructions of a step are drawn, backward and updates
-        included, with shapes for values and without gradients at the wires; operations that are one pass over
-        memory stand in a frame. The step is recorded anew in training mode, which draws random numbers where
-        the model does; what the compiler
-        adds or removes besides (a norm to clip by, running means, a penalty) the title counts.
+        operations; ``.grad`` stays as it is. A module, also that of a Trainer or of a fitted estimator of
+        `ferrograd.sklearn`, is called with `inputs` in evaluation mode; a callable without arguments is
+        called once, and what it returns is drawn. Their operations are recorded anew, whatever ran before,
+        with all values in between; buffers and the gradients of parameters stay as they are. An explicit
+        `Graph` has the values of its last `forward` and the gradients of its last `backward`. Of a trainer's
+        ``plan`` the instructions of a step are drawn as they are compiled now:
+        forward, loss, backward and updates, each with the layer that it belongs to, with shapes for values
+        and without gradients at the wires; operations that are one pass over memory stand in a frame.
     values, grads : bool, default True
         Whether to write values, and gradients.
     inputs : Tensor, array_like or tuple, optional
@@ -165,30 +170,37 @@ def draw(
     check_bool("values", values)
     check_bool("grads", grads)
     named = _checked_names(names)
+    if isinstance(subject, Trainer) or hasattr(subject, "to_module"):
+        subject = subject.model if isinstance(subject, Trainer) else subject.to_module()
     if isinstance(subject, Graph):
         _refuse("Graph", inputs, names)
         title, found = "graph", of_graph("draw", subject)
     elif isinstance(subject, Plan):
         _refuse("Plan", inputs, names)
-        found, left_over = of_plan(subject)
+        found = of_plan(subject)
         title = f"training step for {subject.rows} rows, {len(subject.instructions)} instructions"
-        title += f", {left_over} without a counterpart in what was recorded" if left_over else ""
     elif isinstance(subject, Module):
         arguments = _arguments(subject, inputs)
         title = type(subject).__name__
         given = {"input": arguments[0]} if len(arguments) == 1 else {}
         given |= {f"input {i}": argument for i, argument in enumerate(arguments)} if not given else {}
         tensors = {name: value for name, value in given.items() if isinstance(value, Tensor)}
+
+        def run() -> Any:
+            if len(arguments) == 1 and arguments[0].ndim:
+                return called(subject, arguments[0], "inputs")
+            return subject(*arguments)
+
         with in_mode(subject, training=False):
-            found = of_run("draw", lambda: subject(*arguments), subject, tensors | named, with_grads=grads)
+            found = of_run("draw", run, subject, tensors | named, with_grads=grads)
     elif isinstance(subject, Tensor):
         if inputs is not None:
             raise ConfigError("draw: inputs are for modules; a Tensor has been computed")
         title, found = "graph", of_tensor(subject, named, with_grads=grads)
-    elif not callable(subject):
-        kind = type(subject).__name__
+    elif not callable(subject) or isinstance(subject, type):
+        got = f"the class {subject.__name__}" if isinstance(subject, type) else type(subject).__name__
         raise ConfigError(
-            f"draw: subject must be a Tensor, a Module, a Graph, a Plan or a function, got {kind}"
+            f"draw: subject must be a Tensor, a model, a Graph, a Plan or a function, got {got}"
         )
     else:
         if inputs is not None:
@@ -196,10 +208,11 @@ def draw(
         title = getattr(subject, "__name__", type(subject).__name__)
         title = "graph" if title == "<lambda>" else title
         found = of_run("draw", subject, None, named, with_grads=grads)
-    count = len(found)
-    found = collapsed(found)
-    hidden = f", {count} operations and leaves in {len(found)} boxes" if count > LARGEST else ""
-    return Drawing(found, values=bool(values), grads=bool(grads), title=title + hidden)
+    model = subject.trainer.model if isinstance(subject, Plan) else subject
+    shown = collapsed(found, kinds_of(model))
+    if len(shown) < len(found):
+        title += f", {len(found)} operations and leaves in {len(shown)} boxes"
+    return Drawing(shown, values=bool(values), grads=bool(grads), title=title)
 
 
 def _refuse(kind: str, inputs: Any, names: Any) -> None:

@@ -1,4 +1,4 @@
-"""Places for the boxes of a directed graph: in columns from left to right, with few crossings.
+"""Places for the boxes of a directed graph: in columns from left to right, in rows, with few crossings.
 
 Layers by longest path, lanes for edges that cross layers, orders by barycentres (Sugiyama, Tagawa and Toda,
 1981), and heights by least squares under minimum distances, which pooling adjacent violators solves exactly.
@@ -6,15 +6,18 @@ Of the libraries that do this the one in plain Python is under GPL or EPL, other
 call a program; none breaks a long chain into rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-__all__ = ["Layout", "Place", "layered"]
+__all__ = ["Layout", "Place", "in_rows", "layered"]
 
 # Sweeps over the layers for the order, and for the heights: more changed no picture that was looked at.
 _ORDERS = 12
 _HEIGHTS = 10
+
+# One row may be so much longer than those of which there are several.
+_LONGER = 1.1
 
 # A lane is kept straight before a box is moved.
 _LANE_WEIGHT = 8.0
@@ -47,9 +50,9 @@ def layered(
     *,
     gap: tuple[float, float],
     lane: float,
-    width: float,
+    light: Collection[int] = (),
 ) -> Layout:
-    """Place boxes of these sizes, each right of its sources or in a row below.
+    """Place boxes of these sizes, each right of its sources.
 
     Parameters
     ----------
@@ -60,9 +63,9 @@ def layered(
     gap : (float, float)
         Least distance of columns, and of boxes in a column.
     lane : float
-        Height kept free around an edge that passes a column, and between edges that go to another row.
-    width : float
-        Of a row, if no column is wider.
+        Height kept free around an edge that passes a column.
+    light : collection of int
+        Boxes that stand where their readers are, and draw none to themselves.
     """
     edges = sorted({(source, target) for target, found in enumerate(sources) for source in found})
     column_of = _layers(len(sources), edges)
@@ -88,61 +91,90 @@ def layered(
         before[right].append(left)
         after[left].append(right)
     columns = _ordered(columns, before, after)
-    middles = _middles(columns, before, after, heights, gap[1], len(sources))
+    near = [[n for n in before[v] + after[v] if n not in light or v in light] for v in range(len(heights))]
+    middles = _middles(columns, near, heights, gap[1], len(sources))
+    top = min((m - h / 2 for m, h in zip(middles, heights, strict=True)), default=0.0)
+    middles = [middle - top for middle in middles]
 
-    widths = [max((sizes[box][0] for box in column if box < len(sources)), default=0.0) for column in columns]
-    rows = _rows(widths, gap[0], width)
-    # Edges that go on in the next row have channels at its end, below it, and at the start of the next.
-    turning = [
-        sorted({left for left, right in links if column_of[left] == row.stop - 1}) for row in rows[:-1]
-    ]
-    channels = max(map(len, turning), default=0)
-    room = channels * lane + gap[0] / 2 if channels else 0.0
-    starts, y = [0.0] * len(columns), 0.0
-    for row in rows:
-        inside = [v for number in row for v in columns[number]]
-        top = min(middles[v] - heights[v] / 2 for v in inside)
-        bottom = max(middles[v] + heights[v] / 2 for v in inside)
-        for v in inside:
-            middles[v] += y - top
-        x = room
-        for number in row:
-            starts[number] = x
-            x += widths[number] + gap[0]
-        y += bottom - top + 2 * gap[1] + channels * lane
-    ends = [start + wide for start, wide in zip(starts, widths, strict=True)]
-    right_side = max(ends, default=0.0)
-    bottoms = [
-        max((middles[v] + heights[v] / 2 for n in row for v in columns[n]), default=0.0) for row in rows
-    ]
-
-    def across(left: int, right: int) -> list[tuple[float, float]]:
-        """Return the corners between two columns."""
-        number = column_of[left]
-        row = next(r for r, found in enumerate(rows) if number in found)
-        if number + 1 < rows[row].stop:
-            return []
-        channel = turning[row].index(left)
-        outer = right_side + gap[0] / 2 + channel * lane
-        below = bottoms[row] + gap[1] + channel * lane
-        inner = room - gap[0] / 2 - channel * lane
-        return [(outer, middles[left]), (outer, below), (inner, below), (inner, middles[right])]
-
+    starts, ends, x = [], [], 0.0
+    for column in columns:
+        starts.append(x)
+        ends.append(x + max((sizes[box][0] for box in column if box < len(sources)), default=0.0))
+        x = ends[-1] + gap[0]
     routes = {}
     for source, target in edges:
         chain = [lanes[source][number] for number in range(column_of[source], column_of[target])]
         points = [(ends[column_of[source]], middles[source])]
-        for left, v in pairwise([*chain, target]):
-            points += [*across(left, v), (starts[column_of[v]], middles[v])]
+        for v in [*chain[1:], target]:
+            points.append((starts[column_of[v]], middles[v]))
             if v != target:
                 points.append((ends[column_of[v]], middles[v]))
         routes[source, target] = points
     places = [Place(starts[column_of[box]], middles[box] - heights[box] / 2) for box in range(len(sources))]
     column_ends = [ends[column_of[box]] for box in range(len(sources))]
-    return Layout(places, column_ends, routes, right_side + room, max(bottoms, default=0.0))
+    bottom = max((m + h / 2 for m, h in zip(middles, heights, strict=True)), default=0.0)
+    return Layout(places, column_ends, routes, max(ends, default=0.0), bottom)
 
 
-def _rows(widths: list[float], gap: float, longest: float) -> list[range]:
+def in_rows(
+    sources: Sequence[Sequence[int]],
+    widths: Sequence[float],
+    bands: Sequence[int],
+    *,
+    gap: float,
+    width: float,
+) -> list[list[int]]:
+    """Return the boxes by row: as few rows for each band as `width` allows, about equally long.
+
+    Parameters
+    ----------
+    sources : sequence of sequences of int
+        Numbers of the boxes that a box reads, all lower than its own and of no later band.
+    widths : sequence of float
+        Of each box.
+    bands : sequence of int
+        The band of each box: those of a higher one begin a row below.
+    gap : float
+        Least distance of columns.
+    width : float
+        Of a row, if no column is wider.
+    """
+    rows: list[list[int]] = []
+    row_of: dict[int, int] = {}
+    for band in sorted(set(bands)):
+        boxes = [box for box in range(len(sources)) if bands[box] == band]
+        local = {box: i for i, box in enumerate(boxes)}
+        edges = sorted({(local[s], local[box]) for box in boxes for s in sources[box] if s in local})
+        column_of = _layers(len(boxes), edges)
+        wide = [0.0] * (max(column_of, default=-1) + 1)
+        for box, column in zip(boxes, column_of, strict=True):
+            wide[column] = max(wide[column], widths[box])
+        # A line that hardly fits is better than two.
+        whole = sum(wide) + gap * (len(wide) - 1)
+        cuts = _cut(wide, gap, width if whole > _LONGER * width else whole)
+        # The shortest limit that needs no more rows.
+        low, high = 0.0, width
+        for _ in range(12):
+            middle = (low + high) / 2
+            tried = _cut(wide, gap, middle)
+            low, high = (low, middle) if len(tried) <= len(cuts) else (middle, high)
+            cuts = tried if len(tried) <= len(cuts) else cuts
+        for box, column in zip(boxes, column_of, strict=True):
+            row_of[box] = len(rows) + next(i for i, cut in enumerate(cuts) if column in cut)
+        # What reads nothing stands where it is read first.
+        for box in boxes:
+            if not sources[box]:
+                readers = [row_of[other] for other in boxes if box in sources[other]]
+                row_of[box] = min(readers, default=row_of[box])
+        made = [[box for box in boxes if row_of[box] == len(rows) + i] for i in range(len(cuts))]
+        kept = [row for row in made if row]
+        for i, row in enumerate(kept):
+            row_of.update(dict.fromkeys(row, len(rows) + i))
+        rows += kept
+    return rows
+
+
+def _cut(widths: list[float], gap: float, longest: float) -> list[range]:
     """Return the columns by row."""
     rows, start, x = [], 0, 0.0
     for number, wide in enumerate(widths):
@@ -208,8 +240,7 @@ def _crossings(columns: list[list[int]], after: list[list[int]]) -> int:
 
 def _middles(
     columns: list[list[int]],
-    before: list[list[int]],
-    after: list[list[int]],
+    near: list[list[int]],
     heights: list[float],
     gap: float,
     count: int,
@@ -222,8 +253,8 @@ def _middles(
         for column in columns if sweep % 2 == 0 else columns[::-1]:
             wanted = []
             for v in column:
-                near = [middles[n] for n in before[v] + after[v]]
-                wanted.append(sum(near) / len(near) if near else middles[v])
+                around = [middles[n] for n in near[v]]
+                wanted.append(sum(around) / len(around) if around else middles[v])
             _spread(column, wanted, weights, heights, gap, middles)
     return middles
 

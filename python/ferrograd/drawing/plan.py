@@ -1,251 +1,158 @@
-"""A compiled training step as it is drawn: instructions and what flows between them."""
+"""A compiled training step as it is drawn: instructions and what flows between them, as the compiler says."""
 
-from collections import Counter
-from collections.abc import Sequence
-from contextlib import nullcontext
-from typing import TYPE_CHECKING
+import copy
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ferrograd import _core
 from ferrograd._core import Tensor
+from ferrograd.anomaly import named_calls
 from ferrograd.compiled import trained
-from ferrograd.drawing.read import VIEWS, Find, Step, run_recorded
+from ferrograd.drawing.collapse import kinds_of
 from ferrograd.drawing.vertices import Vertex
-from ferrograd.nn.module import Module, in_mode
-from ferrograd.objective import objective
+from ferrograd.nn.module import Module
+from ferrograd.samples import Samples
+from ferrograd.threads import threads
 
 if TYPE_CHECKING:
     from ferrograd.plan import Plan
+    from ferrograd.trainer import Trainer
 
 __all__ = ["of_plan"]
 
-
-class _Box:
-    """What becomes a vertex."""
-
-    def __init__(
-        self, label: str, kind: str, sources: list[int], shape: tuple[int, ...] | None, note: str = ""
-    ) -> None:
-        self.label = label
-        self.kind = kind
-        self.sources = sources
-        self.shape = shape
-        self.note = note
+_BANDS = ("forward", "loss", "backward and updates")
+_FORWARD, _LOSS, _BACKWARD = range(len(_BANDS))
 
 
-def of_plan(plan: "Plan") -> tuple[list[Vertex], int]:
-    """Return the instructions, and how many of the plan's have no place in the picture.
+class _Value(NamedTuple):
+    """A value of the plan, with the layer that computes it, and whose gradient it is part of."""
 
-    The step is recorded anew, as the compiler records it. Which operations share an instruction follows from
-    the plan's own list of instructions.
-    """
-    boxes = _boxes(plan)
-    best: tuple[int, list[list[int]], dict[int, list[str]]] | None = None
-    # Whether the factor of a loss's gradient is part of its pass, the list shows.
-    for with_factor in (True, False):
-        groups, parts = _groups(boxes, plan.instructions, with_factor)
-        left_over = _left_over(boxes, groups, parts, plan.instructions)
-        if best is None or left_over < best[0]:
-            best = left_over, groups, parts
-    assert best is not None
-    left_over, groups, parts = best
-    return _vertices(boxes, groups, parts), left_over
+    kind: str
+    number: int | None
+    constant: float | None
+    shape: list[int]
+    layer: str | None
+    gradient_of: str | None
 
 
-def _boxes(plan: "Plan") -> list[_Box]:
-    trainer, samples = plan.trainer, plan.samples
-    tables = [np.resize(table, (plan.rows, *table.shape[1:])) for table in samples.tables]
-    tensors = [_core.tensor(t, dtype=dtype) for t, dtype in zip(tables, samples.dtypes, strict=True)]
-    named: dict[str, Tensor] = dict(zip(("X", "y", "sample_weight"), tensors, strict=False))
-    x, target, weight = tensors[0], tensors[1], tensors[2] if len(tensors) > 2 else None
-    learned = trained(trainer.optimizer)
-    own = dict(trainer.model.named_parameters()) if isinstance(trainer.model, Module) else {}
-    names = {i: name for i, param in enumerate(learned) for name, other in own.items() if other is param}
-    boxes: list[_Box] = []
+class _Part(NamedTuple):
+    """An instruction; what it updates by the number of the trained parameter."""
 
-    def step() -> list[Tensor]:
-        loss = objective(trainer.loss, trainer.model(x), target, weight, trainer.l2, learned)
-        grads = _core.grad(loss, learned, create_graph=True, allow_unused=True)
-        reached.extend(i for i, grad in enumerate(grads) if grad is not None)
-        return [loss, *(grad for grad in grads if grad is not None)]
-
-    def use(steps: list[Step], results: list[int], find: Find) -> None:
-        labels = {find(tensor): name for name, tensor in named.items()}
-        parameters = {find(param): name for name, param in own.items()}
-        place: dict[int, int] = {}
-        constants: set[int] = set()
-        for i, recorded in enumerate(steps):
-            tensor = recorded.tensor
-            if tensor.op in VIEWS and recorded.sources[0] in place:
-                place[i] = place[recorded.sources[0]]
-                continue
-            sources = [place[source] for source in recorded.sources]
-            if tensor.op is None:
-                label = (
-                    labels.get(i)
-                    or parameters.get(i)
-                    or ("parameter" if tensor.requires_grad else "constant")
-                )
-                kind = "input" if i in labels else "parameter" if tensor.requires_grad else "constant"
-                if kind == "constant":
-                    constants.add(len(boxes))
-                    label = f"{tensor.item():.4g}" if tensor.numel() == 1 else label
-                boxes.append(_Box(label, kind, [], None if tensor.numel() == 1 else tensor.shape))
-            else:
-                # What follows from constants alone is computed once.
-                is_constant = bool(sources) and all(source in constants for source in sources)
-                if is_constant:
-                    constants.add(len(boxes))
-                boxes.append(_Box(tensor.op, "constant" if is_constant else "op", sources, tensor.shape))
-            place[i] = len(boxes) - 1
-        if any("update" in name for name in plan.instructions):
-            for number, result in zip(reached, results[1:], strict=True):
-                # By name: a wire from each parameter across the whole picture would say no more.
-                boxes.append(_Box("update", "op", [place[result]], None, names.get(number, "a parameter")))
-
-    reached: list[int] = []
-    model = trainer.model
-    with in_mode(model, training=True) if isinstance(model, Module) else nullcontext():
-        run_recorded("draw", step, use, with_grads=False)
-    return boxes
+    name: str
+    reads: list[int]
+    writes: list[int]
+    updates: list[int]
 
 
-def _groups(
-    boxes: list[_Box], instructions: Sequence[str], with_factor: bool
-) -> tuple[list[list[int]], dict[int, list[str]]]:
-    """Return groups of boxes that are one instruction, and the names of each one's parts by its first box."""
-    readers: list[list[int]] = [[] for _ in boxes]
-    for i, box in enumerate(boxes):
-        for source in box.sources:
-            readers[source].append(i)
-    names = Counter(name for name in instructions if "+" in name)
-    # The longest first: a shorter one is the beginning of it.
-    patterns = sorted((name.split("+") for name in names), key=len, reverse=True)
-    groups: list[list[int]] = []
-    parts: dict[int, list[str]] = {}
-    taken: set[int] = set()
-    for pattern in patterns:
-        found = []
-        for start, box in enumerate(boxes):
-            if box.label != pattern[0] or box.kind != "op" or start in taken:
-                continue
-            chain = _chain(boxes, readers, start, pattern[1:], with_factor)
-            if chain is not None and not taken.intersection(chain):
-                found.append(chain)
-                taken.update(chain)
-        for chain in found[: names["+".join(pattern)]]:
-            groups.append(chain)
-            parts[chain[0]] = pattern
-        for chain in found[names["+".join(pattern)] :]:
-            taken.difference_update(chain)
-    if "square" not in instructions:
-        # Of packed weights squares are summed at once, which the list does not tell.
-        for i, box in enumerate(boxes):
-            if box.label == "square" and len(readers[i]) == 1 and boxes[readers[i][0]].label == "sum":
-                groups.append([i, readers[i][0]])
-                parts[i] = ["sum"]
-    return groups, parts
+class _Named:
+    """What things are called in a trainer."""
+
+    def __init__(self, trainer: "Trainer") -> None:
+        model = trainer.model
+        own: list[tuple[str, Tensor]] = []
+        self.kinds: dict[str, str] = {}
+        self.model = type(model).__name__
+        if isinstance(model, Module):
+            own = [*model.named_parameters(), *model.named_buffers()]
+            self.kinds = kinds_of(model)
+        self.leaves = {_core.node_id(tensor): name for name, tensor in own}
+        # Those that the loss depends on, as the step counts them.
+        learned = [_core.node_id(param) for param in trained(trainer.optimizer)]
+        self.updated = [self.leaves.get(learned[number], "a parameter") for number in trainer._updated]
+        self.parameters = set(learned)
+
+    def layer(self, value: _Value) -> str:
+        """Return the dotted name of the layer that computes a value, empty outside those of the model."""
+        return value.layer if value.layer in self.kinds else ""
+
+    def is_of_model(self, value: _Value) -> bool:
+        return value.layer is not None and (value.layer in self.kinds or value.layer == self.model)
 
 
-def _chain(
-    boxes: list[_Box], readers: list[list[int]], start: int, rest: list[str], with_factor: bool
-) -> list[int] | None:
-    """Return the boxes of an instruction that begins at `start`, the last of its results last."""
-    chain, last = [start], start
-    for part in rest:
-        if part == "grad":
-            slope = boxes[start].label + "_grad"
-            twins = [i for i, b in enumerate(boxes) if b.label == slope and b.sources == boxes[start].sources]
-            if not twins:
-                return None
-            last = twins[0]
-            chain.append(last)
-            if with_factor and len(readers[last]) == 1 and boxes[readers[last][0]].label == "mul":
-                last = readers[last][0]
-                chain.append(last)
-            continue
-        if part == "sum":
-            # The gradient of a bias, summed in the pass of its weight's, with its update.
-            read = boxes[start].sources
-            sums = [i for i, b in enumerate(boxes) if b.label == "sum" and b.sources and b.sources[0] in read]
-            ends = [(i, readers[i][0]) for i in sums if [boxes[r].label for r in readers[i]] == ["update"]]
-            if len(ends) != 1:
-                return None
-            chain += ends[0]
-            continue
-        following = readers[last]
-        name = "add" if part in ("bias", "penalty") else part
-        if len(following) != 1 or boxes[following[0]].label != name:
-            return None
-        if part == "penalty":
-            (other,) = (source for source in boxes[following[0]].sources if source != last)
-            chain += _exclusive(boxes, readers, other)
-        last = following[0]
-        chain.append(last)
-    return chain
+def of_plan(plan: "Plan") -> list[Vertex]:
+    """Return the instructions of a step, which is compiled anew on a copy of the trainer."""
+    trainer = copy.deepcopy(plan.trainer)
+    tables = [np.resize(table, (plan.rows, *table.shape[1:])) for table in plan.samples.tables]
+    data, engine = Samples(tables, plan.samples.dtypes), _core.Engine(0)
+    with threads(trainer.n_threads), named_calls():
+        trainer._compile(engine, data, plan.rows, trains=True, accumulate=plan.accumulate, placed=True)
+    outline = engine.outline(plan.rows)
+    values, parts = [_Value(*value) for value in outline[0]], [_Part(*part) for part in outline[1]]
+    outputs, assigned = outline[2], outline[3]
+    named = _Named(trainer)
+    writer = {value: number for number, part in enumerate(parts) for value in part.writes}
+    bands = _bands(parts, values, writer, named)
+
+    vertices: list[Vertex] = []
+    place: dict[int, int] = {}
+    notes = {outputs[0]: "scores", outputs[1]: "loss"}
+
+    def source(value: int, band: str) -> int:
+        """Return the position of what gives a value; leaves are put before what reads them first."""
+        if value not in place:
+            place[value] = len(vertices)
+            vertices.append(_leaf(values[value], named, band))
+        return place[value]
+
+    for number in sorted(range(len(parts)), key=lambda number: bands[number]):
+        part, band = parts[number], _BANDS[bands[number]]
+        sources = tuple(dict.fromkeys(source(value, band) for value in part.reads))
+        place |= dict.fromkeys(part.writes, len(vertices))
+        given = [notes[value] for value in part.writes if value in notes]
+        vertices.append(replace(_instruction(part, values, named, given), sources=sources, band=band))
+    for node, output in assigned:
+        position = source(outputs[output], _BANDS[_FORWARD])
+        name = named.leaves.get(node, "sum of gradients")
+        vertices.append(Vertex(name, "parameter", (position,), note="assigned", band=vertices[position].band))
+    return vertices
 
 
-def _exclusive(boxes: list[_Box], readers: list[list[int]], last: int) -> list[int]:
-    """Return the operations that `last` ends, as far back as nothing else reads them."""
-    found, pending = [], [last]
-    while pending:
-        box = pending.pop()
-        if boxes[box].kind == "op" and len(readers[box]) == 1:
-            found.append(box)
-            pending += boxes[box].sources
+def _bands(parts: list[_Part], values: list[_Value], writer: dict[int, int], named: _Named) -> list[int]:
+    """Return the band of each instruction, none before that of what it reads."""
+    reads = [[writer[value] for value in part.reads if value in writer] for part in parts]
+    found: list[int] = []
+    for part, read in zip(parts, reads, strict=True):
+        # A loss comes before its gradient, if they are one instruction.
+        first = values[part.writes[0]] if part.writes else None
+        if first is None or first.gradient_of is not None:
+            found.append(_BACKWARD)
+        elif first.layer is not None or part.name.endswith("+grad"):
+            found.append(_FORWARD if named.is_of_model(first) else _LOSS)
+        else:
+            # A penalty, or a norm to clip by.
+            found.append(max([_LOSS, *(found[other] for other in read)]))
+    # What a loss's gradient is scaled by, and what the model computes outside its layers.
+    for number in reversed(range(len(parts))):
+        for other in reads[number]:
+            found[other] = min(found[other], found[number])
     return found
 
 
-def _left_over(
-    boxes: list[_Box], groups: list[list[int]], parts: dict[int, list[str]], instructions: Sequence[str]
-) -> int:
-    """Count the instructions without a box, and the boxes without an instruction."""
-    grouped = {i for group in groups for i in group}
-    drawn = Counter("+".join(parts[group[0]]) for group in groups)
-    drawn.update(box.label for i, box in enumerate(boxes) if box.kind == "op" and i not in grouped)
-    given = Counter(instructions)
-    return (given - drawn).total() + (drawn - given).total()
+def _leaf(value: _Value, named: _Named, band: str) -> Vertex:
+    shape = tuple(value.shape)
+    if value.kind == "input":
+        return Vertex(("X", "y", "sample_weight")[value.number or 0], "input", (), shape, band=band)
+    if value.kind == "leaf":
+        name = named.leaves.get(value.number or 0, "")
+        kind = "parameter" if name or value.number in named.parameters else "constant"
+        label, module = name or "parameter", name.rpartition(".")[0]
+        return Vertex(label if kind == "parameter" else "constant", kind, (), shape, module=module, band=band)
+    if value.constant is None:
+        return Vertex("constant", "constant", (), shape, band=band)
+    return Vertex(f"{value.constant:.4g}", "constant", band=band)
 
 
-def _vertices(boxes: list[_Box], groups: list[list[int]], parts: dict[int, list[str]]) -> list[Vertex]:
-    group_of = {i: group[0] for group in groups for i in group}
-    members = {group[0]: group for group in groups}
-    heads = [i for i in range(len(boxes)) if group_of.get(i, i) == i]
-    reads = {
-        head: {
-            group_of.get(source, source)
-            for i in members.get(head, [head])
-            for source in boxes[i].sources
-            if group_of.get(source, source) != head
-        }
-        for head in heads
-    }
-    # A group stands behind all that any of its boxes reads.
-    order: list[int] = []
-    done: set[int] = set()
-    for first in heads:
-        pending = [first]
-        while pending:
-            missing = reads[pending[-1]] - done
-            if missing and pending[-1] not in done:
-                pending += sorted(missing, reverse=True)
-                continue
-            head = pending.pop()
-            if head not in done:
-                done.add(head)
-                order.append(head)
-    position = {head: place for place, head in enumerate(order)}
-    vertices = []
-    for head in order:
-        group = members.get(head, [head])
-        sources = tuple(sorted(position[source] for source in reads[head]))
-        last = boxes[group[-1]]
-        inside = tuple(parts.get(head, ()))
-        if len(inside) > 1:
-            updated = ", ".join(sorted((boxes[i].note for i in group if boxes[i].note), reverse=True))
-            label = f"updates {updated}" if updated else "one instruction"
-            vertices.append(Vertex(label, "fused", sources, last.shape, parts=inside))
-        else:
-            vertices.append(Vertex(last.label, last.kind, sources, last.shape, note=last.note))
-    return vertices
+def _instruction(part: _Part, values: list[_Value], named: _Named, given: list[str]) -> Vertex:
+    updated = [named.updated[number] for number in part.updates]
+    # Of a loss with its gradient the latter, which has a row for each sample.
+    last = values[part.writes[-1]] if part.writes else None
+    module = named.layer(last) if last else updated[0].rpartition(".")[0]
+    layer = f"{module} {named.kinds[module]}" if module else ""
+    text = f"updates {', '.join(updated)}" if updated else layer
+    text = ": ".join(filter(None, (text, ", ".join(given))))
+    shape, parts = None if last is None else tuple(last.shape), tuple(part.name.split("+"))
+    if len(parts) > 1:
+        return Vertex(text or "one instruction", "fused", (), shape, module=module, parts=parts)
+    return Vertex(part.name, "op", (), shape, module=module, note=text.removeprefix("updates "))

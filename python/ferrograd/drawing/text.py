@@ -22,6 +22,14 @@ def _wire(vertex: Vertex, values: bool, grads: bool) -> list[str]:
     return [_plain(text) for text in texts]
 
 
+def _bands(vertices: list[Vertex]) -> dict[str, list[int]]:
+    """Return the numbers of the vertices by band."""
+    found: dict[str, list[int]] = {}
+    for number, vertex in enumerate(vertices):
+        found.setdefault(vertex.band, []).append(number)
+    return found
+
+
 def to_dot(vertices: list[Vertex], *, values: bool, grads: bool, title: str) -> str:
     """Return a digraph: values and gradients, in two lines, at the edges."""
 
@@ -34,10 +42,14 @@ def to_dot(vertices: list[Vertex], *, values: bool, grads: bool, title: str) -> 
         "  rankdir=LR;",
         '  node [shape=box, fontname="monospace"];',
     ]
-    for number, vertex in enumerate(vertices):
-        style = ', style=dashed, color="#cc79a7"' if len(vertex.parts) > 1 else ""
-        shape = _SHAPES.get(vertex.kind, "box")
-        found.append(f"  n{number} [label={quoted(_lines(vertex))}, shape={shape}{style}];")
+    for band, numbers in _bands(vertices).items():
+        found += [f"  subgraph cluster_{numbers[0]} {{", f"  label={quoted([band])};"] if band else []
+        for number in numbers:
+            vertex = vertices[number]
+            style = ', style=dashed, color="#cc79a7"' if len(vertex.parts) > 1 else ""
+            shape = _SHAPES.get(vertex.kind, "box")
+            found.append(f"  n{number} [label={quoted(_lines(vertex))}, shape={shape}{style}];")
+        found += ["  }"] if band else []
     for target, vertex in enumerate(vertices):
         for source in vertex.sources:
             label = [text for text in _wire(vertices[source], values, grads) if text]
@@ -60,9 +72,12 @@ def to_mermaid(vertices: list[Vertex], *, values: bool, grads: bool) -> str:
         return '"' + "<br/>".join(texts) + '"'
 
     found = ["flowchart LR"]
-    for number, vertex in enumerate(vertices):
-        left, right = _BRACKETS.get(vertex.kind, ("[", "]"))
-        found.append(f"  n{number}{left}{quoted(_lines(vertex))}{right}")
+    for band, numbers in _bands(vertices).items():
+        found += [f"  subgraph b{numbers[0]}[{quoted([band])}]"] if band else []
+        for number in numbers:
+            left, right = _BRACKETS.get(vertices[number].kind, ("[", "]"))
+            found.append(f"  n{number}{left}{quoted(_lines(vertices[number]))}{right}")
+        found += ["  end"] if band else []
 
     def arrow(vertex: Vertex) -> str:
         value, grad = _wire(vertex, values, grads)

@@ -9,6 +9,7 @@ from ferrograd._core import ConfigError, ShapeError
 from ferrograd._typing import Array
 from ferrograd.checks import check_int, check_number
 from ferrograd.nn import Sequential
+from ferrograd.random import fork_rng
 from ferrograd.viz.canvas import axes, colour, pyplot
 from ferrograd.viz.models import Labels, class_scores, evaluate, labels, module_of, points
 
@@ -17,7 +18,11 @@ if TYPE_CHECKING:
 
 __all__ = ["boundary_series", "decision_boundary", "hidden_space"]
 
+# Classes that a legend names without hiding the points.
+_INSIDE = 5
 
+
+@fork_rng()
 def decision_boundary(
     model: Any, X: Any, y: Any = None, *, resolution: int = 200, margin: float = 0.1, ax: "Axes | None" = None
 ) -> "Axes":
@@ -163,6 +168,7 @@ def boundary_series(
     return panels
 
 
+@fork_rng()
 def hidden_space(
     model: Any,
     X: Any,
@@ -274,11 +280,17 @@ def _blend(best: Array, share: Array, classes: int) -> Array:
 
 
 def _scatter(ax: "Axes", rows: Array, known: Labels | None) -> None:
-    style: dict[str, Any] = {"s": 22, "edgecolors": "white", "linewidths": 0.6, "zorder": 3}
+    # Few points are to be seen, and many are to leave something to see between them.
+    size = min(70.0, max(9.0, 4400.0 / len(rows)))
+    style: dict[str, Any] = {"s": size, "edgecolors": "white", "linewidths": 0.6, "zorder": 3}
     if known is None:
         ax.scatter(*rows.T, color="#606060", **style)
         return
     numbers, names = known
     for number, name in enumerate(names):
         ax.scatter(*rows[numbers == number].T, color=colour(number), label=name, **style)
-    ax.legend(loc="best", framealpha=0.9)
+    scale = max(1.0, (36.0 / size) ** 0.5)
+    if len(names) <= _INSIDE:
+        ax.legend(loc="best", framealpha=0.9, markerscale=scale)
+    else:
+        ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, markerscale=scale)

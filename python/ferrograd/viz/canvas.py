@@ -8,8 +8,12 @@ if TYPE_CHECKING:
 
 __all__ = ["COLOURS", "axes", "colour", "pyplot"]
 
-# The palette of Okabe and Ito (2008), strongest first: told apart with every kind of colour vision.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C", "#B8A900")
+# The palette of Okabe and Ito (2008), strongest first: told apart with every kind of colour vision. Two dark
+# ones of Paul Tol make ten, for ten digits.
+COLOURS = (
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C", "#B8A900"),
+    *("#332288", "#661100"),
+)
 
 
 def pyplot(owner: str) -> Any:
@@ -36,7 +40,7 @@ def axes(owner: str, ax: "Axes | None", size: tuple[float, float] = (5.0, 4.0)) 
 
 
 def colour(number: int) -> str:
-    """Return the colour of a class or a curve; from the ninth on by steps around the circle of hues."""
+    """Return the colour of a class or a curve; from the eleventh on by steps around the circle of hues."""
     if number < len(COLOURS):
         return COLOURS[number]
     # The golden section leaves no hue near another one.

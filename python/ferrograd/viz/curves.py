@@ -141,6 +141,8 @@ def _is_score(name: str) -> bool:
 
 
 def _draw(ax: "Axes", curves: dict[str, list[float]], log: bool) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     is_score = {name: _is_score(name) for name in curves}
     right = ax.twinx() if any(is_score.values()) and not all(is_score.values()) else None
     for number, (name, curve) in enumerate(curves.items()):
@@ -150,6 +152,7 @@ def _draw(ax: "Axes", curves: dict[str, list[float]], log: bool) -> None:
         marker = "o" if len(curve) == 1 else ""
         epochs = range(1, len(curve) + 1)
         target.plot(epochs, curve, style, color=colour(number), label=name, marker=marker)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set(xlabel="epoch", ylabel="score" if all(is_score.values()) else "loss")
     if log:
         ax.set_yscale("log")

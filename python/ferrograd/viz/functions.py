@@ -12,6 +12,7 @@ from ferrograd._typing import Array
 from ferrograd.autograd import grad, no_grad
 from ferrograd.checks import check_int, check_number
 from ferrograd.nn import functional
+from ferrograd.random import fork_rng
 from ferrograd.viz.canvas import axes, colour, pyplot
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Paths", "activation", "optimizer_paths"]
 
 
+@fork_rng()
 def activation(
     function: Any, *, low: float = -5.0, high: float = 5.0, count: int = 501, ax: "Axes | None" = None
 ) -> "Axes":
@@ -206,6 +208,7 @@ def _numbers(owner: str, name: str, given: Any, count: int) -> tuple[float, ...]
     return found
 
 
+@fork_rng()
 def optimizer_paths(
     surface: Any = "saddle",
     optimizers: Mapping[str, Callable[[list[Tensor]], optim.Optimizer]] | None = None,

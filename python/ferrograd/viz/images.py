@@ -14,6 +14,7 @@ from ferrograd._typing import Array
 from ferrograd.autograd import grad
 from ferrograd.checks import as_table, check_int
 from ferrograd.nn.module import in_mode
+from ferrograd.random import fork_rng
 from ferrograd.viz.canvas import axes, pyplot
 from ferrograd.viz.models import dtype_of, module_of
 
@@ -218,6 +219,7 @@ def confusion_matrix(y_true: Any, y_pred: Any, *, labels: Any = None) -> Confusi
     return ConfusionMatrix(counts, known)
 
 
+@fork_rng()
 def saliency(
     model: Any,
     x: Any,

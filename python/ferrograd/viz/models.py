@@ -1,5 +1,6 @@
 """What a picture needs to know of a model, whichever kind of model it is."""
 
+import copy
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -69,7 +70,8 @@ def class_scores(owner: str, model: Any) -> tuple[Callable[[Array], Array], list
         return _of_estimator(model), np.asarray(model.classes_).tolist()
     is_probability = False
     if isinstance(model, Trainer):
-        predict, is_probability = model.predict, isinstance(model.loss, BCELoss)
+        # A copy: of a model that draws random numbers later predictions are as without a look.
+        predict, is_probability = copy.deepcopy(model).predict, isinstance(model.loss, BCELoss)
     elif isinstance(model, Module):
         predict = partial(evaluate, model)
     elif callable(model):

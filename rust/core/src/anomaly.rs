@@ -19,13 +19,15 @@ pub enum Check {
     Nan,
     /// NaN and infinity.
     NonFinite,
+    /// Everything is: only the places of nodes are remembered.
+    Nothing,
 }
 
 impl Check {
     /// Number, in row-major order, and value of the first element that is not allowed.
     fn first(self, array: &Array) -> Option<(usize, f64)> {
         let is_bad = |value: f64| value.is_nan() || self == Check::NonFinite && value.is_infinite();
-        if !array.dtype().is_float() {
+        if self == Check::Nothing || !array.dtype().is_float() {
             return None;
         }
         for_any!(array.dtype(), T => {
@@ -267,16 +269,29 @@ pub(crate) fn layer() -> Option<Arc<str>> {
     LAYERS.with_borrow(|layers| layers.last().cloned())
 }
 
+struct Restore(Option<Check>);
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        set_check(self.0);
+    }
+}
+
 /// Runs `f` without a look at what it makes.
 pub fn unwatched<R>(f: impl FnOnce() -> R) -> R {
-    struct Restore(Option<Check>);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            set_check(self.0);
-        }
-    }
     let _restore = Restore(set_check(None));
     f()
+}
+
+/// Runs `f` with the places of the nodes that it makes remembered.
+pub fn placed<R>(f: impl FnOnce() -> R) -> R {
+    let _restore = Restore(set_check(Some(Check::Nothing)));
+    f()
+}
+
+/// What this thread looks for in values.
+pub(crate) fn looked_for() -> Option<Check> {
+    check().filter(|check| *check != Check::Nothing)
 }
 
 /// Adds the layer where none is known.

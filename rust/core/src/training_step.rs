@@ -194,7 +194,7 @@ impl Step {
             weights,
             has_loss: spec.loss.is_some(),
             counts_classes,
-            check: anomaly::check(),
+            check: anomaly::looked_for(),
         })
     }
 
@@ -206,6 +206,12 @@ impl Step {
     /// The compiled plan.
     pub fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// What the model assigns: the number of each target's node, and that of the output with its value.
+    pub fn assigned(&self) -> Vec<(u64, usize)> {
+        let all = self.rewrites.iter().chain(&self.writes);
+        all.map(|(target, output)| (target.node().id(), *output)).collect()
     }
 
     /// Which of the given parameters are updated: the loss depends on them.

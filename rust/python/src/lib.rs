@@ -76,7 +76,9 @@ mod _core {
     #[pymodule_export]
     use crate::predict::{follow, mean_loss, predict};
     #[pymodule_export]
-    use crate::random::{PyGenerator, dropout_mask, manual_seed, noise, rand, randint, randn};
+    use crate::random::{
+        PyGenerator, dropout_mask, get_rng_state, manual_seed, noise, rand, randint, randn, set_rng_state,
+    };
     #[pymodule_export]
     use crate::tensor::PyTensor;
     #[pymodule_export]

@@ -1,7 +1,9 @@
 //! Random numbers: the class `Generator`, and tensors drawn from one.
 
+use ferrograd_core::buffer::Array;
 use ferrograd_core::dtype::DType;
 use ferrograd_core::op::{DEFAULT_GENERATOR, Distribution, Draw, Generator};
+use ferrograd_core::shape::Dims;
 use ferrograd_core::tensor::Tensor;
 use ferrograd_core::vmap::{self, Randomness};
 use pyo3::prelude::*;
@@ -95,6 +97,31 @@ fn parse_seed(seed: &Bound<'_, PyAny>) -> Result<u64> {
     })
 }
 
+/// Bytes of a state: key, then draws, each with its lowest byte first.
+const STATE: usize = 16;
+
+fn state_of(generator: &Generator) -> Result<PyTensor> {
+    let bytes: Vec<u8> = generator.state().into_iter().flat_map(u64::to_le_bytes).collect();
+    Ok(Tensor::constant(Array::from_slice(DType::U8, Dims::new("get_state", &[STATE])?, &bytes)?).into())
+}
+
+fn set_state_of(generator: &Generator, new_state: &Bound<'_, PyAny>) -> Result<()> {
+    let tensor = operand::tensor("new_state", new_state)?;
+    if tensor.dtype() != DType::U8 {
+        let text = format!("new_state: expected the bytes (uint8) of get_state, got {}", tensor.dtype());
+        return Err(raise(Kind::DType, text).into());
+    }
+    if **tensor.shape() != [STATE] {
+        let text =
+            format!("new_state: expected the {STATE} bytes of get_state, got shape {}", tensor.shape());
+        return Err(raise(Kind::Shape, text).into());
+    }
+    let bytes = tensor.to_vec::<u8>();
+    let [key, draws] = [0, 8].map(|i| u64::from_le_bytes(std::array::from_fn(|j| bytes[i + j])));
+    generator.set_state([key, draws]);
+    Ok(())
+}
+
 #[pymethods]
 impl PyGenerator {
     #[new]
@@ -109,6 +136,28 @@ impl PyGenerator {
             Ok(())
         })?;
         Ok(slf)
+    }
+
+    /// All that its next draws depend on, 16 bytes (uint8): the seed and the number of draws so far.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import ferrograd as fg
+    /// >>> generator = fg.Generator().manual_seed(3)
+    /// >>> state = generator.get_state()
+    /// >>> first = fg.rand(4, generator=generator)
+    /// >>> generator.set_state(state)
+    /// >>> bool((fg.rand(4, generator=generator) == first).all())
+    /// True
+    fn get_state(&self) -> Result<PyTensor> {
+        enter(|| state_of(self.own()))
+    }
+
+    /// Goes on from a state that `get_state` returned.
+    ///
+    /// Raises DTypeError or ShapeError for what is no such state; the generator then stays as it is.
+    fn set_state(&self, new_state: &Bound<'_, PyAny>) -> Result<()> {
+        enter(|| set_state_of(self.own(), new_state))
     }
 
     /// The seed it was started from.
@@ -134,6 +183,36 @@ pub fn manual_seed(seed: &Bound<'_, PyAny>) -> Result<PyGenerator> {
         DEFAULT_GENERATOR.manual_seed(parse_seed(seed)?);
         Ok(PyGenerator(None))
     })
+}
+
+/// The state of the generator that everything without one of its own draws from: 16 bytes (uint8).
+///
+/// Examples
+/// --------
+/// >>> import ferrograd as fg
+/// >>> state = fg.get_rng_state()
+/// >>> first = fg.rand(3)
+/// >>> fg.set_rng_state(state)
+/// >>> first.tolist() == fg.rand(3).tolist()
+/// True
+#[pyfunction]
+pub fn get_rng_state() -> Result<PyTensor> {
+    enter(|| state_of(&DEFAULT_GENERATOR))
+}
+
+/// Puts the generator that everything without one of its own draws from into a state of `get_rng_state`.
+///
+/// Raises DTypeError or ShapeError for what is no such state; the generator then stays as it is.
+///
+/// Examples
+/// --------
+/// >>> import ferrograd as fg
+/// >>> fg.set_rng_state(fg.Generator().manual_seed(5).get_state())
+/// >>> fg.rand(1).item() == fg.rand(1, generator=fg.Generator().manual_seed(5)).item()
+/// True
+#[pyfunction]
+pub fn set_rng_state(new_state: &Bound<'_, PyAny>) -> Result<()> {
+    enter(|| set_state_of(&DEFAULT_GENERATOR, new_state))
 }
 
 /// Numbers drawn uniformly from [0, 1).

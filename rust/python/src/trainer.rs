@@ -4,10 +4,11 @@ use std::sync::{Mutex, TryLockError};
 use std::time::{Duration, Instant};
 
 use ferrograd_core::accumulate::Accumulation;
+use ferrograd_core::anomaly;
 use ferrograd_core::buffer::Array;
 use ferrograd_core::dtype::DType;
 use ferrograd_core::error::Error;
-use ferrograd_core::plan::{self, Tracing};
+use ferrograd_core::plan::{self, Origin, Tracing};
 use ferrograd_core::shape::Dims;
 use ferrograd_core::tensor::{Tensor, with_grad_mode};
 use ferrograd_core::train::{Engine, Epoch, Parameter, Rows, Step, StepSpec};
@@ -21,6 +22,12 @@ use crate::error::{Failure, Kind, Result, enter, raise};
 use crate::halt;
 use crate::optim;
 use crate::tensor::PyTensor;
+
+/// Kind, number, constant, shape, layer, and whose gradient it is.
+type DrawnValue = (&'static str, Option<u64>, Option<f64>, Vec<usize>, Option<String>, Option<String>);
+/// Name, what is read, what is written, what is updated.
+type DrawnPart = (String, Vec<usize>, Vec<usize>, Vec<usize>);
+type DrawnPlan = (Vec<DrawnValue>, Vec<DrawnPart>, Vec<usize>, Vec<(u64, usize)>);
 
 /// Compiled steps with the state of their random streams. For `ferrograd.Trainer`.
 #[pyclass(name = "Engine", module = "ferrograd._core", frozen)]
@@ -81,9 +88,10 @@ impl PyEngine {
     ///
     /// `parameters` has a tuple (tensor, number of its rule, list of state tensors) for each parameter that is
     /// updated; none for evaluation. With `whole` their rules need whole gradients. An update is made of the mean
-    /// gradient of `accumulate` batches, or of those left at the end of an epoch. Returns the positions of the
+    /// gradient of `accumulate` batches, or of those left at the end of an epoch. With `placed` the outline tells
+    /// in which calls of modules values are computed. Returns the positions of the
     /// parameters that the loss depends on: the others are left alone.
-    #[pyo3(signature = (function, inputs, parameters, clip_grad_norm = None, fused = true, whole = false, accumulate = 1))]
+    #[pyo3(signature = (function, inputs, parameters, clip_grad_norm = None, fused = true, whole = false, accumulate = 1, placed = false))]
     fn compile(
         &self,
         function: &Bound<'_, PyAny>,
@@ -93,6 +101,7 @@ impl PyEngine {
         fused: bool,
         whole: bool,
         accumulate: usize,
+        placed: bool,
     ) -> Result<Vec<usize>> {
         enter(|| {
             let py = function.py();
@@ -117,7 +126,7 @@ impl PyEngine {
                 };
                 Ok(state.engine.accumulation.insert(sums).sums().to_vec())
             })?;
-            let step = with_grad_mode(trains, || {
+            let made = || {
                 let tracing = Tracing::start();
                 let result = function.call1(PyTuple::new(py, &inputs)?)?;
                 let (scores, loss): (Bound<'_, PyTensor>, Option<Bound<'_, PyTensor>>) = result.extract()?;
@@ -131,7 +140,8 @@ impl PyEngine {
                     fused,
                 };
                 Ok::<_, Failure>(Step::adding(&tracing, spec, &sums)?)
-            })?;
+            };
+            let step = with_grad_mode(trains, || if placed { anomaly::placed(made) } else { made() })?;
             let updated = step.updated().to_vec();
             self.with(|state| {
                 if let Some(sums) = &mut state.engine.accumulation {
@@ -214,6 +224,38 @@ impl PyEngine {
     fn instructions(&self, batch: usize) -> Result<Vec<String>> {
         self.with(|state| {
             Ok(state.engine.step(batch).map(|step| step.instruction_names().to_vec()).unwrap_or_default())
+        })
+    }
+
+    /// What reads what in a step, to be drawn. Of each value its kind, the number of an input or of a leaf's node, a
+    /// constant, its shape, the layer that computes it, and whose gradient it is part of; of each instruction its
+    /// name, what it reads and writes, and the numbers of the trained parameters that it updates; the outputs;
+    /// and what is assigned: nodes and numbers of outputs.
+    fn outline(&self, batch: usize) -> Result<DrawnPlan> {
+        self.with(|state| {
+            let Some(step) = state.engine.step(batch) else { return Ok(Default::default()) };
+            let outline = step.plan().outline();
+            let value = |value: &plan::Value| {
+                let (kind, number, constant) = match value.origin {
+                    Origin::Input(number) => ("input", Some(number as u64), None),
+                    Origin::External(node) => ("leaf", Some(node), None),
+                    Origin::Constant(constant) => ("constant", None, constant),
+                    Origin::Instruction => ("op", None, None),
+                };
+                let (layer, gradient_of) = match &value.place {
+                    Some(place) => (place.layer.clone(), place.gradient_of.clone()),
+                    None => (None, None),
+                };
+                let text = |text: Option<std::sync::Arc<str>>| text.map(|text| text.to_string());
+                (kind, number, constant, value.meta.shape.to_vec(), text(layer), text(gradient_of))
+            };
+            let parts = outline.parts.iter().cloned();
+            Ok((
+                outline.values.iter().map(value).collect(),
+                parts.map(|part| (part.name, part.reads, part.writes, part.updates)).collect(),
+                outline.outputs.clone(),
+                step.assigned(),
+            ))
         })
     }
 

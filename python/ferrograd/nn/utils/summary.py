@@ -13,6 +13,7 @@ from ferrograd.columns import aligned
 from ferrograd.nn.calls import Call, recorded_calls
 from ferrograd.nn.module import Module, in_mode
 from ferrograd.plain import plain
+from ferrograd.random import fork_rng
 
 __all__ = ["Layer", "Summary", "summary"]
 
@@ -109,6 +110,7 @@ class Summary:
         return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1], memory])
 
 
+@fork_rng()
 def summary(model: Module, input_shape: Sequence[int], dtype: DTypeLike | None = None) -> Summary:
     """Run a model on zeros and tell each layer's output shape, parameters, operations and kept bytes.
 

@@ -31,13 +31,23 @@ impl Generator {
 
     /// Starts again from `seed`.
     pub fn manual_seed(&self, seed: u64) {
-        self.key.store(seed, Ordering::Relaxed);
-        self.draws.store(0, Ordering::Relaxed);
+        self.set_state([seed, 0]);
     }
 
     /// The seed.
     pub fn seed(&self) -> u64 {
         self.key.load(Ordering::Relaxed)
+    }
+
+    /// The key and the number of draws, which say all that is drawn from here on.
+    pub fn state(&self) -> [u64; 2] {
+        [self.seed(), self.draws.load(Ordering::Relaxed)]
+    }
+
+    /// Goes on from a state.
+    pub fn set_state(&self, [key, draws]: [u64; 2]) {
+        self.key.store(key, Ordering::Relaxed);
+        self.draws.store(draws, Ordering::Relaxed);
     }
 
     /// Key and stream of the next draw.

@@ -8,6 +8,7 @@ use ferrograd_kernels::pool;
 
 use super::fuse;
 use super::memory::{self, Placement, Views};
+use super::outline::{self, Outline, Part};
 use super::penalty::{self, Pull};
 use super::run::{self, Action, Instruction, Phase, Plan, Task};
 use super::schedule::Schedule;
@@ -83,7 +84,7 @@ const TASKS_PER_THREAD: usize = 4;
 /// Compiles a program. Without `fused` its ops run one by one: the numbers are the same. So they do where anomalies
 /// are looked for, each result on its way.
 pub(super) fn compile(mut program: Program, trained: Vec<Trained>, fused: bool) -> Result<Plan> {
-    let check = anomaly::check();
+    let check = anomaly::looked_for();
     let fused = fused && check.is_none();
     let none = vec![false; program.metas.len()];
     let draws = program.definitions.iter_mut().filter_map(|definition| match definition {
@@ -154,15 +155,18 @@ pub(super) fn compile(mut program: Program, trained: Vec<Trained>, fused: bool) 
     let cost = products.cost(&program)
         + gradients.iter().flatten().map(|g| products.size(g.weight) * rows.unwrap_or(1)).sum::<usize>();
     let threads = if cost < PARALLEL_COST { 1 } else { pool::num_threads() };
-    let mut builder = Builder { program, schedule, placement, padded, products, check, names: Vec::new() };
+    let mut builder =
+        Builder { program, schedule, placement, padded, products, check, owner, parts: Vec::new() };
     let mut shares: Vec<Vec<(usize, Task)>> = (0..threads).map(|_| Vec::new()).collect();
-    let mut updates = Vec::new();
+    let (mut updates, mut late) = (Vec::new(), Vec::new());
     for (i, parameter) in trained.iter().enumerate().filter(|&(i, _)| !is_beside[i]) {
         let value = all[parameter.output];
         match gradients[i] {
             Some(gradient) => {
                 let bias = gradient.bias.map(|bias| &trained[bias]);
                 builder.add_blocks(gradient, parameter.rule, bias, cost, &mut shares);
+                let updates = std::iter::once(i).chain(gradient.bias).collect();
+                builder.parts.push(builder.block_part(gradient, updates));
             }
             None => {
                 let update = Update {
@@ -171,14 +175,18 @@ pub(super) fn compile(mut program: Program, trained: Vec<Trained>, fused: bool) 
                     rule: parameter.rule,
                     state: parameter.state.clone(),
                 };
-                let source = owner[value];
+                let source = builder.owner[value];
                 if is_moved[source] {
                     let instruction = builder.instruction(source, None, 1);
-                    builder.names.push(format!("{}+update", builder.name(source)));
+                    let part = builder.part(source);
+                    let name = format!("{}+update", part.name);
+                    builder.parts.push(Part { name, writes: Vec::new(), updates: vec![i], ..part });
                     let least = shares.iter_mut().min_by_key(|share| share.len()).expect("a thread");
                     least.push((0, Task::Small(Box::new((instruction, update)))));
                 } else {
                     updates.push(update);
+                    let name = "update".to_owned();
+                    late.push(Part { name, reads: vec![source], writes: Vec::new(), updates: vec![i] });
                 }
             }
         }
@@ -191,13 +199,14 @@ pub(super) fn compile(mut program: Program, trained: Vec<Trained>, fused: bool) 
         share.into_iter().map(|(_, task)| task).chain((0..fill).map(|_| Task::Nothing))
     });
     let tasks = tasks.collect();
-    let update_names = std::mem::take(&mut builder.names);
+    let last = std::mem::take(&mut builder.parts);
     let phases: Vec<_> = (0..builder.schedule.count)
         .flat_map(|number| builder.phases(number, &is_moved, rows.unwrap_or(1), threads))
         .collect();
-    let mut names = builder.names;
-    names.extend(update_names);
-    names.extend(updates.iter().map(|_| "update".to_owned()));
+    let parts: Vec<Part> = builder.parts.into_iter().chain(last).chain(late).collect();
+    let names = parts.iter().map(|part| part.name.clone()).collect();
+    let shown_values = all[..shown].iter().map(|&value| builder.owner[value]).collect();
+    let outline = Outline { parts, values: outline::values(&builder.program), outputs: shown_values };
     let outputs = all[..shown].iter().map(|&o| builder.placement.array(o).clone()).collect();
     let gradients = all[shown..].iter().map(|&o| builder.placement.arrays[o].clone()).collect();
     let inputs = builder.placement.inputs;
@@ -211,6 +220,7 @@ pub(super) fn compile(mut program: Program, trained: Vec<Trained>, fused: bool) 
         outputs,
         gradients,
         names,
+        outline,
         threads,
     })
 }
@@ -419,7 +429,9 @@ struct Builder {
     padded: Vec<bool>,
     products: Products,
     check: Option<Check>,
-    names: Vec<String>,
+    /// What each value shows.
+    owner: Vec<ValueId>,
+    parts: Vec<Part>,
 }
 
 impl Builder {
@@ -433,7 +445,6 @@ impl Builder {
         total: usize,
         shares: &mut [Vec<(usize, Task)>],
     ) {
-        self.names.push(update::name(pull.is_some(), bias.is_some()));
         let bias = bias.map(|bias| BiasUpdate {
             bias: bias.weight.clone(),
             rule: bias.rule,
@@ -471,7 +482,7 @@ impl Builder {
             .collect();
         for &value in &values {
             if !matches!(self.program.definitions[value], Definition::Leaf(_)) {
-                self.names.push(self.name(value));
+                self.parts.push(self.part(value));
             }
         }
         if number.is_multiple_of(2) {
@@ -515,6 +526,18 @@ impl Builder {
             Definition::LossWithGradient { loss, .. } => format!("{}+grad", Op::Loss(*loss).name()),
             Definition::Leaf(_) | Definition::Written => String::new(),
         }
+    }
+
+    /// The instruction of a value, to be drawn.
+    fn part(&self, value: ValueId) -> Part {
+        Part::of(&self.program, &self.owner, self.name(value), value)
+    }
+
+    /// The updates of a weight's blocks, to be drawn.
+    fn block_part(&self, Gradient { a, d, pull, bias, .. }: Gradient, updates: Vec<usize>) -> Part {
+        let read = [a, d].into_iter().chain(pull.map(|pull| pull.scale));
+        let reads = read.map(|value| self.owner[value]).collect();
+        Part { name: update::name(pull.is_some(), bias.is_some()), reads, writes: Vec::new(), updates }
     }
 
     /// The instruction of a value for all rows or a block of them.

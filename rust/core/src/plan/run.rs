@@ -8,6 +8,7 @@ use ferrograd_kernels::pool;
 use ferrograd_kernels::update::Rule;
 
 use super::compile::{self, Trained};
+use super::outline::Outline;
 use super::trace::Program;
 use super::update::{BlockUpdate, Update};
 use super::weights::Weight;
@@ -29,6 +30,7 @@ pub struct Plan {
     pub(super) outputs: Vec<Array>,
     pub(super) gradients: Vec<Option<Array>>,
     pub(super) names: Vec<String>,
+    pub(super) outline: Outline,
     /// Phase, block and number of each instruction that draws. Its stream's lower 16 bits number the draw.
     pub(super) draws: Vec<(usize, usize, usize)>,
     /// Threads that the phases were cut for.
@@ -152,6 +154,11 @@ impl Plan {
     /// The gradients, in the order of the trained parameters; `None` for those that are never stored.
     pub fn gradients(&self) -> &[Option<Array>] {
         &self.gradients
+    }
+
+    /// What reads what, to be drawn.
+    pub fn outline(&self) -> &Outline {
+        &self.outline
     }
 
     /// Names of the instructions, in order: what fused is visible here.

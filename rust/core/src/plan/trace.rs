@@ -59,8 +59,10 @@ pub struct Program {
     pub definitions: Vec<Definition>,
     /// The values that the caller wants.
     pub outputs: Vec<ValueId>,
-    /// Where each was made, if somebody looked for anomalies then.
+    /// Where each was made, if somebody asked for that then.
     pub places: Vec<Option<Place>>,
+    /// The number of each one's node.
+    pub ids: Vec<u64>,
 }
 
 thread_local! {
@@ -153,8 +155,13 @@ impl Program {
         debug_assert!(is_tracing());
         let nodes = reachable(outputs);
         let mut ids: HashMap<u64, ValueId> = HashMap::with_capacity(nodes.len());
-        let mut program =
-            Program { metas: Vec::new(), definitions: Vec::new(), outputs: Vec::new(), places: Vec::new() };
+        let mut program = Program {
+            metas: Vec::new(),
+            definitions: Vec::new(),
+            outputs: Vec::new(),
+            places: Vec::new(),
+            ids: Vec::new(),
+        };
         let mut is_constant: Vec<bool> = Vec::new();
         let arrays = leaf_arrays(&nodes, outputs);
         for node in &nodes {
@@ -191,6 +198,7 @@ impl Program {
             program.metas.push(Meta { dtype: node.dtype(), shape: *node.shape() });
             program.definitions.push(definition);
             program.places.push(node.place());
+            program.ids.push(node.id());
             is_constant.push(constant);
         }
         program.outputs = outputs.iter().map(|t| ids[&t.node().id()]).collect();
@@ -235,6 +243,7 @@ impl Program {
         self.metas = order.iter().map(|&v| self.metas[v]).collect();
         self.definitions = order.iter().map(|&v| self.definitions[v].clone()).collect();
         self.places = order.iter().map(|&v| self.places[v].take()).collect();
+        self.ids = order.iter().map(|&v| self.ids[v]).collect();
         for definition in &mut self.definitions {
             if let Definition::Op { operands, .. } = definition {
                 operands.iter_mut().for_each(|o| *o = place[*o]);
@@ -266,6 +275,8 @@ impl Program {
         self.definitions.retain(|_| *keep.next().expect("one flag a value"));
         let mut keep = live.iter();
         self.places.retain(|_| *keep.next().expect("one flag a value"));
+        let mut keep = live.iter();
+        self.ids.retain(|_| *keep.next().expect("one flag a value"));
         for definition in &mut self.definitions {
             if let Definition::Op { operands, .. } = definition {
                 operands.iter_mut().for_each(|o| *o = renamed[*o]);
