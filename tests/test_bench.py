@@ -83,8 +83,12 @@ def test_ours_and_numpy_train_alike(name: str, dtype: str, mode: str) -> None:
         (["--rounds", "0"], "rounds: expected a positive number"),
         (["--sweep", "0"], "sweep: expected a positive number"),
         (["--sweep", "3", "--rows", TINY], "not allowed with"),
+        (["--sweep", "3", "--minutes", "0"], "minutes: expected a positive number"),
+        (["--sweep", "3", "--minutes", "nan"], "minutes: expected a positive number"),
+        (["--sweep", "3", "--seed", "-2"], "seed: expected no negative number, got -2"),
         (["--mode", "epoch"], "--mode"),
         (["--out", __file__], "is not a folder"),
+        (["--out", f"{__file__}/results"], "cannot be made: Not a directory"),
     ],
 )
 def test_wrong_arguments_are_named(

@@ -63,8 +63,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Time training steps beside numpy, scikit-learn, JAX and PyTorch, as many as are installed."""
     options, names = _options(arguments), _peers(arguments)
     problems = _problems(arguments)
-    if arguments.out.exists() and not arguments.out.is_dir():
-        raise ConfigError(f"out: {str(arguments.out)!r} is not a folder")
+    _make_folder(arguments.out)
     results: dict[str, Any] = {"machine": machine.describe(), **dataclasses.asdict(options)}
     stolen = machine.stolen()
     workers, absent = start([OURS, *names], options.threads, verbose=arguments.verbose)
@@ -159,9 +158,11 @@ def _options(arguments: argparse.Namespace) -> Options:
     rounds = (
         arguments.rounds if arguments.rounds is not None else 7 if is_table and not arguments.quick else 3
     )
-    for name, value in (("rounds", rounds), ("sweep", arguments.sweep), ("seed", arguments.seed + 1)):
-        if value is not None and value < 1:
+    for name, value in (("rounds", rounds), ("sweep", arguments.sweep), ("minutes", arguments.minutes)):
+        if value is not None and not value > 0:
             raise ConfigError(f"{name}: expected a positive number, got {value}")
+    if arguments.seed < 0:
+        raise ConfigError(f"seed: expected no negative number, got {arguments.seed}")
     if is_table and not arguments.quick:
         return Options(arguments.mode, threads, rounds, profiles=True)
     return Options(arguments.mode, threads, rounds, seconds=0.05, check_flop=2e10, profiles=is_table)
@@ -178,18 +179,27 @@ def _peers(arguments: argparse.Namespace) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _problems(arguments: argparse.Namespace) -> list[Problem]:
+def _problems(arguments: argparse.Namespace) -> Iterable[Problem]:
     if arguments.sweep is not None:
-        return list(itertools.islice(sweep.draw(arguments.seed, arguments.dtype), arguments.sweep))
+        return itertools.islice(sweep.draw(arguments.seed, arguments.dtype), arguments.sweep)
     names = _QUICK_ROWS if arguments.quick else tuple(TABLE)
     if arguments.rows is not None:
         names = tuple(name.strip() for name in arguments.rows.split(","))
     return [Problem.parse(name, arguments.dtype) for name in names]
 
 
-def _write(results: dict[str, Any], folder: Path) -> None:
+def _make_folder(folder: Path) -> None:
+    """Find out before minutes of work whether their results can be written."""
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"out: {str(folder)!r} is not a folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"out: {str(folder)!r} cannot be made: {error.strerror}") from error
+
+
+def _write(results: dict[str, Any], folder: Path) -> None:
+    try:
         path = folder / "results.json"
         path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         print(f"wrote {path}")

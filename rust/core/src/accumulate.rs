@@ -3,7 +3,7 @@
 use crate::buffer::Array;
 use crate::error::{Error, Result};
 use crate::for_float;
-use crate::plan::{Batch, Plan, Program, Tracing};
+use crate::plan::{Batch, Kept, Plan, Program, Tracing};
 use crate::tensor::{Tensor, with_grad_mode};
 use crate::train::{Parameter, Rule, clip};
 
@@ -69,7 +69,7 @@ impl Accumulation {
             Program::trace(&tracing, &means, &[])
         })?;
         let trained = updated.iter().enumerate().map(|(output, &i)| parameters[i].trained(output));
-        self.plan = Some(Plan::compile_training(program, trained.collect(), fused)?);
+        self.plan = Some(Plan::compile_training(program, trained.collect(), fused, &Kept::default())?);
         self.updated = updated.to_vec();
         Ok(())
     }

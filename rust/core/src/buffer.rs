@@ -82,6 +82,7 @@ fn pause(spins: &mut u32) {
 }
 
 /// A block that a plan cuts into storages whose lifetimes do not overlap.
+#[derive(Clone)]
 pub struct Arena {
     block: Arc<Block>,
 }

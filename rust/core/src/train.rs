@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::for_float;
 use crate::lbfgs;
 pub use crate::plan::Rows;
-use crate::plan::{Batch, Part};
+use crate::plan::{Batch, Kept, Part};
 pub(crate) use crate::training_step::clip;
 pub use crate::training_step::{Parameter, Step, StepSpec, flat, write_flat};
 
@@ -98,6 +98,13 @@ impl Engine {
     /// The step for a batch size.
     pub fn step(&self, batch: usize) -> Option<&Step> {
         self.steps.iter().find(|s| s.batch == batch)
+    }
+
+    /// What the steps keep packed, for another one of this engine, which runs one at a time.
+    pub fn kept(&self) -> Kept {
+        let mut kept = Kept::default();
+        self.steps.iter().for_each(|step| step.plan.add_to(&mut kept));
+        kept
     }
 
     /// One pass over `order`, `batch` rows at a time; the last may be short. Every batch size that
@@ -188,10 +195,10 @@ impl Engine {
             let found = self.steps.iter().position(|s| s.batch == rows.len());
             let index =
                 found.ok_or_else(|| Error::Graph(format!("plan: no step for {} rows", rows.len())))?;
-            // Each step has the parameters packed for itself, perhaps since the epoch before.
+            // Other steps have the parameters packed, perhaps since the epoch before.
             if current.replace(index) != Some(index) {
-                let others = self.steps.iter_mut().enumerate().filter(|&(i, _)| i != index);
-                others.map(|(_, other)| other).try_for_each(|other| other.plan.store())?;
+                let next = &self.steps[index].plan;
+                self.steps.iter().try_for_each(|other| other.plan.store_for(next))?;
             }
             let step = &mut self.steps[index];
             let started = (number == 0 || number.is_power_of_two()).then(Instant::now);

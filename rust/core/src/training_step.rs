@@ -11,7 +11,7 @@ use crate::dtype::{DType, Element};
 use crate::error::{Error, Result};
 use crate::lbfgs;
 use crate::op::{Op, Unary};
-use crate::plan::{Batch, Plan, Program, Tracing, Trained, reads_after};
+use crate::plan::{Batch, Kept, Plan, Program, Tracing, Trained, reads_after};
 use crate::shape::Dims;
 use crate::tensor::Tensor;
 use crate::{for_any, for_float};
@@ -84,6 +84,8 @@ pub struct StepSpec<'a> {
     pub clip_grad_norm: Option<f64>,
     /// Whether patterns are fused; the numbers are the same.
     pub fused: bool,
+    /// What the engine that the step is added to has packed already; nothing by default.
+    pub kept: Kept,
 }
 
 impl Step {
@@ -177,7 +179,7 @@ impl Step {
         let program = Program::trace(tracing, &outputs, spec.inputs)?;
         let first = outputs.len() - trained.len();
         let trained = trained.iter().enumerate().map(|(i, parameter)| parameter.trained(first + i));
-        let plan = Plan::compile_training(program, trained.collect(), spec.fused)?;
+        let plan = Plan::compile_training(program, trained.collect(), spec.fused, &spec.kept)?;
         let scores = spec.scores.shape();
         let labels = spec.inputs.get(1);
         let counts_classes = scores.rank() == 2

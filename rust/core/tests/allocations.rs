@@ -97,6 +97,7 @@ fn engine(optimizer: Optimizer, clip_grad_norm: Option<f64>, every: usize) -> En
             parameters,
             clip_grad_norm,
             fused: true,
+            kept: engine.kept(),
         };
         let parameters = spec.parameters.clone();
         if every > 1 && engine.accumulation.is_none() {

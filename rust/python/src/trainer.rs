@@ -116,15 +116,15 @@ impl PyEngine {
                 .collect::<Result<_>>()?;
             let trains = !parameters.is_empty();
             let learned = if accumulate > 1 { parameters.clone() } else { Vec::new() };
-            let sums = self.with(|state| {
+            let (sums, kept) = self.with(|State { engine, .. }| {
                 if learned.is_empty() {
-                    return Ok(Vec::new());
+                    return Ok((Vec::new(), engine.kept()));
                 }
-                let sums = match state.engine.accumulation.take() {
+                let sums = match engine.accumulation.take() {
                     Some(sums) => sums,
                     None => Accumulation::new(&learned, accumulate, clip_grad_norm)?,
                 };
-                Ok(state.engine.accumulation.insert(sums).sums().to_vec())
+                Ok((engine.accumulation.insert(sums).sums().to_vec(), engine.kept()))
             })?;
             let made = || {
                 let tracing = Tracing::start();
@@ -138,6 +138,7 @@ impl PyEngine {
                     parameters,
                     clip_grad_norm,
                     fused,
+                    kept,
                 };
                 Ok::<_, Failure>(Step::adding(&tracing, spec, &sums)?)
             };

@@ -14,7 +14,7 @@ use super::run::{self, Action, Instruction, Phase, Plan, Task};
 use super::schedule::Schedule;
 use super::trace::{Definition, Leaf, Program, ValueId};
 use super::update::{self, BiasUpdate, BlockUpdate, Update};
-use super::weights::Weight;
+use super::weights::{Kept, Weight};
 use crate::anomaly::{self, Check};
 use crate::buffer::Array;
 use crate::error::Result;
@@ -83,7 +83,7 @@ const TASKS_PER_THREAD: usize = 4;
 
 /// Compiles a program. Without `fused` its ops run one by one: the numbers are the same. So they do where anomalies
 /// are looked for, each result on its way.
-pub(super) fn compile(mut program: Program, trained: Vec<Trained>, fused: bool) -> Result<Plan> {
+pub(super) fn compile(mut program: Program, trained: Vec<Trained>, fused: bool, kept: &Kept) -> Result<Plan> {
     let check = anomaly::looked_for();
     let fused = fused && check.is_none();
     let none = vec![false; program.metas.len()];
@@ -113,6 +113,7 @@ pub(super) fn compile(mut program: Program, trained: Vec<Trained>, fused: bool) 
             *gradient = products.absorb_gradient(&mut program, &views, &first, trained)?;
         }
     }
+    products.weights.iter_mut().for_each(|weight| weight.share(kept));
     let mut is_beside = vec![false; trained.len()];
     if fused {
         for (i, trained) in trained.iter().enumerate() {

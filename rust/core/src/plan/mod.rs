@@ -26,3 +26,4 @@ pub use run::{Batch, Plan, Rows};
 pub(crate) use trace::without_assignments;
 pub use trace::{Definition, Leaf, Program, Tracing, ValueId, assign, latest, reads_after};
 pub use update::update;
+pub use weights::Kept;

@@ -11,7 +11,7 @@ use super::compile::{self, Trained};
 use super::outline::Outline;
 use super::trace::Program;
 use super::update::{BlockUpdate, Update};
-use super::weights::Weight;
+use super::weights::{Kept, Weight};
 use crate::anomaly::{self, Check, Place};
 use crate::buffer::Array;
 use crate::error::{Error, Result};
@@ -130,15 +130,21 @@ impl Plan {
     /// # Errors
     /// `Memory`.
     pub fn compile(program: Program, fused: bool) -> Result<Plan> {
-        compile::compile(program, Vec::new(), fused)
+        compile::compile(program, Vec::new(), fused, &Kept::default())
     }
 
     /// Compiles a training step. The gradients are the last outputs of the program, in the order of `trained`.
+    /// Weights that are `kept` by plans of the same engine lie where those have them.
     ///
     /// # Errors
     /// `Memory`.
-    pub fn compile_training(program: Program, trained: Vec<Trained>, fused: bool) -> Result<Plan> {
-        compile::compile(program, trained, fused)
+    pub fn compile_training(
+        program: Program,
+        trained: Vec<Trained>,
+        fused: bool,
+        kept: &Kept,
+    ) -> Result<Plan> {
+        compile::compile(program, trained, fused, kept)
     }
 
     /// Placeholder i; `None` when the program does not read it.
@@ -184,7 +190,7 @@ impl Plan {
     /// # Errors
     /// None that a compiled plan can have.
     pub fn load(&mut self) -> Result<()> {
-        self.weights.iter_mut().try_for_each(Weight::load)
+        self.weights.iter().try_for_each(Weight::load)
     }
 
     /// Writes the parameters and their state to the arrays that the plan was made with.
@@ -192,7 +198,18 @@ impl Plan {
     /// # Errors
     /// None that a compiled plan can have.
     pub fn store(&mut self) -> Result<()> {
-        self.weights.iter_mut().try_for_each(Weight::store)
+        self.weights.iter().try_for_each(Weight::store)
+    }
+
+    /// As [`Plan::store`], for the weights that `next` has not in the same place.
+    pub(crate) fn store_for(&self, next: &Plan) -> Result<()> {
+        let apart = |weight: &&Weight| !next.weights.iter().any(|other| other.is(weight));
+        self.weights.iter().filter(apart).try_for_each(Weight::store)
+    }
+
+    /// Adds the weights that it has packed.
+    pub(crate) fn add_to(&self, kept: &mut Kept) {
+        kept.0.extend_from_slice(&self.weights);
     }
 
     /// Runs all but the updates. `poll` is called between instructions, and between blocks of rows where the run
@@ -244,7 +261,7 @@ impl Plan {
 
     /// Notes that the packed weights have been updated.
     pub(super) fn set_ahead(&mut self) {
-        self.weights.iter_mut().for_each(Weight::set_ahead);
+        self.weights.iter().for_each(Weight::set_ahead);
     }
 
     /// Runs tasks on the threads, or on this one where the step is short. Returns the error of the first task

@@ -2,6 +2,10 @@
 //!
 //! Where the plan also updates a weight, the packed copy is the weight for as long as the plan runs, and the
 //! user's array follows when the run ends. Where something else updates it, the packed copy follows the array.
+//! Plans that run in turn, as those for whole batches and for a short one, keep a weight in one place.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use ferrograd_kernels::gemm::MatRef;
 use ferrograd_kernels::gemm::panels::Panels;
@@ -13,6 +17,7 @@ use crate::for_float;
 use crate::shape::Dims;
 
 /// A packed matrix in an arena: as a whole, and in segments that threads write apart from each other.
+#[derive(Clone)]
 pub(super) struct Packed {
     pub(super) layout: Panels,
     pub(super) whole: Array,
@@ -38,7 +43,20 @@ const COPY_BYTES: usize = 1 << 20;
 /// Rows of a product up to which its panels are turned where they are used: once for each block of rows.
 const TURN_ROWS: usize = 256;
 
-/// A matrix that is the right operand of products.
+/// What an original's count of writes never is.
+const NEVER: u64 = u64::MAX;
+
+/// How the packed copies and the user's arrays, a weight and at most three states, stand to each other.
+struct Standing {
+    /// Writes to each of the user's arrays that the packed copies have seen.
+    seen: [AtomicU64; 4],
+    /// Whether the packed copies are newer than the user's arrays.
+    is_ahead: AtomicBool,
+}
+
+/// A matrix that is the right operand of products. A clone is the same packed copies, for a plan that never runs
+/// while another one with them does.
+#[derive(Clone)]
 pub(super) struct Weight {
     /// The user's array as a `k x n` matrix.
     pub(super) original: Array,
@@ -49,10 +67,17 @@ pub(super) struct Weight {
     pub(super) states: Vec<(Array, Packed)>,
     /// Whether the plan updates it, packed.
     pub(super) is_updated: bool,
-    /// Writes to the user's arrays that the packed copies have seen.
-    seen: Vec<u32>,
-    /// Whether the packed copies are newer than the user's arrays.
-    is_ahead: bool,
+    standing: Arc<Standing>,
+}
+
+/// The weights that the plans of an engine keep packed, for another plan of the same engine.
+#[derive(Clone, Default)]
+pub struct Kept(pub(super) Vec<Weight>);
+
+/// Whether two arrays are one and the same view.
+fn is_same(a: &Array, b: &Array) -> bool {
+    let place = |array: &Array| (array.storage_key(), array.offset(), *array.shape(), *array.strides());
+    place(a) == place(b)
 }
 
 impl Weight {
@@ -66,8 +91,10 @@ impl Weight {
             transposed: None,
             states: Vec::new(),
             is_updated: false,
-            seen: Vec::new(),
-            is_ahead: false,
+            standing: Arc::new(Standing {
+                seen: [const { AtomicU64::new(NEVER) }; 4],
+                is_ahead: AtomicBool::new(false),
+            }),
         })
     }
 
@@ -90,14 +117,40 @@ impl Weight {
         Ok(())
     }
 
+    /// Takes the place of another plan's weight that serves as well, if there is one: then nothing is packed when
+    /// the plans take turns. To be called before anything refers to the packed copies.
+    pub(super) fn share(&mut self, kept: &Kept) {
+        let is_same_state = |ours: &(Array, Packed), its: &(Array, Packed)| is_same(&ours.0, &its.0);
+        let serves = |other: &&Weight| {
+            is_same(&other.original, &self.original)
+                && other.packed.layout == self.packed.layout
+                && (other.transposed.is_some() || self.transposed.is_none())
+                && other.is_updated == self.is_updated
+                && other.states.len() == self.states.len()
+                && self.states.iter().zip(&other.states).all(|(ours, its)| is_same_state(ours, its))
+        };
+        if let Some(other) = kept.0.iter().find(serves) {
+            *self = other.clone();
+        }
+    }
+
+    /// Whether both are the same packed copies.
+    pub(super) fn is(&self, other: &Weight) -> bool {
+        Arc::ptr_eq(&self.standing, &other.standing)
+    }
+
+    /// The user's arrays, each with the number of writes that the packed copies have seen.
+    fn originals(&self) -> impl Iterator<Item = (&Array, &AtomicU64)> {
+        let states = self.states.iter().map(|(state, _)| state);
+        std::iter::once(&self.original).chain(states).zip(&self.standing.seen)
+    }
+
     /// Packs what was written since the last time. To be called before a step. What is written while the
     /// packed weight is ahead is lost: the plan owns the weight then.
-    pub(super) fn load(&mut self) -> Result<()> {
-        if self.is_ahead {
-            return Ok(());
-        }
-        let originals = || std::iter::once(&self.original).chain(self.states.iter().map(|(state, _)| state));
-        if originals().map(|array| array.storage().writes()).eq(self.seen.iter().copied()) {
+    pub(super) fn load(&self) -> Result<()> {
+        let is_seen =
+            |(array, seen): (&Array, &AtomicU64)| u64::from(array.storage().writes()) == seen.load(Relaxed);
+        if self.standing.is_ahead.load(Relaxed) || self.originals().all(is_seen) {
             return Ok(());
         }
         self.see();
@@ -114,20 +167,20 @@ impl Weight {
         Ok(())
     }
 
-    fn see(&mut self) {
-        self.seen.clear();
-        let originals = std::iter::once(&self.original).chain(self.states.iter().map(|(state, _)| state));
-        self.seen.extend(originals.map(|array| array.storage().writes()));
+    fn see(&self) {
+        self.originals().for_each(|(array, seen)| seen.store(array.storage().writes().into(), Relaxed));
     }
 
     /// Notes that the packed weight has been updated.
-    pub(super) fn set_ahead(&mut self) {
-        self.is_ahead |= self.is_updated;
+    pub(super) fn set_ahead(&self) {
+        if self.is_updated {
+            self.standing.is_ahead.store(true, Relaxed);
+        }
     }
 
     /// Writes the packed weight and its state to the user's arrays. To be called when a run ends.
-    pub(super) fn store(&mut self) -> Result<()> {
-        if !self.is_ahead {
+    pub(super) fn store(&self) -> Result<()> {
+        if !self.standing.is_ahead.load(Relaxed) {
             return Ok(());
         }
         for_float!("weight", self.original.dtype(), T => {
@@ -138,7 +191,7 @@ impl Weight {
             Ok(())
         })?;
         self.see();
-        self.is_ahead = false;
+        self.standing.is_ahead.store(false, Relaxed);
         Ok(())
     }
 }

@@ -270,34 +270,9 @@ impl Job<'_> {
             .map(|p| (0..self.optimizer.states).map(|_| zeros(p)).collect())
             .collect();
         let samples = self.tables[0].shape()[0];
+        let sizes = [self.batch, samples % self.batch];
         let mut engine = Engine::new(vec![self.optimizer.rule], 3);
-        let mut scores_shape = dims(&[]);
-        for batch in [self.batch, samples % self.batch].into_iter().filter(|&batch| batch > 0) {
-            let tracing = Tracing::start();
-            let first = |table: &Array| {
-                let rows = Tensor::constant(table.clone()).narrow(0, 0, batch).unwrap();
-                Tensor::constant(copied(rows.array()))
-            };
-            let inputs: Vec<Tensor> = self.tables.iter().map(first).collect();
-            let (scores, loss) = (self.model)(&inputs, &parameters).unwrap();
-            scores_shape = *scores.shape();
-            let parameters = parameters[..self.trained].iter().zip(&states);
-            let parameters = parameters.map(|(p, s)| Parameter {
-                tensor: p.clone(),
-                rule: 0,
-                state: s.clone(),
-                whole: false,
-            });
-            let spec = StepSpec {
-                inputs: &inputs,
-                scores: &scores,
-                loss: Some(&loss),
-                parameters: parameters.collect(),
-                clip_grad_norm: self.clip_grad_norm,
-                fused: how.fused,
-            };
-            engine.add(Step::build(&tracing, spec).unwrap());
-        }
+        let scores_shape = self.compile(&mut engine, &parameters, &states, &sizes, how.fused);
         let shortest = match samples % self.batch {
             0 => self.batch,
             rest => rest,
@@ -316,6 +291,46 @@ impl Job<'_> {
             losses: Vec::new(),
             _settings: settings,
         }
+    }
+
+    /// Adds the steps for these batch sizes, but for 0; returns the last one's shape of scores.
+    pub fn compile(
+        &self,
+        engine: &mut Engine,
+        parameters: &[Tensor],
+        states: &[Vec<Tensor>],
+        sizes: &[usize],
+        fused: bool,
+    ) -> Dims {
+        let mut scores_shape = dims(&[]);
+        for &batch in sizes.iter().filter(|&&batch| batch > 0) {
+            let tracing = Tracing::start();
+            let first = |table: &Array| {
+                let rows = Tensor::constant(table.clone()).narrow(0, 0, batch).unwrap();
+                Tensor::constant(copied(rows.array()))
+            };
+            let inputs: Vec<Tensor> = self.tables.iter().map(first).collect();
+            let (scores, loss) = (self.model)(&inputs, parameters).unwrap();
+            scores_shape = *scores.shape();
+            let parameters = parameters[..self.trained].iter().zip(states);
+            let parameters = parameters.map(|(p, s)| Parameter {
+                tensor: p.clone(),
+                rule: 0,
+                state: s.clone(),
+                whole: false,
+            });
+            let spec = StepSpec {
+                inputs: &inputs,
+                scores: &scores,
+                loss: Some(&loss),
+                parameters: parameters.collect(),
+                clip_grad_norm: self.clip_grad_norm,
+                fused,
+                kept: engine.kept(),
+            };
+            engine.add(Step::build(&tracing, spec).unwrap());
+        }
+        scores_shape
     }
 
     /// Runs the job.
