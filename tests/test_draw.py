@@ -592,6 +592,7 @@ def test_one_sample_that_counts_as_several_is_pointed_out() -> None:
     assert "None" not in str(found.value)
 
 
+@pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
 def test_a_trainer_and_an_estimator_are_drawn_as_their_networks() -> None:
     from ferrograd.sklearn import MLPClassifier
 

@@ -148,6 +148,24 @@ def test_a_plan_of_several_batches_adds_up_gradients() -> None:
     assert [v.label for v in vertices if v.note == "assigned"] == ["sum of gradients"] * 4
 
 
+def test_the_plan_of_a_function_and_of_a_changed_model_is_drawn() -> None:
+    weight = nn.Parameter(fg.randn(4, 3))
+    trainer = fg.Trainer(lambda x: x @ weight, nn.CrossEntropyLoss(), fg.optim.SGD([weight], lr=0.1))
+    trainer.fit(fg.rand(8, 4), [0, 1, 2, 0] * 2, epochs=1, batch_size=8, progress=False)
+    before = weight.tolist(), fg.get_rng_state().tolist()
+    vertices = of_plan(trainer.plan)
+    assert sorted(parts_of(vertices)) == sorted(trainer.plan.instructions)
+    assert (weight.tolist(), fg.get_rng_state().tolist()) == before
+    assert [v.label for v in vertices if v.kind == "parameter"] == ["parameter"]
+    with pytest.raises(fg.ConfigError, match="cost: model: expected a trainer of a Module"):
+        trainer.plan.cost()
+    plan = planned(nn.CrossEntropyLoss(), nn.Linear(4, 3)).plan
+    assert isinstance(plan.trainer.model, nn.Sequential)
+    plan.trainer.model.add_module("1", nn.Tanh())
+    assert "matmul+bias+tanh" in parts_of(of_plan(plan))
+    assert f"{len(parts_of(of_plan(plan)))} instructions" in fg.draw(plan).title
+
+
 def test_a_large_plan_has_a_box_for_each_layer_there_and_back() -> None:
     layers = nn.Linear(4, 6), *(nn.Sequential(nn.Linear(6, 6), nn.LayerNorm(6), nn.GELU()) for _ in range(8))
     picture = fg.draw(planned(nn.CrossEntropyLoss(), *layers, nn.Linear(6, 3)).plan)

@@ -1,7 +1,8 @@
-"""What lectures show about layers of one operation and threshold units: rows A9, A17, B2, B9."""
+"""What lectures show about layers of one operation and threshold units: rows A9, A17, B2, B9, D16."""
 
 import itertools
 import math
+import timeit
 from collections.abc import Callable
 from typing import Any
 
@@ -68,6 +69,82 @@ def test_a17_the_numeric_check_names_the_worst_element_of_every_input() -> None:
     assert second.endswith("(output 0, element ())")
     assert third.startswith("input 2, element (")
     assert third.endswith("passes)")
+
+
+def test_a17_the_report_names_the_worst_element_of_every_parameter() -> None:
+    class Planted(fg.autograd.Function):
+        """A value that is passed on, with a gradient that is off at one element."""
+
+        @staticmethod
+        def forward(ctx: Any, x: fg.Tensor, at: tuple[int, ...]) -> fg.Tensor:
+            ctx.at = at
+            return x * 1
+
+        @staticmethod
+        def backward(ctx: Any, *grads: fg.Tensor) -> Any:
+            off = grads[0].clone()
+            off[ctx.at] = off[ctx.at] * 1.5
+            return off, None
+
+    class Model(nn.Linear):
+        def forward(self, x: fg.Tensor) -> fg.Tensor:
+            weight, bias = Planted.apply(self.weight, (1, 2)), Planted.apply(self.bias, (0,))
+            return nn.functional.linear(x, weight, bias)
+
+    fg.manual_seed(0)
+    report = fg.check_gradients(Model(3, 2), fg.randn(5, 3), fg.randn(5, 2), nn.MSELoss())
+    assert [(row.name, row.worst, row.verdict) for row in report.parameters] == [
+        ("weight", (1, 2), "WRONG in 17% of its elements"),
+        ("bias", (0,), "WRONG in 50% of its elements"),
+    ]
+    for row in report.parameters:
+        # The centred difference is the true derivative; the relative error that of 1.5 to 1.
+        assert row.analytic == pytest.approx(1.5 * row.numeric, rel=1e-7)
+        assert row.max_error == pytest.approx(1 / 3, rel=1e-6)
+    right = fg.check_gradients(nn.Linear(3, 2), fg.randn(5, 3), fg.randn(5, 2), nn.MSELoss())
+    assert right.agrees
+    assert all(len(row.worst) == len(row.shape) and row.max_error < 1e-6 for row in right.parameters)
+
+
+@DTYPES
+def test_d16_a_layer_neuron_by_neuron_is_one_matrix_product(dtype: Any) -> None:
+    rng = np.random.default_rng(0)
+    x, w, b = (fg.tensor(rng.normal(size=s).astype(dtype)) for s in ((64,), (100, 64), (100,)))
+
+    def by_neurons() -> fg.Tensor:
+        return fg.stack([(w[i] * x).sum() + b[i] for i in range(100)])
+
+    def by_product() -> fg.Tensor:
+        return w @ x + b
+
+    exact = w.numpy().astype(np.float64) @ x.numpy().astype(np.float64) + b.numpy()
+    unit = np.finfo(dtype).eps
+    for layer in (by_neurons, by_product):
+        np.testing.assert_allclose(layer().numpy(), exact, rtol=0, atol=64 * unit * np.abs(exact).max())
+    seconds = [min(timeit.repeat(layer, number=3, repeat=5)) for layer in (by_neurons, by_product)]
+    print(f"\nD16: {np.dtype(dtype)}, neuron by neuron takes {seconds[0] / seconds[1]:.0f} times the product")
+    assert seconds[0] > 2 * seconds[1]
+
+
+def test_d16_the_weights_of_a_linear_model_are_a_template_for_each_digit() -> None:
+    mpl = pytest.importorskip("matplotlib")
+    mpl.use("Agg")
+    X, y = fg.datasets.load_digits()
+    fg.manual_seed(0)
+    model = nn.Linear(64, 10)
+    trainer = fg.Trainer(model, nn.CrossEntropyLoss(), fg.optim.Adam(model.parameters(), lr=0.01), l2=0.01)
+    trainer.fit(X / 16, y, epochs=20, seed=0, progress=False)
+    assert trainer.evaluate(X / 16, y)["accuracy"] > 0.93
+    figure = fg.viz.weight_images(model, shape=(8, 8))
+    panels, weight = figure.axes[:10], model.weight.detach().numpy()
+    assert [panel.get_title() for panel in panels] == [str(digit) for digit in range(10)]
+    for digit, panel in enumerate(panels):
+        (image,) = panel.images
+        np.testing.assert_array_equal(image.get_array(), weight[digit].reshape(8, 8))
+    # A template fits the mean image of its own digit best.
+    means = np.stack([X[y == digit].mean(0) / 16 for digit in range(10)])
+    scores = means @ weight.T + model.bias.detach().numpy()
+    assert scores.argmax(1).tolist() == list(range(10))
 
 
 def perceptron(targets: list[int], epochs: int) -> tuple[Any, list[int]]:

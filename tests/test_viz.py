@@ -216,6 +216,15 @@ def test_layers_that_are_not_there_are_refused(model: Any, options: dict[str, An
         viz.hidden_space(model, X, Y, **options)
 
 
+def test_weights_of_a_model_are_those_of_its_first_linear_layer() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 2))
+    trainer = fg.Trainer(model, nn.CrossEntropyLoss(), fg.optim.SGD(model.parameters()))
+    for subject in (model, trainer, model[1]):
+        panels = viz.weight_images(subject, shape=(2, 3)).axes[:4]
+        images = [np.asarray(panel.images[0].get_array()).ravel() for panel in panels]
+        np.testing.assert_array_equal(images, model[1].weight.detach().numpy())
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
@@ -240,6 +249,23 @@ def test_layers_that_are_not_there_are_refused(model: Any, options: dict[str, An
             "resolution: expected at least 2",
         ),
         (lambda: viz.decision_boundary(half_plane, X, margin=-1.0), fg.ConfigError, "margin"),
+        (
+            lambda: viz.decision_boundary(lambda rows: rows * np.nan, X, resolution=5),
+            fg.NonFiniteError,
+            "model: expected scores, got NaN at 25 of 25 places",
+        ),
+        (
+            lambda: viz.decision_boundary(half_plane, [[-1e308, 0.0], [1e308, 0.0]]),
+            fg.NonFiniteError,
+            "X: expected points of a finite extent",
+        ),
+        (lambda: viz.boundary_series(3, [1], X, Y), fg.ConfigError, "fit: expected a function, got 3"),
+        (lambda: viz.weight_images(np.full((2, 4), np.nan)), fg.NonFiniteError, "weights: expected finite"),
+        (
+            lambda: viz.weight_images(nn.Tanh()),
+            fg.ConfigError,
+            "weights: expected a model with a Linear layer, got Tanh without",
+        ),
         (lambda: viz.loss_curves(3.0), fg.ConfigError, "record: expected a History.* got float"),
         (lambda: viz.loss_curves({}), fg.ConfigError, "at least one curve, got none"),
         (lambda: viz.spark_line([1.0], width=0), fg.ConfigError, "width: expected at least 1"),

@@ -60,7 +60,7 @@ class Plan:
         Raises
         ------
         ConfigError
-            If `steps` is out of range or the optimizer is L-BFGS.
+            If `steps` is out of range, the optimizer is L-BFGS, or the model is no Module.
 
         Examples
         --------

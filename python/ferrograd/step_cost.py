@@ -10,6 +10,7 @@ from ferrograd import _core
 from ferrograd._core import ConfigError
 from ferrograd.checks import check_int
 from ferrograd.compiled import trained
+from ferrograd.nn.module import Module
 from ferrograd.optim import LBFGS
 from ferrograd.plain import plain
 from ferrograd.random import fork_rng
@@ -94,6 +95,9 @@ def measure(plan: "Plan", steps: int) -> StepCost:
     trainer = plan.trainer
     if isinstance(trainer.optimizer, LBFGS):
         raise ConfigError("cost: an L-BFGS step is several evaluations, whose number depends on the data")
+    if not isinstance(trainer.model, Module):
+        kind = type(trainer.model).__name__
+        raise ConfigError(f"cost: model: expected a trainer of a Module, which is copied, got one of {kind}")
     tables = [np.resize(table, (plan.rows, *table.shape[1:])) for table in plan.samples.tables]
     twin = copy.deepcopy(trainer)
     with threads(1):

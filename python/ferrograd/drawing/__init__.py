@@ -178,7 +178,8 @@ def draw(
     elif isinstance(subject, Plan):
         _refuse("Plan", inputs, names)
         found = of_plan(subject)
-        title = f"training step for {subject.rows} rows, {len(subject.instructions)} instructions"
+        count = sum(vertex.kind in ("op", "fused") for vertex in found)
+        title = f"training step for {subject.rows} rows, {count} instructions"
     elif isinstance(subject, Module):
         arguments = _arguments(subject, inputs)
         title = type(subject).__name__

@@ -196,7 +196,7 @@ def _contracted(
                 last.value if last else None,
                 last.grad if last else None,
                 note=note,
-                band=max((v.band for v in inside), key=lambda band: sum(v.band == band for v in inside)),
+                band=Counter(v.band for v in inside).most_common(1)[0][0],
             )
         )
     return found

@@ -72,8 +72,9 @@ class _Named:
 
 
 def of_plan(plan: "Plan") -> list[Vertex]:
-    """Return the instructions of a step, which is compiled anew on a copy of the trainer."""
-    trainer = copy.deepcopy(plan.trainer)
+    """Return the instructions of a step, which is compiled anew."""
+    # Of the same model: a function knows its own parameters, not copies of them.
+    trainer = copy.copy(plan.trainer)
     tables = [np.resize(table, (plan.rows, *table.shape[1:])) for table in plan.samples.tables]
     data, engine = Samples(tables, plan.samples.dtypes), _core.Engine(0)
     with threads(trainer.n_threads), named_calls():

@@ -1,13 +1,14 @@
 """Pictures of what a network makes of a plane: the regions of its classes, and how a layer bends the grid."""
 
+import math
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ferrograd._core import ConfigError, ShapeError
+from ferrograd._core import ConfigError, NonFiniteError, ShapeError
 from ferrograd._typing import Array
-from ferrograd.checks import check_int, check_number
+from ferrograd.checks import check_callable, check_int, check_number
 from ferrograd.nn import Sequential
 from ferrograd.random import fork_rng
 from ferrograd.viz.canvas import axes, colour, pyplot
@@ -58,6 +59,8 @@ def decision_boundary(
         If matplotlib is not installed.
     ShapeError, ConfigError
         If `X` has not two columns, `y` not one label a row, or an argument is out of range.
+    NonFiniteError
+        If `X` is not finite, or the model gives NaN.
 
     Examples
     --------
@@ -75,9 +78,12 @@ def decision_boundary(
     check_int("resolution", resolution, low=2, high=4096)
     check_number("margin", margin, low=0.0)
     probabilities, classes = class_scores(owner, model)
-    x0, x1 = (_extent(rows[:, i], margin) for i in (0, 1))
+    x0, x1 = (_extent(owner, rows[:, i], margin) for i in (0, 1))
     grid = np.meshgrid(np.linspace(*x0, resolution), np.linspace(*x1, resolution))
     shares = probabilities(np.column_stack([g.ravel() for g in grid]).astype(rows.dtype, copy=False))
+    missing = int(np.isnan(shares).any(axis=1).sum())
+    if missing:
+        raise NonFiniteError(f"{owner}: model: expected scores, got NaN at {missing} of {len(shares)} places")
     if classes is None:
         classes = list(range(shares.shape[1]))
     known: Labels | None = None if y is None else labels(owner, y, classes, len(rows))
@@ -149,6 +155,7 @@ def boundary_series(
     ['hidden units: 3', 'hidden units: 20']
     """
     owner = "boundary_series"
+    check_callable(f"{owner}: fit", fit)
     chosen = list(values)
     if not chosen:
         raise ConfigError(f"{owner}: values: expected at least one, got none")
@@ -249,7 +256,7 @@ def hidden_space(
 
     placed = place(rows)
     ax = axes(owner, ax)
-    (left, right), (low, high) = (_extent(rows[:, i], 0.1) for i in (0, 1))
+    (left, right), (low, high) = (_extent(owner, rows[:, i], 0.1) for i in (0, 1))
     along = np.linspace(0.0, 1.0, 200)
     for at in np.linspace(0.0, 1.0, lines):
         upright = np.column_stack([np.full(200, left + at * (right - left)), low + along * (high - low)])
@@ -262,9 +269,11 @@ def hidden_space(
     return ax
 
 
-def _extent(values: Array, margin: float) -> tuple[float, float]:
+def _extent(owner: str, values: Array, margin: float) -> tuple[float, float]:
     low, high = (float(values.min()), float(values.max())) if len(values) else (-1.0, 1.0)
     room = margin * (high - low) or 1.0
+    if not math.isfinite(2 * (high - low + 2 * room)):
+        raise NonFiniteError(f"{owner}: X: expected points of a finite extent, got {low} to {high}")
     return low - room, high + room
 
 

@@ -13,8 +13,10 @@ from ferrograd._core import ConfigError, ShapeError, Tensor
 from ferrograd._typing import Array
 from ferrograd.autograd import grad
 from ferrograd.checks import as_table, check_int
-from ferrograd.nn.module import in_mode
+from ferrograd.nn.layers import Linear
+from ferrograd.nn.module import Module, in_mode
 from ferrograd.random import fork_rng
+from ferrograd.trainer import Trainer
 from ferrograd.viz.canvas import axes, pyplot
 from ferrograd.viz.models import dtype_of, module_of
 
@@ -38,8 +40,8 @@ def weight_images(
 
     Parameters
     ----------
-    weights : Linear, Tensor, array_like or fitted estimator
-        A matrix of shape (n_units, n_inputs), a layer's, or the first of an estimator's.
+    weights : Linear, Module, Trainer, fitted estimator, Tensor or array_like
+        A matrix of shape (n_units, n_inputs), a layer's, or the first of a model's.
     shape : tuple of int, optional
         Height and width of an image, whose product is n_inputs; by default as near to a square as that goes.
     columns : int, optional
@@ -56,7 +58,9 @@ def weight_images(
     ImportError
         If matplotlib is not installed.
     ShapeError, ConfigError
-        If `weights` is no matrix, or `shape` or `titles` do not fit it.
+        If `weights` is no matrix and has none, or `shape` or `titles` do not fit it.
+    NonFiniteError
+        If a weight is NaN or infinite.
 
     Examples
     --------
@@ -68,10 +72,17 @@ def weight_images(
     owner = "weight_images"
     if hasattr(weights, "coefs_"):
         weights = np.asarray(weights.coefs_[0]).T
+    if isinstance(weights, Trainer | Module) and not hasattr(weights, "weight"):
+        layers = (layer for layer in module_of(owner, weights).modules() if isinstance(layer, Linear))
+        weights = next(layers, weights)
     weights = getattr(weights, "weight", weights)
+    if isinstance(weights, Trainer | Module):
+        kind = type(weights).__name__
+        raise ConfigError(f"{owner}: weights: expected a model with a Linear layer, got {kind} without")
     matrix = as_table("weights", weights.detach() if isinstance(weights, Tensor) else weights)
     if matrix.ndim != 2 or matrix.size == 0:
         raise ShapeError(f"{owner}: weights: expected (n_units, n_inputs), got the shape {matrix.shape}")
+    _core.check_finite(matrix, "weights")
     units, inputs = matrix.shape
     height, width = _sides(owner, inputs) if shape is None else _sides(owner, inputs, shape)
     names = [str(unit) for unit in range(units)] if titles is None else [str(title) for title in titles]
