@@ -169,7 +169,6 @@ def test_a_failure_between_epochs_and_steps_that_are_not_made() -> None:
 
 @pytest.mark.parametrize("interruption", range(6))
 def test_an_interruption_leaves_the_weights_of_a_whole_step(interruption: int) -> None:
-    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     trainer, begun = make("adam"), threading.Event()
 
     class Begun(fg.Callback):
@@ -190,7 +189,6 @@ def test_an_interruption_leaves_the_weights_of_a_whole_step(interruption: int) -
             trainer.fit(X[order], Y[order], epochs=100, batch_size=BATCH, shuffle=False, callbacks=[Begun()])
     finally:
         thread.join()
-        signal.signal(signal.SIGINT, handler)
     made = int(next(iter(trainer.optimizer.state_dict()["state"].values()))["step"])
     assert len(order) % BATCH != 0
     per_epoch = -(-len(order) // BATCH)
