@@ -49,7 +49,8 @@ mod _core {
     };
     #[pymodule_export]
     use crate::create::{
-        arange, empty, eye, full, linspace, named_operand, ones, ones_like, tensor, zeros, zeros_like,
+        arange, empty, empty_like, eye, full, full_like, linspace, named_operand, ones, ones_like, rand_like,
+        randint_like, randn_like, tensor, zeros, zeros_like,
     };
     #[pymodule_export]
     use crate::dtype::{_rebuild_dtype, PyDType, PyDevice};
