@@ -97,8 +97,8 @@ def test_the_table_and_the_dict_say_the_same() -> None:
     assert lines[2].split() == ["0", "(Linear)", "(8,", "50)", "5,050", "40,000", "80,400", "0"]
     assert len({len(line) for line in lines[:-1]}) == 1
     assert lines[-1] == "memory of the parameters: 20,200 bytes"
-    assert json.loads(json.dumps(found.as_dict(), allow_nan=False)) == found.as_dict()
-    told = json.loads(json.dumps(found.as_dict()))
+    assert json.loads(json.dumps(found.to_dict(), allow_nan=False)) == found.to_dict()
+    told = json.loads(json.dumps(found.to_dict()))
     assert told["multiply_adds"] == 40_000
     assert told["layers"][0]["output_shape"] == [8, 50]
 

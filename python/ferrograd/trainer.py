@@ -474,7 +474,7 @@ class Trainer(Plans):
         Returns
         -------
         HealthReport
-            ``str()`` of it is a text with a hint for what is not well; ``as_dict()`` gives numbers.
+            ``str()`` of it is a text with a hint for what is not well; ``to_dict()`` gives numbers.
 
         Raises
         ------

@@ -78,7 +78,7 @@ class Summary:
     >>> import ferrograd as fg
     >>> model = fg.nn.Sequential(fg.nn.Linear(4, 3), fg.nn.ReLU())
     >>> found = fg.nn.utils.summary(model, (2, 4))
-    >>> len(found.layers), found.parameters, found.as_dict()["multiply_adds"]
+    >>> len(found.layers), found.parameters, found.to_dict()["multiply_adds"]
     (2, 15, 24)
     """
 
@@ -90,7 +90,7 @@ class Summary:
     operations: int
     parameter_bytes: int
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the same as dicts, lists and numbers."""
         found: dict[str, Any] = plain(self)
         return found
@@ -131,7 +131,7 @@ def summary(model: Module, input_shape: Sequence[int], dtype: DTypeLike | None =
     Returns
     -------
     Summary
-        ``str()`` of it is a table, `Summary.as_dict` gives dicts.
+        ``str()`` of it is a table, `Summary.to_dict` gives dicts.
 
     Raises
     ------
