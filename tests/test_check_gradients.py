@@ -208,7 +208,7 @@ def test_nothing_but_kinks_is_no_agreement() -> None:
     report = fg.check_gradients(model, [[1.0]], [[0.0]], lambda a, b: (a - b).abs().sum())
     assert not report.agrees
     assert report.verdict.startswith("nothing was compared")
-    told = report.as_dict()
+    told = report.to_dict()
     assert json.loads(json.dumps(told, allow_nan=False)) == told
     assert told["parameters"][0]["max_error"] is None
     assert told["parameters"][0]["shape"] == [1, 1]
@@ -279,7 +279,7 @@ def test_the_table_and_the_dict_say_the_same() -> None:
     assert lines[0].startswith("gradients of Sequential, loss ")
     assert "WRONG" in lines[0]
     assert any("WRONG: 2.00 times" in line and "2.0000" in line for line in lines)
-    found = json.loads(json.dumps(report.as_dict()))
+    found = json.loads(json.dumps(report.to_dict()))
     assert found["agrees"] is False
     assert found["parameters"][0]["ratio"] == report.parameters[0].ratio
 

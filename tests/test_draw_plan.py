@@ -238,7 +238,7 @@ def test_a_plan_is_that_of_the_last_fit_or_step() -> None:
     assert trainer.plan.rows == 3
     trainer.train_step(fg.ones(300, 2), fg.ones(300, 1))
     assert trainer.plan.rows == 300
-    assert trainer.plan.as_dict() == {"rows": 300, "instructions": list(trainer.plan.instructions)}
+    assert trainer.plan.to_dict() == {"rows": 300, "instructions": list(trainer.plan.instructions)}
     assert str(trainer.plan).splitlines()[1:] == [f"  {name}" for name in trainer.plan.instructions]
     fg.draw(trainer.plan)
     with pytest.raises(fg.ConfigError, match="a Plan has its own"):

@@ -287,7 +287,7 @@ def test_an_optimizer_that_searches_its_step_has_no_ratio() -> None:
 def test_the_dict_is_strict_json() -> None:
     model = nn.Linear(4, 1)
     trainer = fg.Trainer(model, nn.MSELoss(), fg.optim.LBFGS(model.parameters()))
-    told = trainer.health(X * 1000, Y).as_dict()
+    told = trainer.health(X * 1000, Y).to_dict()
     assert json.loads(json.dumps(told, allow_nan=False)) == told
     assert told["parameters"][0]["update_ratio"] is None
     assert told["unscaled"] == [0, 1, 2, 3]
@@ -301,7 +301,7 @@ def test_the_text_and_the_dict_say_the_same() -> None:
         assert finding.found in text
         assert finding.hint in text
     assert text.splitlines()[0].startswith("health on 64 rows, loss ")
-    told = json.loads(json.dumps(report.as_dict()))
+    told = json.loads(json.dumps(report.to_dict()))
     assert told["is_healthy"] is False
     assert told["activations"] == [{"layer": "1", "op": "tanh", "share": report.activations[0].share}]
 

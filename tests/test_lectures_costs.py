@@ -132,7 +132,7 @@ def test_a14_costs_are_reported_with_times() -> None:
     assert found.kept_bytes == 200 * 8
     for work in (found.value, found.gradient, found.product, found.differences):
         assert work.seconds > 0
-    assert found.as_dict()["value"]["operations"] == 600
+    assert found.to_dict()["value"]["operations"] == 600
     lines = str(found).splitlines()
     assert lines[0].split() == ["operations", "per", "value", "sums", "seconds", "per", "value"]
     assert lines[2].startswith("value + gradient")

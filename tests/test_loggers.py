@@ -1,4 +1,4 @@
-"""Log files: a line for each epoch, there when the epoch is over."""
+"""Log files: a line for each epoch, there soon after the epoch and when the fit is over."""
 
 import csv
 import json

@@ -36,8 +36,8 @@ def test_the_parts_are_the_plans_and_make_its_products(dtype: Any) -> None:
     assert sum(part.flop for part in cost.parts) == 2 * rows * (3 * products - widths[0] * widths[1])
     assert all(part.seconds > 0 for part in cost.parts)
     assert cost.seconds == sum(part.seconds for part in cost.parts)
-    assert cost.as_dict()["parts"][0]["name"] == cost.parts[0].name
-    assert sum(part["share"] for part in cost.as_dict()["parts"]) == pytest.approx(1)
+    assert cost.to_dict()["parts"][0]["name"] == cost.parts[0].name
+    assert sum(part["share"] for part in cost.to_dict()["parts"]) == pytest.approx(1)
     text = str(cost)
     assert f"a step of {rows} rows" in text
     assert all(part.name in text for part in cost.parts)

@@ -62,6 +62,34 @@ def test_a_shared_parameter_is_counted_once() -> None:
     assert found.parameters == 12
 
 
+def test_frozen_layers_cost_their_operations_and_keep_nothing() -> None:
+    model = nn.Sequential(nn.Linear(4, 8), nn.Tanh())
+    trained = summary(model, (5, 4))
+    frozen = summary(model.requires_grad_(False), (5, 4))
+    assert (frozen.multiply_adds, frozen.operations) == (trained.multiply_adds, trained.operations)
+    assert (frozen.multiply_adds, frozen.kept_bytes, trained.kept_bytes) == (160, 0, 160)
+    assert [layer.multiply_adds for layer in frozen.layers] == [160, 0]
+
+
+class Countdown(nn.Module):
+    """Calls itself until nothing is left of the rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(fg.ones(3, 3))
+
+    def forward(self, x: fg.Tensor) -> fg.Tensor:
+        return x if len(x) == 1 else self(x[1:] @ self.weight)
+
+
+def test_a_call_inside_one_of_the_same_module_is_counted_once() -> None:
+    found = summary(Countdown(), (4, 3))
+    assert found.layers[0].multiply_adds == found.multiply_adds == (3 + 2 + 1) * 9
+    assert found.layers[0].operations == found.operations == 2 * found.multiply_adds
+    # Products keep their operands: the second that of the first, the third that of the second.
+    assert found.layers[0].kept_bytes == found.kept_bytes
+
+
 def test_the_table_and_the_dict_say_the_same() -> None:
     found = summary(nn.Sequential(nn.Linear(100, 50), nn.ReLU()), (8, 100))
     lines = str(found).splitlines()
@@ -69,10 +97,10 @@ def test_the_table_and_the_dict_say_the_same() -> None:
     assert lines[2].split() == ["0", "(Linear)", "(8,", "50)", "5,050", "40,000", "80,400", "0"]
     assert len({len(line) for line in lines[:-1]}) == 1
     assert lines[-1] == "memory of the parameters: 20,200 bytes"
-    assert json.loads(json.dumps(found.as_dict(), allow_nan=False)) == found.as_dict()
-    as_dict = json.loads(json.dumps(found.as_dict()))
-    assert as_dict["multiply_adds"] == 40_000
-    assert as_dict["layers"][0]["output_shape"] == [8, 50]
+    assert json.loads(json.dumps(found.to_dict(), allow_nan=False)) == found.to_dict()
+    told = json.loads(json.dumps(found.to_dict()))
+    assert told["multiply_adds"] == 40_000
+    assert told["layers"][0]["output_shape"] == [8, 50]
 
 
 def test_indices_are_taken_where_asked_for() -> None:

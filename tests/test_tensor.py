@@ -274,6 +274,9 @@ def test_creation_functions() -> None:
     assert fg.eye(2, 3).tolist() == [[1, 0, 0], [0, 1, 0]]
     assert fg.zeros_like(np.ones((2, 1))).dtype is fg.float64
     assert fg.ones_like(fg.zeros(2), requires_grad=True).requires_grad
+    assert fg.empty_like(np.ones((2, 1))).shape == (2, 1)
+    assert fg.full_like([1.0, 2.0], 3).tolist() == [3.0, 3.0]
+    assert fg.full_like(fg.tensor([1, 2]), 7.5, dtype=fg.float64).tolist() == [7.5, 7.5]
     with pytest.raises(fg.ShapeError, match="at least 0"):
         fg.zeros(-1)
     with pytest.raises(MemoryError):
@@ -295,6 +298,28 @@ def test_random_numbers_follow_their_seed() -> None:
         fg.manual_seed(-1)
     with pytest.raises(fg.ConfigError, match="high"):
         fg.randint(3, 3, (1,))
+
+
+def test_random_numbers_like_a_tensor_are_those_of_its_size_and_dtype() -> None:
+    x = fg.zeros(2, 3, dtype=fg.float64)
+    pairs = [
+        (lambda g: fg.rand_like(x, generator=g), lambda g: fg.rand(2, 3, dtype=x.dtype, generator=g)),
+        (lambda g: fg.randn_like(x, generator=g), lambda g: fg.randn(2, 3, dtype=x.dtype, generator=g)),
+        (
+            lambda g: fg.randint_like(x, 2, 9, generator=g),
+            lambda g: fg.randint(2, 9, (2, 3), dtype=x.dtype, generator=g),
+        ),
+    ]
+    for like, plain in pairs:
+        ours, theirs = (draw(fg.Generator().manual_seed(3)) for draw in (like, plain))
+        assert ours.dtype is fg.float64
+        assert ours.tolist() == theirs.tolist()
+    assert fg.randn_like(x, dtype=fg.float32, requires_grad=True).requires_grad
+    assert set(fg.randint_like(fg.zeros(1000), 3).tolist()) == {0, 1, 2}
+    with pytest.raises(fg.DTypeError):
+        fg.rand_like(fg.tensor([1, 2]))
+    with pytest.raises(fg.ConfigError, match="high"):
+        fg.randint_like(x, 3, 3)
 
 
 def test_errors_derive_from_the_built_in_that_users_expect() -> None:

@@ -439,6 +439,47 @@ def ones_like(
     device: _DeviceLike | None = None,
     requires_grad: bool = False,
 ) -> Tensor: ...
+def empty_like(
+    input: _TensorLike,
+    *,
+    dtype: _DTypeLike | None = None,
+    device: _DeviceLike | None = None,
+    requires_grad: bool = False,
+) -> Tensor: ...
+def full_like(
+    input: _TensorLike,
+    fill_value: float,
+    *,
+    dtype: _DTypeLike | None = None,
+    device: _DeviceLike | None = None,
+    requires_grad: bool = False,
+) -> Tensor: ...
+def rand_like(
+    input: _TensorLike,
+    *,
+    generator: Generator | None = None,
+    dtype: _DTypeLike | None = None,
+    device: _DeviceLike | None = None,
+    requires_grad: bool = False,
+) -> Tensor: ...
+def randn_like(
+    input: _TensorLike,
+    *,
+    generator: Generator | None = None,
+    dtype: _DTypeLike | None = None,
+    device: _DeviceLike | None = None,
+    requires_grad: bool = False,
+) -> Tensor: ...
+def randint_like(
+    input: _TensorLike,
+    low: int,
+    high: int | None = None,
+    *,
+    generator: Generator | None = None,
+    dtype: _DTypeLike | None = None,
+    device: _DeviceLike | None = None,
+    requires_grad: bool = False,
+) -> Tensor: ...
 def manual_seed(seed: int) -> Generator: ...
 def get_rng_state() -> Tensor: ...
 def set_rng_state(new_state: _TensorLike) -> None: ...
@@ -523,6 +564,7 @@ def vmap(
     randomness: str,
 ) -> list[tuple[Tensor, builtins.bool]]: ...
 def counted(function: Callable[[], Any]) -> tuple[Any, int, int]: ...
+def counted_so_far() -> tuple[int, int]: ...
 
 @final
 class RemovableHandle:

@@ -2,6 +2,7 @@
 
 import math
 import sys
+import time
 import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from ferrograd.trainer import Trainer
 
 __all__ = [
+    "INTERVAL",
     "Callback",
     "ConvergenceWarning",
     "EarlyStopping",
@@ -24,6 +26,10 @@ __all__ = [
     "notify",
     "progress_bar",
 ]
+
+
+# Seconds from one look at a fit to the next, at least.
+INTERVAL = 0.1
 
 
 class ConvergenceWarning(UserWarning):
@@ -62,6 +68,9 @@ class Callback:
 
     def on_train_end(self, logs: dict[str, float]) -> None:
         """Run after the last epoch."""
+
+    def on_train_exit(self) -> None:
+        """Run at the very end, also where an error or Ctrl-C ends the fit: finish what was begun."""
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float]) -> None:
         """Run before an epoch, counted from 0."""
@@ -257,15 +266,32 @@ class _Silent:
 
 
 class _Tqdm:
+    """A bar that moves ten times a second at most: epochs may be shorter than writing it takes."""
+
     def __init__(self, tqdm: Any, epochs: int) -> None:
-        self.bar = tqdm(total=epochs, unit="epoch")
+        # It is told when to move, and moves then.
+        self.bar = tqdm(total=epochs, unit="epoch", mininterval=0, miniters=1)
+        self.due = 0.0
+        self.epochs = 0
+        self.logs: dict[str, float] = {}
 
     def update(self, logs: dict[str, float]) -> None:
-        self.bar.set_postfix({name: f"{value:.4g}" for name, value in logs.items()}, refresh=False)
-        self.bar.update(1)
+        self.epochs += 1
+        self.logs = logs
+        now = time.monotonic()
+        if now >= self.due:
+            self.due = now + INTERVAL
+            self._move()
 
     def close(self) -> None:
+        if self.epochs:
+            self._move()
         self.bar.close()
+
+    def _move(self) -> None:
+        self.bar.set_postfix({name: f"{value:.4g}" for name, value in self.logs.items()}, refresh=False)
+        self.bar.update(self.epochs)
+        self.epochs = 0
 
 
 def progress_bar(progress: bool | str, epochs: int) -> _Bar:

@@ -75,7 +75,7 @@ class Cost:
     >>> cost = fg.func.cost(lambda x: (x * x).sum(), fg.tensor([1.0, 2.0, 3.0]))
     >>> cost.inputs, cost.gradient.operations
     (3, 12)
-    >>> sorted(cost.as_dict()["value"])
+    >>> sorted(cost.to_dict()["value"])
     ['extrapolated', 'operations', 'seconds', 'sums']
     """
 
@@ -86,7 +86,7 @@ class Cost:
     differences: Work
     kept_bytes: int
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the same as dicts and numbers."""
         found: dict[str, Any] = plain(self)
         return found

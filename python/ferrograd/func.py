@@ -573,7 +573,7 @@ def cost(func: Callable[..., Tensor], *inputs: Any) -> Cost:
     Returns
     -------
     Cost
-        ``str()`` of it is a table, `Cost.as_dict` gives dicts. Centred differences are run where they take
+        ``str()`` of it is a table, `Cost.to_dict` gives dicts. Centred differences are run where they take
         less than a second; otherwise their time is that of a value times 2 n, and marked.
 
     Raises

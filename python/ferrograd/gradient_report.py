@@ -107,7 +107,7 @@ class GradientReport:
     >>> import ferrograd as fg
     >>> model = fg.nn.Linear(2, 1)
     >>> report = fg.check_gradients(model, fg.ones(3, 2), fg.zeros(3, 1), fg.nn.MSELoss())
-    >>> report.agrees, report.evaluations, sorted(report.as_dict())[:3]
+    >>> report.agrees, report.evaluations, sorted(report.to_dict())[:3]
     (True, 7, ['agrees', 'evaluations', 'loss'])
     """
 
@@ -123,7 +123,7 @@ class GradientReport:
         """Whether something was compared, and no parameter's gradient differs."""
         return _is_compared(self.parameters) and not any(_is_wrong(row) for row in self.parameters)
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the same as dicts, lists and numbers, None for one that is not finite."""
         return {**plain(self), "agrees": self.agrees}
 
@@ -191,7 +191,7 @@ def check_gradients(
     Returns
     -------
     GradientReport
-        ``str()`` of it is a table, ``as_dict()`` gives numbers.
+        ``str()`` of it is a table, ``to_dict()`` gives numbers.
 
     Raises
     ------

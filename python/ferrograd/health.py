@@ -178,7 +178,7 @@ class HealthReport:
         """Whether there is no hint."""
         return not any(finding.hint for finding in self.findings)
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the same as dicts, lists and numbers, None for one that is not finite."""
         return {**plain(self), "is_healthy": self.is_healthy}
 

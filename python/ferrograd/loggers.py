@@ -4,19 +4,24 @@ import csv
 import json
 import math
 import os
-from typing import IO, Any
+import time
+from abc import ABC, abstractmethod
+from typing import IO
 
 from ferrograd._core import ConfigError
-from ferrograd.callbacks import Callback
+from ferrograd.callbacks import INTERVAL, Callback
 from ferrograd.checks import check_bool
 
 __all__ = ["CSVLogger", "JSONLinesLogger"]
 
 PathLike = str | os.PathLike[str]
 
+_Epochs = list[tuple[int, dict[str, float]]]
+_ENCODER = json.JSONEncoder(allow_nan=False)
 
-class _Logger(Callback):
-    """A file that every epoch adds a line to. It is open for that moment only: no error leaves it so."""
+
+class _Logger(Callback, ABC):
+    """A file with a line an epoch. It is open only to write, which is done ten times a second at most."""
 
     def __init__(self, path: PathLike, append: bool = False) -> None:
         if not isinstance(path, str | os.PathLike):
@@ -24,11 +29,36 @@ class _Logger(Callback):
         check_bool("append", append)
         self.path = os.fspath(path)
         self.append = append
+        self._waiting: _Epochs = []
+        self._due = 0.0
 
     def on_train_begin(self, logs: dict[str, float]) -> None:
         """Make the file; an earlier one is emptied unless `append` is set."""
+        self._waiting, self._due = [], 0.0
         with self._open("a" if self.append else "w"):
             pass
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        """Note the epoch; at the latest a tenth of a second later its line is written."""
+        # A copy: callbacks may add to it.
+        self._waiting.append((epoch, logs.copy()))
+        now = time.monotonic()
+        if now >= self._due:
+            self._due = now + INTERVAL
+            self._write()
+
+    def on_train_exit(self) -> None:
+        """Write what waits."""
+        if self._waiting:
+            self._write()
+
+    def _write(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        with self._open("a") as file:
+            self._lines(file, waiting)
+
+    @abstractmethod
+    def _lines(self, file: IO[str], epochs: _Epochs) -> None: ...
 
     def _open(self, mode: str) -> IO[str]:
         return open(self.path, mode, newline="", encoding="utf-8")
@@ -36,6 +66,9 @@ class _Logger(Callback):
 
 class CSVLogger(_Logger):
     """Write epochs to a CSV file: a heading, then a row an epoch with its number, counted from 0.
+
+    A row is in the file at most a tenth of a second after its epoch, and all are when the fit is over, also
+    where an error or Ctrl-C ended it.
 
     Parameters
     ----------
@@ -68,23 +101,35 @@ class CSVLogger(_Logger):
         super().on_train_begin(logs)
         with self._open("r") as file:
             self._names: list[str] | None = next(csv.reader(file), None)
+        self._keys: set[str] | None = None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        """Write the row."""
-        row: dict[str, Any] = {"epoch": epoch, **logs}
-        names = list(row) if self._names is None else self._names
-        if sorted(row) != sorted(names):
-            raise ConfigError(f"{self.path}: expected the columns {names}, got {list(row)}")
-        with self._open("a") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            if self._names is None:
-                writer.writerow(names)
-            writer.writerow([row[name] for name in names])
-        self._names = names
+        """Note the epoch; at the latest a tenth of a second later its row is written."""
+        if logs.keys() != self._keys:
+            self._check(["epoch", *logs])
+            self._keys = set(logs)
+        super().on_epoch_end(epoch, logs)
+
+    def _check(self, names: list[str]) -> None:
+        """Compare the columns of an epoch with the heading; the first one writes it."""
+        if self._names is None:
+            self._names = names
+            with self._open("a") as file:
+                csv.writer(file, lineterminator="\n").writerow(names)
+        elif sorted(names) != sorted(self._names):
+            raise ConfigError(f"{self.path}: expected the columns {self._names}, got {names}")
+
+    def _lines(self, file: IO[str], epochs: _Epochs) -> None:
+        names = self._names or []
+        rows = ([epoch if name == "epoch" else logs[name] for name in names] for epoch, logs in epochs)
+        csv.writer(file, lineterminator="\n").writerows(rows)
 
 
 class JSONLinesLogger(_Logger):
     """Write epochs to a file of JSON lines: an object an epoch; NaN and infinity, which JSON lacks, as null.
+
+    A line is in the file at most a tenth of a second after its epoch, and all are when the fit is over, also
+    where an error or Ctrl-C ended it.
 
     Parameters
     ----------
@@ -112,8 +157,7 @@ class JSONLinesLogger(_Logger):
     ['epoch', 'loss']
     """
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        """Write the line."""
-        values = {name: value if math.isfinite(value) else None for name, value in logs.items()}
-        with self._open("a") as file:
-            file.write(json.dumps({"epoch": epoch, **values}, allow_nan=False) + "\n")
+    def _lines(self, file: IO[str], epochs: _Epochs) -> None:
+        for epoch, logs in epochs:
+            values = {name: value if math.isfinite(value) else None for name, value in logs.items()}
+            file.write(_ENCODER.encode({"epoch": epoch, **values}) + "\n")

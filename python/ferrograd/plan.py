@@ -55,7 +55,7 @@ class Plan:
         Returns
         -------
         StepCost
-            ``print`` shows a table; ``parts``, ``seconds``, ``peak`` and ``as_dict()`` give the numbers.
+            ``print`` shows a table; ``parts``, ``seconds``, ``peak`` and ``to_dict()`` give the numbers.
 
         Raises
         ------
@@ -77,7 +77,7 @@ class Plan:
 
         return measure(self, steps)
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the same as dicts, lists and numbers."""
         return {"rows": self.rows, "instructions": list(self.instructions)}
 

@@ -66,7 +66,7 @@ class StepCost:
         """Of the whole step, on one thread."""
         return sum(part.seconds for part in self.parts)
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the same as dicts, lists and numbers."""
         return {
             "rows": self.rows,

@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from os import PathLike
 from typing import TYPE_CHECKING
 
@@ -243,7 +243,9 @@ class Trainer(Plans):
             lowest = math.inf
             for watcher in watchers:
                 watcher.set_trainer(self)
-            try:
+            with ExitStack() as stack:
+                for finish in (bar.close, *(watcher.on_train_exit for watcher in watchers)):
+                    stack.callback(finish)
                 notify(watchers, "on_train_begin", {})
                 for epoch in range(epochs):
                     notify(watchers, "on_epoch_begin", epoch, {})
@@ -275,8 +277,6 @@ class Trainer(Plans):
                     if self.stop_training:
                         break
                 notify(watchers, "on_train_end", {})
-            finally:
-                bar.close()
         return history
 
     def train_step(self, X: TensorLike, y: TensorLike) -> float:
@@ -474,7 +474,7 @@ class Trainer(Plans):
         Returns
         -------
         HealthReport
-            ``str()`` of it is a text with a hint for what is not well; ``as_dict()`` gives numbers.
+            ``str()`` of it is a text with a hint for what is not well; ``to_dict()`` gives numbers.
 
         Raises
         ------

@@ -97,7 +97,10 @@ class Watchers:
 
 def release(estimator: Any) -> None:
     """Take the fit away from an estimator's callbacks, which are copied with the estimator."""
-    given = estimator.callbacks
-    for watcher in given if isinstance(given, list | tuple) else ():
-        if isinstance(watcher, Callback):
+    given = estimator.callbacks if isinstance(estimator.callbacks, list | tuple) else ()
+    watchers = [watcher for watcher in given if isinstance(watcher, Callback)]
+    try:
+        notify(watchers, "on_train_exit")
+    finally:
+        for watcher in watchers:
             vars(watcher).pop("trainer", None)

@@ -1,7 +1,7 @@
 //! Reverse mode: the one place where gradients are added up.
 
 use std::cmp::{Ordering, Reverse};
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::iter::once;
 use std::sync::Arc;
 
@@ -207,8 +207,9 @@ impl Tensor {
         let wanted: Option<Vec<u64>> = inputs
             .map(|inputs| between(inputs, std::slice::from_ref(self)).iter().map(|node| node.id()).collect());
         let passes = |node: &Node| wanted.as_ref().is_none_or(|ids| ids.binary_search(&node.id()).is_ok());
-        let keeps = |node: &Node| match inputs {
-            Some(inputs) => inputs.iter().any(|input| input.node().id() == node.id()),
+        let inputs = inputs.map(ids);
+        let keeps = |node: &Node| match &inputs {
+            Some(inputs) => inputs.contains(&node.id()),
             None => node.keeps_grad(),
         };
         // Added at the end: an error on the way, such as a hook's, leaves every gradient as it was.
@@ -252,36 +253,41 @@ pub fn grad(
         let seed = seed("grad", output, grad_outputs.get(i).and_then(Option::as_ref))?;
         roots.push((output.clone(), seed));
     }
-    let mut found: Vec<Option<Tensor>> = vec![None; inputs.len()];
+    let mut found: HashMap<u64, Tensor> = HashMap::with_capacity(inputs.len());
+    let of = ids(inputs);
     let wanted: Vec<u64> = between(inputs, outputs).iter().map(|node| node.id()).collect();
     with_grad_mode(create_graph, || {
         walk(roots, retain_graph, &|node| wanted.binary_search(&node.id()).is_ok(), &mut |node, grad| {
-            for (slot, input) in found.iter_mut().zip(inputs) {
-                if input.node().id() == node.id() {
-                    *slot = Some(if create_graph { grad.clone() } else { grad.detach() });
-                }
+            if of.contains(&node.id()) {
+                found.insert(node.id(), if create_graph { grad.clone() } else { grad.detach() });
             }
             Ok(())
         })
     })?;
-    Ok(found)
+    Ok(inputs.iter().map(|input| found.get(&input.node().id()).cloned()).collect())
+}
+
+/// The numbers of their nodes.
+fn ids(tensors: &[Tensor]) -> HashSet<u64> {
+    tensors.iter().map(|tensor| tensor.node().id()).collect()
 }
 
 /// Whether a gradient of `outputs` flows to a leaf that is not one of `inputs`, or past them.
 pub fn reaches_beyond(outputs: &[Tensor], inputs: &[Tensor]) -> bool {
-    let is_input = |node: &Node| inputs.iter().any(|t| t.node().id() == node.id());
-    reached(outputs, 0).iter().any(|node| node.requires_grad() && node.op().is_none() && !is_input(node))
+    let inputs = ids(inputs);
+    let is_leaf = |node: &Node| node.requires_grad() && node.op().is_none();
+    reached(outputs, 0).iter().any(|node| is_leaf(node) && !inputs.contains(&node.id()))
 }
 
 /// The nodes between `inputs` and `outputs`, oldest first: gradients and tangents flow only through them.
 pub(crate) fn between(inputs: &[Tensor], outputs: &[Tensor]) -> Vec<Arc<Node>> {
-    let oldest = inputs.iter().map(|t| t.node().id()).min().unwrap_or(0);
+    let inputs = ids(inputs);
+    let oldest = inputs.iter().copied().min().unwrap_or(0);
     // A node leads to an input if it is one or a parent does.
     let mut wanted: Vec<Arc<Node>> = Vec::new();
     for node in reached(outputs, oldest).into_iter().rev() {
         let is_wanted = |id: u64| wanted.binary_search_by_key(&id, |node| node.id()).is_ok();
-        let is_input = inputs.iter().any(|t| t.node().id() == node.id());
-        if is_input || node.parents().iter().any(|parent| is_wanted(parent.id())) {
+        if inputs.contains(&node.id()) || node.parents().iter().any(|parent| is_wanted(parent.id())) {
             wanted.push(node);
         }
     }

@@ -3,12 +3,15 @@
 use std::cell::Cell;
 
 use crate::op::{Along, Binary, Meta, Op};
+use crate::shape::Dims;
 
 /// Operations so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
     /// All but those below.
     pub operations: u64,
+    /// Multiplications followed by an addition in matrix products, 2 operations each.
+    pub multiply_adds: u64,
     /// Additions where several gradients arrive at one value, or several tangents at one result.
     pub sums: u64,
 }
@@ -31,6 +34,7 @@ pub fn counted<R>(f: impl FnOnce() -> R) -> (R, Count) {
             let inner = COUNT.replace(self.0.take()).unwrap_or_default();
             COUNT.set(COUNT.get().map(|outer| Count {
                 operations: outer.operations + inner.operations,
+                multiply_adds: outer.multiply_adds + inner.multiply_adds,
                 sums: outer.sums + inner.sums,
             }));
         }
@@ -40,6 +44,11 @@ pub fn counted<R>(f: impl FnOnce() -> R) -> (R, Count) {
     let count = COUNT.get().unwrap_or_default();
     drop(outer);
     (result, count)
+}
+
+/// What the innermost `counted` of this thread has counted so far; zeros outside.
+pub fn so_far() -> Count {
+    COUNT.get().unwrap_or_default()
 }
 
 /// Counts what `f` makes as sums of gradients.
@@ -53,9 +62,20 @@ pub(crate) fn as_sum<R>(f: impl FnOnce() -> R) -> R {
 pub(crate) fn add(op: &Op, operands: &[Meta], result: &Meta) {
     let made = operations(op, operands, result);
     COUNT.set(COUNT.get().map(|mut count| {
+        count.multiply_adds += multiply_adds(op, operands.first().map(|meta| &meta.shape), &result.shape);
         *(if IS_SUM.get() { &mut count.sums } else { &mut count.operations }) += made;
         count
     }));
+}
+
+/// Of a matrix product, by the shapes of its first operand and its result; other ops have none.
+pub(crate) fn multiply_adds(op: &Op, first: Option<&Dims>, result: &Dims) -> u64 {
+    match op {
+        Op::MatMul | Op::Linear => {
+            (result.elements() * first.and_then(|shape| shape.last()).copied().unwrap_or(1)) as u64
+        }
+        _ => 0,
+    }
 }
 
 /// A multiply-add is two; an elementwise op is one an element, a reduction one an element of its operand; moving
@@ -65,9 +85,9 @@ fn operations(op: &Op, operands: &[Meta], result: &Meta) -> u64 {
     let first = || operands.first().map_or(0, elements);
     match op {
         Op::MatMul | Op::Linear => {
-            let inner = operands[0].shape.last().copied().unwrap_or(1) as u64;
+            let products = multiply_adds(op, operands.first().map(|meta| &meta.shape), &result.shape);
             // The bias is added.
-            elements(result) * (2 * inner + u64::from(operands.len() > 2))
+            2 * products + elements(result) * u64::from(operands.len() > 2)
         }
         // g y (1 - y) and the like
         Op::Binary(
@@ -106,7 +126,6 @@ mod tests {
     use super::*;
     use crate::buffer::Array;
     use crate::dtype::DType;
-    use crate::shape::Dims;
     use crate::tensor::Tensor;
 
     #[test]
@@ -116,16 +135,19 @@ mod tests {
         };
         let (x, w) = (leaf(&[5, 3]), leaf(&[3, 2]));
         let (y, count) = counted(|| x.matmul(&w).unwrap().exp().unwrap());
-        assert_eq!(count, Count { operations: 2 * 30 + 10, sums: 0 });
+        assert_eq!(count, Count { operations: 2 * 30 + 10, multiply_adds: 30, sums: 0 });
         let (z, outer) = counted(|| {
             let (z, inner) = counted(|| y.mul(&y).unwrap());
-            assert_eq!(inner, Count { operations: 10, sums: 0 });
-            z.neg().unwrap()
+            assert_eq!(inner, Count { operations: 10, multiply_adds: 0, sums: 0 });
+            let z = z.neg().unwrap();
+            assert_eq!(so_far().operations, 10);
+            z
         });
         assert_eq!(outer.operations, 20);
+        assert_eq!(so_far(), Count::default());
         let (_, count) = counted(|| z.sum(&[], false).unwrap().backward(None, false, false).unwrap());
         // neg, twice mul with one sum, exp, two products; and the sum forward.
-        assert_eq!(count, Count { operations: 10 + 10 + 20 + 10 + 2 * (60), sums: 10 });
+        assert_eq!(count, Count { operations: 10 + 10 + 20 + 10 + 2 * (60), multiply_adds: 60, sums: 10 });
         assert!(!is_on());
     }
 }

@@ -1,5 +1,7 @@
 //! Forward mode: tangents pushed through a recorded graph, in one pass.
 
+use std::collections::HashMap;
+
 use crate::backward::{Vjp, between, saved};
 use crate::error::{Error, Result};
 use crate::op::Op;
@@ -86,13 +88,15 @@ pub fn jvp(
         }
     }
     let nodes = between(inputs, outputs);
+    // The first where a tensor is given twice.
+    let given: HashMap<u64, &Tensor> =
+        inputs.iter().zip(tangents).rev().map(|(input, tangent)| (input.node().id(), tangent)).collect();
     let place = |id: u64| nodes.binary_search_by_key(&id, |node| node.id()).ok();
     let found: Vec<Option<Tensor>> = with_grad_mode(create_graph, || {
         let mut found: Vec<Option<Tensor>> = Vec::with_capacity(nodes.len());
         for node in &nodes {
-            let given = inputs.iter().position(|input| input.node().id() == node.id());
-            let tangent = match (given, node.op()) {
-                (Some(at), _) => Some(tangents[at].cast(node.dtype())?),
+            let tangent = match (given.get(&node.id()), node.op()) {
+                (Some(tangent), _) => Some(tangent.cast(node.dtype())?),
                 (None, Some(op)) => {
                     let of = |id| place(id).and_then(|at: usize| found[at].clone());
                     let moved: Operands<_> = node.parents().iter().map(|parent| of(parent.id())).collect();

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use crate::op::Op;
+use crate::count;
 use crate::tensor::{Node, Tensor};
 
 /// A recorded op.
@@ -33,7 +33,8 @@ pub fn recorded(roots: &[Tensor]) -> Vec<Recorded> {
         .filter_map(|node| node.value().map(|value| value.array().storage_key()))
         .collect();
     let ops = nodes.into_values().filter_map(|node| {
-        let multiply_adds = multiply_adds(&node, node.op()?);
+        let first = node.parents().first().map(|parent| parent.shape());
+        let multiply_adds = count::multiply_adds(node.op()?, first, node.shape());
         let slot = node.saved();
         let arrays = slot.iter().flat_map(|saved| saved.inputs.iter().flatten().chain(&saved.output));
         let fresh = arrays.filter(|array| known.insert(array.storage_key()));
@@ -41,14 +42,6 @@ pub fn recorded(roots: &[Tensor]) -> Vec<Recorded> {
         Some(Recorded { id: node.id(), multiply_adds, kept_bytes })
     });
     ops.collect()
-}
-
-fn multiply_adds(node: &Node, op: &Op) -> u64 {
-    let inner = match op {
-        Op::MatMul | Op::Linear => node.parents()[0].shape().last().copied().unwrap_or(1),
-        _ => return 0,
-    };
-    (node.shape().elements() * inner) as u64
 }
 
 #[cfg(test)]

@@ -232,6 +232,13 @@ pub fn counted<'py>(function: &Bound<'py, PyAny>) -> Result<(Bound<'py, PyAny>, 
     })
 }
 
+/// The operations and, among them, the multiply-adds that the innermost `counted` has counted so far.
+#[pyfunction]
+pub fn counted_so_far() -> (u64, u64) {
+    let count = count::so_far();
+    (count.operations, count.multiply_adds)
+}
+
 /// Calls `function` with one example of each of `values`, which have `size` of them along their first dimension, and
 /// computes what it returns, a list of tensors, for all, in pieces of `chunk` examples. Each result comes with whether it has that dimension too.
 #[pyfunction]

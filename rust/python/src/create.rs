@@ -12,6 +12,7 @@ use crate::argument;
 use crate::dtype::{self, check_device};
 use crate::error::{Kind, Result, enter, raise};
 use crate::operand::{self, sizes};
+use crate::random::{drawn, drawn_integers};
 use crate::tensor::{PyTensor, construct};
 
 /// A shape from ints or from one sequence.
@@ -130,9 +131,8 @@ macro_rules! filled_like {
             #[pyo3(from_py_with = argument::requires_grad)] requires_grad: bool,
         ) -> Result<PyTensor> {
             enter(|| {
-                let like = operand::tensor("input", input)?;
-                let dtype = dtype::parse_optional(dtype)?.unwrap_or(like.dtype());
-                finish(Array::full(dtype, *like.shape(), $value)?, device, requires_grad)
+                let (shape, dtype) = like(input, dtype)?;
+                finish(Array::full(dtype, shape, $value)?, device, requires_grad)
             })
         })*
     };
@@ -154,6 +154,101 @@ filled_like! {
     /// >>> fg.ones_like(fg.tensor([1.5, 2.5]))
     /// tensor([1., 1.])
     ones_like = 1.0,
+    /// As `zeros_like`: this library hands out no memory that was not set.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import ferrograd as fg
+    /// >>> fg.empty_like(fg.ones(2, 3)).shape
+    /// (2, 3)
+    empty_like = 0.0,
+}
+
+/// Numbers drawn uniformly from [0, 1), with the shape and, by default, the dtype of `input`.
+///
+/// Raises DTypeError for a dtype of integers.
+///
+/// Examples
+/// --------
+/// >>> import ferrograd as fg
+/// >>> x = fg.rand_like(fg.zeros(1000))
+/// >>> x.shape, bool(((x >= 0) & (x < 1)).all())
+/// ((1000,), True)
+#[pyfunction]
+#[pyo3(signature = (input, *, generator = None, dtype = None, device = None, requires_grad = false))]
+pub fn rand_like(
+    input: &Bound<'_, PyAny>,
+    generator: Option<&Bound<'_, PyAny>>,
+    dtype: Option<&Bound<'_, PyAny>>,
+    device: Option<&Bound<'_, PyAny>>,
+    #[pyo3(from_py_with = argument::requires_grad)] requires_grad: bool,
+) -> Result<PyTensor> {
+    enter(|| {
+        let (shape, dtype) = like(input, dtype)?;
+        drawn("rand_like", true, shape, generator, dtype, device, requires_grad)
+    })
+}
+
+/// Numbers drawn from the normal distribution with mean 0 and standard deviation 1, with the shape and, by
+/// default, the dtype of `input`.
+///
+/// Raises DTypeError for a dtype of integers.
+///
+/// Examples
+/// --------
+/// >>> import ferrograd as fg
+/// >>> x = fg.tensor([1.0, 2.0], dtype=fg.float64)
+/// >>> noise = fg.randn_like(x, generator=fg.Generator().manual_seed(0))
+/// >>> noise.shape, noise.dtype
+/// ((2,), ferrograd.float64)
+#[pyfunction]
+#[pyo3(signature = (input, *, generator = None, dtype = None, device = None, requires_grad = false))]
+pub fn randn_like(
+    input: &Bound<'_, PyAny>,
+    generator: Option<&Bound<'_, PyAny>>,
+    dtype: Option<&Bound<'_, PyAny>>,
+    device: Option<&Bound<'_, PyAny>>,
+    #[pyo3(from_py_with = argument::requires_grad)] requires_grad: bool,
+) -> Result<PyTensor> {
+    enter(|| {
+        let (shape, dtype) = like(input, dtype)?;
+        drawn("randn_like", false, shape, generator, dtype, device, requires_grad)
+    })
+}
+
+/// `randint_like(input, high)` or `randint_like(input, low, high)`: integers from `low` (default 0) to
+/// `high - 1`, with the shape and, by default, the dtype of `input`.
+///
+/// Examples
+/// --------
+/// >>> import ferrograd as fg
+/// >>> bool((fg.randint_like(fg.zeros(100), 3, 6) - 3 < 3).all())
+/// True
+#[pyfunction]
+#[pyo3(signature = (input, low, high = None, *, generator = None, dtype = None, device = None, requires_grad = false))]
+pub fn randint_like(
+    input: &Bound<'_, PyAny>,
+    #[pyo3(from_py_with = argument::low)] low: i64,
+    high: Option<&Bound<'_, PyAny>>,
+    generator: Option<&Bound<'_, PyAny>>,
+    dtype: Option<&Bound<'_, PyAny>>,
+    device: Option<&Bound<'_, PyAny>>,
+    #[pyo3(from_py_with = argument::requires_grad)] requires_grad: bool,
+) -> Result<PyTensor> {
+    enter(|| {
+        let range = match high {
+            Some(high) => (low, argument::high(high)?),
+            None => (0, low),
+        };
+        let (shape, dtype) = like(input, dtype)?;
+        drawn_integers("randint_like", range, shape, generator, dtype, device, requires_grad)
+    })
+}
+
+/// The shape of `input`, and the given dtype or its own.
+fn like(input: &Bound<'_, PyAny>, dtype: Option<&Bound<'_, PyAny>>) -> Result<(Dims, DType)> {
+    let input = operand::tensor("input", input)?;
+    Ok((*input.shape(), dtype::parse_optional(dtype)?.unwrap_or(input.dtype())))
 }
 
 /// One value everywhere; a float gives float32, an int int64, a bool bool.
@@ -175,11 +270,42 @@ pub fn full(
     #[pyo3(from_py_with = argument::requires_grad)] requires_grad: bool,
 ) -> Result<PyTensor> {
     enter(|| {
-        let value = construct(fill_value, dtype::parse_optional(dtype)?, false, false)?;
-        let shape = operand::shape("full", &size)?;
-        let filled = value.broadcast_to(&shape)?.copied()?;
-        finish(filled.array().clone(), device, requires_grad)
+        let dtype = dtype::parse_optional(dtype)?;
+        filled(fill_value, dtype, &operand::shape("full", &size)?, device, requires_grad)
     })
+}
+
+/// One value everywhere, with the shape and, by default, the dtype of `input`.
+///
+/// Examples
+/// --------
+/// >>> import ferrograd as fg
+/// >>> fg.full_like(fg.tensor([1.0, 2.0]), 7)
+/// tensor([7., 7.])
+#[pyfunction]
+#[pyo3(signature = (input, fill_value, *, dtype = None, device = None, requires_grad = false))]
+pub fn full_like(
+    input: &Bound<'_, PyAny>,
+    fill_value: &Bound<'_, PyAny>,
+    dtype: Option<&Bound<'_, PyAny>>,
+    device: Option<&Bound<'_, PyAny>>,
+    #[pyo3(from_py_with = argument::requires_grad)] requires_grad: bool,
+) -> Result<PyTensor> {
+    enter(|| {
+        let (shape, dtype) = like(input, dtype)?;
+        filled(fill_value, Some(dtype), &shape, device, requires_grad)
+    })
+}
+
+fn filled(
+    fill_value: &Bound<'_, PyAny>,
+    dtype: Option<DType>,
+    shape: &Dims,
+    device: Option<&Bound<'_, PyAny>>,
+    requires_grad: bool,
+) -> Result<PyTensor> {
+    let filled = construct(fill_value, dtype, false, false)?.broadcast_to(shape)?.copied()?;
+    finish(filled.array().clone(), device, requires_grad)
 }
 
 fn is_whole(value: &Bound<'_, PyAny>) -> bool {

@@ -43,12 +43,14 @@ mod _core {
     use crate::again::{PyPredictAgain, PyStepAgain};
     #[pymodule_export]
     use crate::autograd::{
-        counted, enter_layer, get_anomaly_mode, grad, is_grad_enabled, jvp, last_id, leave_layer, node_id,
-        reaches_beyond, recorded, set_anomaly_mode, set_grad_enabled, steps, vmap, watch_update,
+        counted, counted_so_far, enter_layer, get_anomaly_mode, grad, is_grad_enabled, jvp, last_id,
+        leave_layer, node_id, reaches_beyond, recorded, set_anomaly_mode, set_grad_enabled, steps, vmap,
+        watch_update,
     };
     #[pymodule_export]
     use crate::create::{
-        arange, empty, eye, full, linspace, named_operand, ones, ones_like, tensor, zeros, zeros_like,
+        arange, empty, empty_like, eye, full, full_like, linspace, named_operand, ones, ones_like, rand_like,
+        randint_like, randn_like, tensor, zeros, zeros_like,
     };
     #[pymodule_export]
     use crate::dtype::{_rebuild_dtype, PyDType, PyDevice};

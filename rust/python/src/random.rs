@@ -63,22 +63,22 @@ pub fn single_source<'a>(name: &str, given: Option<&'a Bound<'_, PyAny>>) -> Res
     generator(given)
 }
 
-/// Numbers of `rand` or `randn`: a plan keeps them, `vmap` may draw them for each example.
-fn drawn(
-    distribution: Distribution,
-    size: &Bound<'_, PyTuple>,
+/// Uniform or normal numbers: a plan keeps them, `vmap` may draw them for each example.
+///
+/// # Errors
+/// Those of [`single_source`] and [`finish`]; `DTypeError` for integers.
+pub fn drawn(
+    name: &str,
+    is_uniform: bool,
+    shape: Dims,
     generator: Option<&Bound<'_, PyAny>>,
-    dtype: Option<&Bound<'_, PyAny>>,
+    dtype: DType,
     device: Option<&Bound<'_, PyAny>>,
     requires_grad: bool,
 ) -> Result<PyTensor> {
-    let (name, is_uniform) = match distribution {
-        Distribution::Uniform => ("rand", true),
-        _ => ("randn", false),
-    };
-    let (shape, dtype) = (self::size(name, size)?, dtype::parse_optional(dtype)?.unwrap_or(DType::F32));
     if vmap::randomness() == Some(Randomness::Different) && !requires_grad {
         dtype::check_device(device)?;
+        let distribution = if is_uniform { Distribution::Uniform } else { Distribution::Normal };
         return Ok(Draw::tensor(distribution, dtype, shape, self::generator(generator)?)?.into());
     }
     let source = single_source(name, generator)?;
@@ -232,7 +232,10 @@ pub fn rand(
     device: Option<&Bound<'_, PyAny>>,
     #[pyo3(from_py_with = argument::requires_grad)] requires_grad: bool,
 ) -> Result<PyTensor> {
-    enter(|| drawn(Distribution::Uniform, size, generator, dtype, device, requires_grad))
+    enter(|| {
+        let dtype = dtype::parse_optional(dtype)?.unwrap_or(DType::F32);
+        drawn("rand", true, self::size("rand", size)?, generator, dtype, device, requires_grad)
+    })
 }
 
 /// Numbers drawn from the normal distribution with mean 0 and standard deviation 1.
@@ -251,7 +254,10 @@ pub fn randn(
     device: Option<&Bound<'_, PyAny>>,
     #[pyo3(from_py_with = argument::requires_grad)] requires_grad: bool,
 ) -> Result<PyTensor> {
-    enter(|| drawn(Distribution::Normal, size, generator, dtype, device, requires_grad))
+    enter(|| {
+        let dtype = dtype::parse_optional(dtype)?.unwrap_or(DType::F32);
+        drawn("randn", false, self::size("randn", size)?, generator, dtype, device, requires_grad)
+    })
 }
 
 /// `randint(high, size)` or `randint(low, high, size)`: integers from `low` (default 0) to `high - 1`.
@@ -277,12 +283,27 @@ pub fn randint(
             Some(size) => (low, argument::high(high)?, size),
             None => (0, low, argument::size(high)?),
         };
-        let values =
-            single_source("randint", generator)?.integers(operand::shape("randint", &size)?, low, high)?;
-        let dtype = dtype::parse_optional(dtype)?.unwrap_or(DType::I64);
-        let values = Tensor::constant(values).cast(dtype)?;
-        finish(values.array().clone(), device, requires_grad)
+        let (shape, dtype) = (operand::shape("randint", &size)?, dtype::parse_optional(dtype)?);
+        let dtype = dtype.unwrap_or(DType::I64);
+        drawn_integers("randint", (low, high), shape, generator, dtype, device, requires_grad)
     })
+}
+
+/// Integers from the first of `range` to below the second.
+///
+/// # Errors
+/// Those of [`single_source`] and [`finish`]; `ConfigError` for an empty range.
+pub fn drawn_integers(
+    name: &str,
+    range: (i64, i64),
+    shape: Dims,
+    generator: Option<&Bound<'_, PyAny>>,
+    dtype: DType,
+    device: Option<&Bound<'_, PyAny>>,
+    requires_grad: bool,
+) -> Result<PyTensor> {
+    let values = single_source(name, generator)?.integers(shape, range.0, range.1)?;
+    finish(Tensor::constant(values).cast(dtype)?.array().clone(), device, requires_grad)
 }
 
 /// 0 with probability `p`, else 1 / (1 - p). A plan draws it anew at each step.

@@ -1,13 +1,15 @@
 """What a model consists of, layer by layer, and what one pass costs."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from ferrograd import _core
 from ferrograd._core import ConfigError, Tensor
 from ferrograd._typing import DTypeLike
-from ferrograd.autograd import enable_grad, no_grad
+from ferrograd.autograd import enable_grad
 from ferrograd.checks import check_int
 from ferrograd.columns import aligned
 from ferrograd.nn.calls import Call, recorded_calls
@@ -77,7 +79,7 @@ class Summary:
     >>> import ferrograd as fg
     >>> model = fg.nn.Sequential(fg.nn.Linear(4, 3), fg.nn.ReLU())
     >>> found = fg.nn.utils.summary(model, (2, 4))
-    >>> len(found.layers), found.parameters, found.as_dict()["multiply_adds"]
+    >>> len(found.layers), found.parameters, found.to_dict()["multiply_adds"]
     (2, 15, 24)
     """
 
@@ -89,7 +91,7 @@ class Summary:
     operations: int
     parameter_bytes: int
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the same as dicts, lists and numbers."""
         found: dict[str, Any] = plain(self)
         return found
@@ -114,7 +116,7 @@ class Summary:
 def summary(model: Module, input_shape: Sequence[int], dtype: DTypeLike | None = None) -> Summary:
     """Run a model on zeros and tell each layer's output shape, parameters, operations and kept bytes.
 
-    Passes run in evaluation mode, so that they change no buffer and layers draw nothing: dropout masks and a
+    It runs in evaluation mode, so that it changes no buffer and layers draw nothing: dropout masks and a
     batch's own statistics are not in the figures. A multiply-add is one term of a matrix product, so that
     ``Linear`` on a batch has ``batch * in_features * out_features``; other operations count none. FLOPs count
     all arithmetic, 2 for a multiply-add.
@@ -131,7 +133,7 @@ def summary(model: Module, input_shape: Sequence[int], dtype: DTypeLike | None =
     Returns
     -------
     Summary
-        ``str()`` of it is a table, `Summary.as_dict` gives dicts.
+        ``str()`` of it is a table, `Summary.to_dict` gives dicts.
 
     Raises
     ------
@@ -165,36 +167,40 @@ def summary(model: Module, input_shape: Sequence[int], dtype: DTypeLike | None =
         floating = (parameter.dtype for parameter in parameters if parameter.dtype.is_floating_point)
         dtype = next(floating, _core.float32)
 
-    named = list(model.named_modules())
+    def run() -> tuple[Any, int]:
+        output = model(_core.zeros(input_shape, dtype=dtype))
+        return output, _core.counted_so_far()[1]
+
     with recorded_calls(model) as found_calls, in_mode(model, training=False), enable_grad():
-        given = _core.zeros(input_shape, dtype=dtype)
-        output = model(given)
+        (output, multiply_adds), operations, _ = _core.counted(run)
         found = output if isinstance(output, tuple | list) else (output,)
         ops = _core.recorded([tensor for tensor in found if isinstance(tensor, Tensor)])
+    numbers = [number for number, _, _ in ops]
+    # Of the operations before each.
+    kept = [0, *accumulate(op[2] for op in ops)]
     calls: dict[int, list[Call]] = {}
-    shapes: dict[int, tuple[int, ...]] = {}
     for call in found_calls:
-        calls.setdefault(id(call.module), []).append(call)
-        if isinstance(call.output, Tensor):
-            shapes[id(call.module)] = call.output.shape
+        if call.outermost:
+            calls.setdefault(id(call.module), []).append(call)
 
     layers: list[Layer] = []
     seen: set[int] = set()
-    for name, module in named:
+    for name, module in model.named_modules():
         own = [parameter for parameter in module.parameters(recurse=False) if id(parameter) not in seen]
         seen.update(map(id, own))
         if own or not any(True for _ in module.children()):
             own_calls = calls.get(id(module), [])
-            inside = [op for op in ops if any(call.first < op[0] <= call.last for call in own_calls)]
+            spans = [[bisect_right(numbers, end) for end in (call.first, call.last)] for call in own_calls]
+            shapes = [call.output.shape for call in own_calls if isinstance(call.output, Tensor)]
             layers.append(
                 Layer(
                     name,
                     type(module).__name__,
-                    shapes.get(id(module)),
+                    shapes[-1] if shapes else None,
                     sum(parameter.numel() for parameter in own),
-                    sum(op[1] for op in inside),
-                    sum(op[2] for op in inside),
-                    sum(_operations(model, module, call.args, call.kwargs) for call in own_calls),
+                    sum(call.multiply_adds for call in own_calls),
+                    sum(kept[last] - kept[first] for first, last in spans),
+                    sum(call.operations for call in own_calls),
                 )
             )
     trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
@@ -203,15 +209,8 @@ def summary(model: Module, input_shape: Sequence[int], dtype: DTypeLike | None =
         tuple(layers),
         total,
         trained,
-        sum(op[1] for op in ops),
-        sum(op[2] for op in ops),
-        _operations(model, model, (given,), {}),
+        multiply_adds,
+        kept[-1],
+        operations,
         sum(parameter.numel() * parameter.dtype.itemsize for parameter in parameters),
     )
-
-
-def _operations(model: Module, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
-    """Call a module of the model again and count."""
-    with in_mode(model, training=False), no_grad():
-        _, operations, _ = _core.counted(lambda: module(*args, **kwargs))
-    return operations
