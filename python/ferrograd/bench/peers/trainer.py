@@ -69,7 +69,7 @@ class Trainer(Peer):
     def profile(self, seconds: float) -> dict[str, Any]:
         """Where the time of a step goes, measured over about so many seconds; after a loop."""
         cost = self.trainer.plan.cost(1)
-        return self.trainer.plan.cost(max(1, int(seconds / cost.seconds))).as_dict()
+        return self.trainer.plan.cost(max(1, int(seconds / cost.seconds))).to_dict()
 
     def weights(self) -> list[Array]:
         """Transpose: a Linear keeps (outputs, inputs)."""
