@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use ferrograd_kernels::gemm::panels::{GRADIENT_ROWS, cut};
+use ferrograd_kernels::gemm::panels::{FEW_ROWS, GRADIENT_ROWS, cut};
 use ferrograd_kernels::pool;
 
+use super::few::{self, FewUpdate, Late};
 use super::fuse;
 use super::memory::{self, Placement, Views};
 use super::penalty::{self, Pull};
@@ -36,28 +37,28 @@ pub struct Trained {
 
 /// A product whose right operand is a packed weight.
 #[derive(Clone, Copy)]
-struct Product {
-    weight: usize,
-    transposed: bool,
+pub(super) struct Product {
+    pub(super) weight: usize,
+    pub(super) transposed: bool,
 }
 
 /// The gradient `a^T d` of a packed weight, and what a penalty adds to it.
 #[derive(Clone, Copy)]
-struct Gradient {
-    weight: usize,
-    a: ValueId,
-    d: ValueId,
-    pull: Option<Pull>,
+pub(super) struct Gradient {
+    pub(super) weight: usize,
+    pub(super) a: ValueId,
+    pub(super) d: ValueId,
+    pub(super) pull: Option<Pull>,
     /// Which of the trained parameters has the sum of d's rows as its gradient, and is updated beside the weight.
     bias: Option<usize>,
 }
 
 /// The weights of a program and the products that read them.
 #[derive(Default)]
-struct Products {
+pub(super) struct Products {
     weights: Vec<Weight>,
     /// By value.
-    of: Vec<Option<Product>>,
+    pub(super) of: Vec<Option<Product>>,
     /// The leaf of each weight.
     leaves: Vec<ValueId>,
     /// Whether a weight's `k x n` is the leaf's transpose.
@@ -69,6 +70,8 @@ struct Products {
 /// Cost of a step, in multiply-adds, below which the calling thread works alone: about 60 us. Meetings cost 1 us;
 /// the lines that the threads' caches hand each other cost more.
 const PARALLEL_COST: usize = 3_000_000;
+/// Rows whose multiply-adds take as long as reading the weight: with fewer, that is what a product costs.
+const READ_ROWS: usize = 6;
 /// What an element of a product's result costs beside its multiply-adds.
 const ELEMENT_COST: usize = 64;
 /// Multiply-adds of a product below which it is not worth a meeting.
@@ -129,6 +132,16 @@ pub(super) fn compile(mut program: Program, trained: Vec<Trained>, fused: bool) 
     let all = std::mem::take(&mut program.outputs);
     let stored = left.iter().map(|&i| all[trained[i].output]);
     program.outputs = all[..shown].iter().copied().chain(stored).collect();
+    let is_few = fused && rows.is_some_and(|rows| (1..=FEW_ROWS).contains(&rows));
+    let few = if is_few { &gradients[..] } else { &[] };
+    let late = few::find(&program, &views, &products, few, &trained, &program.outputs);
+    for (gradient, _) in gradients.iter().zip(&late.data).filter(|(_, data)| data.is_some()) {
+        gradient.iter().for_each(|gradient| products.weights[gradient.weight].drop_transposed());
+    }
+    for value in (0..program.metas.len()).filter(|&value| late.is_late[value]) {
+        kept.push(value);
+        kept.extend(program.operands(value));
+    }
     let schedule = schedule(&program, &views);
     // A bias gradient and the like: one thread reduces and updates while others update blocks.
     let uses = program.uses();
@@ -152,14 +165,21 @@ pub(super) fn compile(mut program: Program, trained: Vec<Trained>, fused: bool) 
     let placement = memory::place(&program, views, &schedule, &kept)?;
 
     let cost = products.cost(&program)
-        + gradients.iter().flatten().map(|g| products.size(g.weight) * rows.unwrap_or(1)).sum::<usize>();
+        + gradients
+            .iter()
+            .flatten()
+            .map(|g| products.size(g.weight) * rows.unwrap_or(1).max(READ_ROWS))
+            .sum::<usize>();
     let threads = if cost < PARALLEL_COST { 1 } else { pool::num_threads() };
     let mut builder = Builder { program, schedule, placement, padded, products, check, names: Vec::new() };
     let mut shares: Vec<Vec<(usize, Task)>> = (0..threads).map(|_| Vec::new()).collect();
     let mut updates = Vec::new();
+    let steps = builder.late(&late, &gradients, &trained, threads);
+    let is_elsewhere: Vec<bool> = (0..is_moved.len()).map(|v| is_moved[v] || late.is_late[v]).collect();
     for (i, parameter) in trained.iter().enumerate().filter(|&(i, _)| !is_beside[i]) {
         let value = all[parameter.output];
         match gradients[i] {
+            Some(_) if is_few => {}
             Some(gradient) => {
                 let bias = gradient.bias.map(|bias| &trained[bias]);
                 builder.add_blocks(gradient, parameter.rule, bias, cost, &mut shares);
@@ -193,7 +213,7 @@ pub(super) fn compile(mut program: Program, trained: Vec<Trained>, fused: bool) 
     let tasks = tasks.collect();
     let update_names = std::mem::take(&mut builder.names);
     let phases: Vec<_> = (0..builder.schedule.count)
-        .flat_map(|number| builder.phases(number, &is_moved, rows.unwrap_or(1), threads))
+        .flat_map(|number| builder.phases(number, &is_elsewhere, rows.unwrap_or(1), threads))
         .collect();
     let mut names = builder.names;
     names.extend(update_names);
@@ -204,6 +224,7 @@ pub(super) fn compile(mut program: Program, trained: Vec<Trained>, fused: bool) 
     Ok(Plan {
         draws: run::draws(&phases),
         phases,
+        late: steps,
         tasks,
         updates,
         weights: builder.products.weights,
@@ -271,7 +292,7 @@ impl Products {
         let products = self.of.iter().zip(&program.metas);
         let cost = |(product, meta): (&Option<Product>, &Meta)| {
             let elements = meta.shape.elements();
-            Some(self.size((*product)?.weight) * meta.shape[0] + elements * ELEMENT_COST)
+            Some(self.size((*product)?.weight) * meta.shape[0].max(READ_ROWS) + elements * ELEMENT_COST)
         };
         products.filter_map(cost).sum()
     }
@@ -434,11 +455,7 @@ impl Builder {
         shares: &mut [Vec<(usize, Task)>],
     ) {
         self.names.push(update::name(pull.is_some(), bias.is_some()));
-        let bias = bias.map(|bias| BiasUpdate {
-            bias: bias.weight.clone(),
-            rule: bias.rule,
-            state: bias.state.clone(),
-        });
+        let bias = bias.map(BiasUpdate::new);
         let threads = shares.len();
         let layout = self.products.weights[weight].packed.layout;
         let (a, d) = (self.placement.array(a).clone(), self.placement.array(d).clone());
@@ -461,6 +478,63 @@ impl Builder {
                 shares[thread].push((block.cost(), Task::Block(block)));
             }
         }
+    }
+
+    /// The updates of a step of few rows, and what runs between them.
+    fn late(
+        &mut self,
+        found: &few::Found,
+        gradients: &[Option<Gradient>],
+        trained: &[Trained],
+        threads: usize,
+    ) -> Vec<Late> {
+        let mut late = Vec::new();
+        let is_instruction = |&value: &ValueId| {
+            found.is_late[value] && self.schedule.phase[value].is_some() && !found.data.contains(&Some(value))
+        };
+        let instructions: Vec<ValueId> = (0..found.is_late.len()).filter(is_instruction).collect();
+        let mut order: Vec<(ValueId, Option<usize>)> = instructions.iter().map(|&v| (v, None)).collect();
+        // Weights of first layers come last.
+        let updates = (0..found.data.len()).filter(|&i| gradients[i].is_some());
+        order.extend(updates.map(|i| (found.data[i].unwrap_or(found.is_late.len()), Some(i))));
+        order.sort();
+        for (value, parameter) in order {
+            let Some(i) = parameter else {
+                self.names.push(self.name(value));
+                late.push(Late::Instruction(self.instruction(value, None, threads)));
+                continue;
+            };
+            let (Some(Gradient { weight, a, d, pull, bias }), parameter) = (gradients[i], &trained[i]) else {
+                continue;
+            };
+            let data = found.data[i].map(|value| {
+                let (operands, output) = (self.program.operands(value), self.placement.array(value).clone());
+                let derivative = match &self.program.definitions[value] {
+                    Definition::Op { op: Op::Dense(dense), .. } => dense.derivative,
+                    _ => None,
+                };
+                let y = operands.last().map(|&y| self.placement.array(y).clone());
+                (output, derivative.zip(y))
+            });
+            let update = update::name(pull.is_some(), bias.is_some());
+            let name = match found.data[i] {
+                Some(value) => format!("{}+{update}", self.name(value)),
+                None => update,
+            };
+            self.names.push(name.clone());
+            late.push(Late::Update(Box::new(FewUpdate {
+                weight,
+                rule: parameter.rule,
+                a: self.placement.array(a).clone(),
+                d: self.placement.array(d).clone(),
+                pull: pull.map(|pull| (pull.factor, self.placement.array(pull.scale).clone())),
+                bias: bias.map(|bias| BiasUpdate::new(&trained[bias])),
+                data,
+                threads,
+                name,
+            })));
+        }
+        late
     }
 
     /// What runs in a phase: by rows, interrupted by products that are split by panels.
@@ -505,7 +579,7 @@ impl Builder {
         threads > 1
             && layout.count() >= threads
             && rows * (layout.k() + layout.n()) < layout.k() * layout.n()
-            && rows * layout.k() * layout.n() >= PANELS_COST
+            && rows.max(READ_ROWS) * layout.k() * layout.n() >= PANELS_COST
     }
 
     fn name(&self, value: ValueId) -> String {
