@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use ferrograd_kernels::gemm::panels::{GRADIENT_ROWS, cut};
+use ferrograd_kernels::gemm::panels::{FEW_ROWS, GRADIENT_ROWS, cut};
 use ferrograd_kernels::pool;
 
+use super::few;
 use super::fuse;
 use super::memory::{self, Placement, Views};
 use super::outline::{self, Outline, Part};
@@ -37,28 +38,28 @@ pub struct Trained {
 
 /// A product whose right operand is a packed weight.
 #[derive(Clone, Copy)]
-struct Product {
-    weight: usize,
-    transposed: bool,
+pub(super) struct Product {
+    pub(super) weight: usize,
+    pub(super) transposed: bool,
 }
 
 /// The gradient `a^T d` of a packed weight, and what a penalty adds to it.
 #[derive(Clone, Copy)]
-struct Gradient {
-    weight: usize,
-    a: ValueId,
-    d: ValueId,
-    pull: Option<Pull>,
+pub(super) struct Gradient {
+    pub(super) weight: usize,
+    pub(super) a: ValueId,
+    pub(super) d: ValueId,
+    pub(super) pull: Option<Pull>,
     /// Which of the trained parameters has the sum of d's rows as its gradient, and is updated beside the weight.
-    bias: Option<usize>,
+    pub(super) bias: Option<usize>,
 }
 
 /// The weights of a program and the products that read them.
 #[derive(Default)]
-struct Products {
+pub(super) struct Products {
     weights: Vec<Weight>,
     /// By value.
-    of: Vec<Option<Product>>,
+    pub(super) of: Vec<Option<Product>>,
     /// The leaf of each weight.
     leaves: Vec<ValueId>,
     /// Whether a weight's `k x n` is the leaf's transpose.
@@ -70,6 +71,8 @@ struct Products {
 /// Cost of a step, in multiply-adds, below which the calling thread works alone: about 60 us. Meetings cost 1 us;
 /// the lines that the threads' caches hand each other cost more.
 const PARALLEL_COST: usize = 3_000_000;
+/// Rows whose multiply-adds take as long as reading the weight: with fewer, that is what a product costs.
+const READ_ROWS: usize = 6;
 /// What an element of a product's result costs beside its multiply-adds.
 const ELEMENT_COST: usize = 64;
 /// Multiply-adds of a product below which it is not worth a meeting.
@@ -131,6 +134,16 @@ pub(super) fn compile(mut program: Program, trained: Vec<Trained>, fused: bool, 
     let all = std::mem::take(&mut program.outputs);
     let stored = left.iter().map(|&i| all[trained[i].output]);
     program.outputs = all[..shown].iter().copied().chain(stored).collect();
+    let is_few = fused && rows.is_some_and(|rows| (1..=FEW_ROWS).contains(&rows));
+    let few = if is_few { &gradients[..] } else { &[] };
+    let late = few::find(&program, &views, &products, few, &trained, &program.outputs);
+    for (gradient, _) in gradients.iter().zip(&late.data).filter(|(_, data)| data.is_some()) {
+        gradient.iter().for_each(|gradient| products.weights[gradient.weight].drop_transposed());
+    }
+    for value in (0..program.metas.len()).filter(|&value| late.is_late[value]) {
+        kept.push(value);
+        kept.extend(program.operands(value));
+    }
     let schedule = schedule(&program, &views);
     // A bias gradient and the like: one thread reduces and updates while others update blocks.
     let uses = program.uses();
@@ -154,15 +167,22 @@ pub(super) fn compile(mut program: Program, trained: Vec<Trained>, fused: bool, 
     let placement = memory::place(&program, views, &schedule, &kept)?;
 
     let cost = products.cost(&program)
-        + gradients.iter().flatten().map(|g| products.size(g.weight) * rows.unwrap_or(1)).sum::<usize>();
+        + gradients
+            .iter()
+            .flatten()
+            .map(|g| products.size(g.weight) * rows.unwrap_or(1).max(READ_ROWS))
+            .sum::<usize>();
     let threads = if cost < PARALLEL_COST { 1 } else { pool::num_threads() };
     let mut builder =
         Builder { program, schedule, placement, padded, products, check, owner, parts: Vec::new() };
     let mut shares: Vec<Vec<(usize, Task)>> = (0..threads).map(|_| Vec::new()).collect();
-    let (mut updates, mut late) = (Vec::new(), Vec::new());
+    let (mut updates, mut last) = (Vec::new(), Vec::new());
+    let steps = builder.late(&late, &gradients, &trained, threads);
+    let is_elsewhere: Vec<bool> = (0..is_moved.len()).map(|v| is_moved[v] || late.is_late[v]).collect();
     for (i, parameter) in trained.iter().enumerate().filter(|&(i, _)| !is_beside[i]) {
         let value = all[parameter.output];
         match gradients[i] {
+            Some(_) if is_few => {}
             Some(gradient) => {
                 let bias = gradient.bias.map(|bias| &trained[bias]);
                 builder.add_blocks(gradient, parameter.rule, bias, cost, &mut shares);
@@ -187,7 +207,7 @@ pub(super) fn compile(mut program: Program, trained: Vec<Trained>, fused: bool, 
                 } else {
                     updates.push(update);
                     let name = "update".to_owned();
-                    late.push(Part { name, reads: vec![source], writes: Vec::new(), updates: vec![i] });
+                    last.push(Part { name, reads: vec![source], writes: Vec::new(), updates: vec![i] });
                 }
             }
         }
@@ -200,11 +220,11 @@ pub(super) fn compile(mut program: Program, trained: Vec<Trained>, fused: bool, 
         share.into_iter().map(|(_, task)| task).chain((0..fill).map(|_| Task::Nothing))
     });
     let tasks = tasks.collect();
-    let last = std::mem::take(&mut builder.parts);
+    let updated = std::mem::take(&mut builder.parts);
     let phases: Vec<_> = (0..builder.schedule.count)
-        .flat_map(|number| builder.phases(number, &is_moved, rows.unwrap_or(1), threads))
+        .flat_map(|number| builder.phases(number, &is_elsewhere, rows.unwrap_or(1), threads))
         .collect();
-    let parts: Vec<Part> = builder.parts.into_iter().chain(last).chain(late).collect();
+    let parts: Vec<Part> = builder.parts.into_iter().chain(updated).chain(last).collect();
     let names = parts.iter().map(|part| part.name.clone()).collect();
     let shown_values = all[..shown].iter().map(|&value| builder.owner[value]).collect();
     let outline = Outline { parts, values: outline::values(&builder.program), outputs: shown_values };
@@ -214,6 +234,7 @@ pub(super) fn compile(mut program: Program, trained: Vec<Trained>, fused: bool, 
     Ok(Plan {
         draws: run::draws(&phases),
         phases,
+        late: steps,
         tasks,
         updates,
         weights: builder.products.weights,
@@ -282,7 +303,7 @@ impl Products {
         let products = self.of.iter().zip(&program.metas);
         let cost = |(product, meta): (&Option<Product>, &Meta)| {
             let elements = meta.shape.elements();
-            Some(self.size((*product)?.weight) * meta.shape[0] + elements * ELEMENT_COST)
+            Some(self.size((*product)?.weight) * meta.shape[0].max(READ_ROWS) + elements * ELEMENT_COST)
         };
         products.filter_map(cost).sum()
     }
@@ -423,16 +444,16 @@ pub(super) fn transpose(array: &Array) -> Array {
     array.view(flip(shape), flip(strides), array.offset())
 }
 
-struct Builder {
-    program: Program,
-    schedule: Schedule,
-    placement: Placement,
+pub(super) struct Builder {
+    pub(super) program: Program,
+    pub(super) schedule: Schedule,
+    pub(super) placement: Placement,
     padded: Vec<bool>,
     products: Products,
     check: Option<Check>,
     /// What each value shows.
-    owner: Vec<ValueId>,
-    parts: Vec<Part>,
+    pub(super) owner: Vec<ValueId>,
+    pub(super) parts: Vec<Part>,
 }
 
 impl Builder {
@@ -446,11 +467,7 @@ impl Builder {
         total: usize,
         shares: &mut [Vec<(usize, Task)>],
     ) {
-        let bias = bias.map(|bias| BiasUpdate {
-            bias: bias.weight.clone(),
-            rule: bias.rule,
-            state: bias.state.clone(),
-        });
+        let bias = bias.map(BiasUpdate::new);
         let threads = shares.len();
         let layout = self.products.weights[weight].packed.layout;
         let (a, d) = (self.placement.array(a).clone(), self.placement.array(d).clone());
@@ -517,7 +534,7 @@ impl Builder {
         threads > 1
             && layout.count() >= threads
             && rows * (layout.k() + layout.n()) < layout.k() * layout.n()
-            && rows * layout.k() * layout.n() >= PANELS_COST
+            && rows.max(READ_ROWS) * layout.k() * layout.n() >= PANELS_COST
     }
 
     fn name(&self, value: ValueId) -> String {
@@ -530,19 +547,28 @@ impl Builder {
     }
 
     /// The instruction of a value, to be drawn.
-    fn part(&self, value: ValueId) -> Part {
+    pub(super) fn part(&self, value: ValueId) -> Part {
         Part::of(&self.program, &self.owner, self.name(value), value)
     }
 
     /// The updates of a weight's blocks, to be drawn.
-    fn block_part(&self, Gradient { a, d, pull, bias, .. }: Gradient, updates: Vec<usize>) -> Part {
+    pub(super) fn block_part(
+        &self,
+        Gradient { a, d, pull, bias, .. }: Gradient,
+        updates: Vec<usize>,
+    ) -> Part {
         let read = [a, d].into_iter().chain(pull.map(|pull| pull.scale));
         let reads = read.map(|value| self.owner[value]).collect();
         Part { name: update::name(pull.is_some(), bias.is_some()), reads, writes: Vec::new(), updates }
     }
 
     /// The instruction of a value for all rows or a block of them.
-    fn instruction(&self, value: ValueId, rows: Option<Range<usize>>, threads: usize) -> Instruction {
+    pub(super) fn instruction(
+        &self,
+        value: ValueId,
+        rows: Option<Range<usize>>,
+        threads: usize,
+    ) -> Instruction {
         use super::rows::Use;
         let placement = &self.placement;
         let result = |value: ValueId| match &rows {

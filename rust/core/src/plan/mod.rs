@@ -3,10 +3,12 @@
 //! `trace` turns recorded nodes into a program, `fuse` rewrites patterns, `schedule` orders instructions in
 //! phases with `rows` as its knowledge of ops, `memory` lays values out in one arena, `weights` keeps parameters
 //! packed, `penalty` reads their sums of squares there, `compile` puts all of it together, `run` executes,
-//! `update` ends a training step, `profile` tells what takes how long, `outline` what reads what. Numbers never depend on any of it: a fused, cut or reused value has the bits of
+//! `update` ends a training step, `few` that of a small batch, `profile` tells what takes how long, `outline` what
+//! reads what. Numbers never depend on any of it: a fused, cut or reused value has the bits of
 //! the same op run alone.
 
 mod compile;
+mod few;
 mod fuse;
 mod memory;
 mod outline;

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use ferrograd_kernels::update::Rule;
 
+use super::few::Late;
 use super::run::{Action, Batch, Instruction, Plan, Task};
 use crate::error::Result;
 use crate::op::Op;
@@ -65,6 +66,14 @@ impl Plan {
             }
             first += blocks.first().map_or(0, Vec::len);
         }
+        for (i, late) in self.late.iter().enumerate() {
+            let described = || match late {
+                Late::Instruction(instruction) => self.described(instruction),
+                Late::Update(update) => (update.name.clone(), update.multiply_adds(&self.weights)),
+            };
+            clock.time(first + i, described, || late.run(&self.weights, rules))?;
+        }
+        first += self.late.len();
         // The blocks of a weight are a part, as many threads as they were cut for.
         let mut places = vec![None; self.weights.len()];
         let mut next = first;

@@ -8,6 +8,7 @@ use ferrograd_kernels::pool;
 use ferrograd_kernels::update::Rule;
 
 use super::compile::{self, Trained};
+use super::few::Late;
 use super::outline::Outline;
 use super::trace::Program;
 use super::update::{BlockUpdate, Update};
@@ -21,6 +22,8 @@ use crate::op::{Dense, Loss, Op, run_packed};
 /// A compiled program.
 pub struct Plan {
     pub(super) phases: Vec<Phase>,
+    /// What comes before all other updates, one after the other.
+    pub(super) late: Vec<Late>,
     /// Updates that one thread makes: the share of each thread, all of one length, one after the other.
     pub(super) tasks: Vec<Task>,
     /// Updates that are spread over the threads.
@@ -246,6 +249,7 @@ impl Plan {
     /// # Errors
     /// Those of the ops.
     pub fn update(&mut self, rules: &[Rule]) -> Result<()> {
+        self.late.iter().try_for_each(|late| late.run(&self.weights, rules))?;
         self.parallel(self.tasks.len(), &|task| match &self.tasks[task] {
             Task::Block(block) => block.run(&self.weights, rules),
             Task::Small(small) => {

@@ -8,6 +8,7 @@ use ferrograd_kernels::gemm::panels::{GRADIENT_ROWS, Gradients, Panels, gradient
 use ferrograd_kernels::math::Math;
 use ferrograd_kernels::update::{Rule, Update as _, penalise};
 
+use super::compile::Trained;
 use super::weights::Weight;
 use crate::buffer::{Array, Write, parallel_chunks};
 use crate::dtype::Element;
@@ -15,7 +16,9 @@ use crate::error::Result;
 use crate::for_float;
 
 /// Guards of at most three states, without an allocation.
-fn write_all<T: Element>(states: &[Array]) -> [Option<Write<'_, T>>; 3] {
+pub(super) fn write_all<'a, T: Element>(
+    states: impl IntoIterator<Item = &'a Array>,
+) -> [Option<Write<'a, T>>; 3] {
     let mut guards = [const { None }; 3];
     for (slot, state) in guards.iter_mut().zip(states) {
         *slot = Some(state.write::<T>());
@@ -76,6 +79,12 @@ pub(super) struct BiasUpdate {
     pub(super) bias: Array,
     pub(super) rule: usize,
     pub(super) state: Vec<Array>,
+}
+
+impl BiasUpdate {
+    pub(super) fn new(of: &Trained) -> BiasUpdate {
+        BiasUpdate { bias: of.weight.clone(), rule: of.rule, state: of.state.clone() }
+    }
 }
 
 /// Some rows of one panel of a packed weight, with what changes with them.

@@ -3,11 +3,13 @@
 //! A packed `k x n` matrix is a row of panels. Each holds `k` steps of as many columns as the tile of
 //! the active instruction set is wide; the last panel ends with the lane array that holds column `n - 1`.
 //! Lanes beyond `n` are zeros and stay zeros.
+mod few;
 mod gradient;
 mod multiply;
 #[cfg(test)]
 mod tests;
 
+pub use few::{DataGradient, FEW_ROWS, FewRows, Tuned, update_panels};
 pub use gradient::{GRADIENT_ROWS, Gradients, gradient_panels};
 pub use multiply::{Factor, Finish, InRegisters, Tile, TileMap, multiply_panels};
 

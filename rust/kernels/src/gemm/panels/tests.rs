@@ -1,10 +1,11 @@
 use super::*;
-use crate::dense::{Layer, Then};
+use crate::dense::{Dense, Derivative, Layer, Then};
 use crate::elementwise::{Binary, Unary};
 use crate::gemm::{NoEpilogue, gemm};
 use crate::isa::on_every_level;
 use crate::lanes::Lanes;
 use crate::reduce::{Reduction, reduce_columns};
+use crate::update::{Adam, Rule, Sgd, Update, penalise};
 
 fn wave(len: usize, step: f32) -> Vec<f32> {
     (0..len).map(|i| (i as f32 * step).sin()).collect()
@@ -317,4 +318,125 @@ fn a_layout_made_for_another_instruction_set_gives_the_same_bits() {
             }
         }
     });
+}
+
+fn few_rows_have_the_bits_of_separate_passes<T: Math>() {
+    let wave = |len: usize, step: f64| -> Vec<T> {
+        (0..len).map(|i| T::from_f64((i as f64 * step).sin())).collect()
+    };
+    let lr = 0.05;
+    let plain = Sgd {
+        lr,
+        momentum: 0.0,
+        dampening: 0.0,
+        weight_decay: 0.02,
+        nesterov: false,
+        first_step: false,
+        velocity: false,
+    };
+    let adam = Adam {
+        lr,
+        beta1: 0.9,
+        beta2: 0.99,
+        eps: 1e-8,
+        weight_decay: 0.0,
+        decoupled: false,
+        eps_hat: false,
+        step: 3,
+    };
+    let rules =
+        [(Rule::Sgd(plain), 0), (Rule::Sgd(Sgd { momentum: 0.9, ..plain }), 1), (Rule::Adam(adam), 2)];
+    // A block of rows, panels in a block, and a weight large enough for threads.
+    let shapes = [(1, 1), (2, 482), (7, 16), (40, 33), (97, 10), (250, 100), (330, 129), (5, 7000)];
+    on_every_level(|level| {
+        for (case, (k, n)) in shapes.into_iter().enumerate() {
+            let (layout, turned) = (Panels::new::<T>(k, n), Panels::new::<T>(n, k));
+            for batch in 1..=FEW_ROWS {
+                let (a, d, y) = (wave(batch * k, 0.37), wave(batch * n, 0.73), wave(batch * k, 0.51));
+                let (rule, states) = rules[(case + batch) % rules.len()];
+                let pull = ((case + batch) % 2 == 0).then_some((T::from_f64(0.3), T::from_f64(0.7)));
+                let then = Dense {
+                    bias: None,
+                    activation: None,
+                    derivative: Some(Derivative { op: Binary::TanhGrad, y: &y, row: k, column: 1 }),
+                };
+                let (weight, bias) = (wave(k * n, 0.11), wave(n, 0.2));
+                let state = |seed: usize, len: usize| -> Vec<T> {
+                    wave(len, 0.1 + seed as f64).iter().map(|v| v.abs()).collect()
+                };
+                let vectors = |len: usize| (0..states).map(|seed| state(seed, len)).collect::<Vec<_>>();
+                fn each<T>(states: &mut [Vec<T>]) -> [Option<&mut [T]>; 3] {
+                    let mut states = states.iter_mut();
+                    std::array::from_fn(|_| states.next().map(|state| &mut state[..]))
+                }
+
+                let mut want_data = vec![T::ZERO; batch * k];
+                let w = MatRef::rows(&weight, n).transposed();
+                gemm(batch, k, n, MatRef::rows(&d, n), w, &mut want_data, k, false, &then);
+                let mut gradient = vec![T::ZERO; k * n];
+                let at = MatRef::rows(&a, k).transposed();
+                gemm(k, n, batch, at, MatRef::rows(&d, n), &mut gradient, n, false, &NoEpilogue);
+                if let Some((factor, scale)) = pull {
+                    penalise(&weight, &mut gradient, factor, scale);
+                }
+                let (mut want, mut want_states) = (weight.clone(), vectors(k * n));
+                rule.apply(&mut want, &gradient, each(&mut want_states));
+                let mut sums = vec![T::ZERO; n];
+                reduce_columns(Reduction::Sum, 1, batch, n, &d, &mut sums);
+                let (mut want_bias, mut want_moments) = (bias.clone(), vectors(n));
+                rule.apply(&mut want_bias, &sums, each(&mut want_moments));
+
+                for (threads, with_data, with_copy) in [(1, true, false), (3, true, true), (7, false, true)] {
+                    let what = format!("{level} {k} x {n}, {batch} rows, {rule:?}, {threads} threads");
+                    let pack = |source: &[T]| {
+                        let mut packed = vec![T::NAN; layout.len()];
+                        layout.pack(MatRef::rows(source, n), &mut packed);
+                        packed
+                    };
+                    let (mut packed, mut packed_states) = (pack(&weight), Vec::new());
+                    packed_states.extend(vectors(k * n).iter().map(|state| pack(state)));
+                    let (mut bias, mut moments) = (bias.clone(), vectors(n));
+                    let (mut copy, mut data) = (vec![T::NAN; turned.len()], vec![T::NAN; batch * (k + 3)]);
+                    let of = FewRows {
+                        batch,
+                        a: MatRef::rows(&a, k),
+                        d: MatRef::rows(&d, n),
+                        layout,
+                        weight: Tuned { values: &mut packed, states: each(&mut packed_states), rule: &rule },
+                        transposed: with_copy.then_some((turned, &mut copy[..])),
+                        pull,
+                        bias: Some(Tuned { values: &mut bias, states: each(&mut moments), rule: &rule }),
+                        data: with_data.then_some(DataGradient { values: &mut data, stride: k + 3, then }),
+                    };
+                    update_panels(of, threads);
+                    let unpack = |packed: &[T]| {
+                        let mut back = vec![T::NAN; k * n];
+                        layout.unpack(packed, &mut back, n, 1);
+                        back
+                    };
+                    assert_eq!(unpack(&packed), want, "{what}");
+                    for (got, want) in packed_states.iter().zip(&want_states) {
+                        assert_eq!(&unpack(got), want, "{what}");
+                    }
+                    assert_eq!((bias, moments), (want_bias.clone(), want_moments.clone()), "{what}");
+                    if with_data {
+                        for (row, want) in data.chunks(k + 3).zip(want_data.chunks(k)) {
+                            assert_eq!(&row[..k], want, "{what}");
+                        }
+                    }
+                    if with_copy {
+                        let mut want_copy = vec![T::ZERO; turned.len()];
+                        turned.pack(MatRef::rows(&want, n).transposed(), &mut want_copy);
+                        assert_eq!(copy, want_copy, "{what}");
+                    }
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn few_rows_update_and_go_back_in_one_pass() {
+    few_rows_have_the_bits_of_separate_passes::<f32>();
+    few_rows_have_the_bits_of_separate_passes::<f64>();
 }
