@@ -251,13 +251,19 @@ impl<T: Math> Job for Part<'_, '_, T> {
             padding.fill(T::ZERO);
         }
         if let Some(bias) = pass.bias.as_ref().filter(|_| rows.start == 0) {
-            for lane in (0..d_row).step_by(T::LANES) {
-                // SAFETY: the packed D, which nothing writes any more.
-                let d = unsafe { std::slice::from_raw_parts(space.d.add(lane), batch * d_row - lane) };
-                let [sum] = fold_columns::<T, Sum, 1>(Sum, batch, d_row, d);
-                let mut sums = [T::ZERO; 16];
-                sum.store(&mut sums);
-                let columns = first_column + lane..layout.n.min(first_column + lane + T::LANES);
+            let room = block_len / T::LANES * T::LANES;
+            for first in (0..d_row).step_by(room) {
+                // SAFETY: the space of a block, and the packed D, which nothing writes any more.
+                let (sums, d) = unsafe {
+                    let sums = std::slice::from_raw_parts_mut(space.block, room.min(d_row - first));
+                    (sums, std::slice::from_raw_parts(space.d, batch * d_row))
+                };
+                for (lane, sums) in sums.chunks_exact_mut(T::LANES).enumerate() {
+                    let [sum] = fold_columns::<T, Sum, 1>(Sum, batch, d_row, &d[first + lane * T::LANES..]);
+                    sum.store(sums);
+                }
+                let start = first_column + first;
+                let columns = start..layout.n.min(start + sums.len());
                 // SAFETY: these panels' columns are this part's, for it has the first rows.
                 unsafe { bias.apply(columns.clone(), &sums[..columns.len()]) };
             }
