@@ -473,8 +473,8 @@ impl<T: Real, const M: usize> Job for Samples<'_, T, M> {
         let Outer { a, a_col, d, d_row, stride, ahead, gradient } = self.0;
         let rows = gradient.len() / stride;
         for lane in (0..stride).step_by(T::LANES) {
-            // SAFETY: who makes one vouches for the columns, and for a row of A below.
             let d: [T::Lanes; M] = std::array::from_fn(|i| {
+                // SAFETY: who makes one vouches for the columns, and for a row of A below.
                 T::Lanes::load(unsafe { std::slice::from_raw_parts(d.add(i * d_row + lane), T::LANES) })
             });
             for first in (0..rows).step_by(ASK_ROWS) {
