@@ -229,3 +229,26 @@ def test_a_fit_that_fails_leaves_nothing_to_others() -> None:
     found = MLPRegressor(**options).fit(X, y)
     assert np.isfinite(found.loss_curve_).all()
     assert arrays(MLPRegressor(**options).fit(X, y)) == arrays(found)
+
+
+@pytest.mark.parametrize("labels", [y, y > 0, y.astype(np.int8), (y - 1).astype(float)])
+@pytest.mark.parametrize("known", [None, [0, 1, 2, 7], [-1.0, 0.0, 1.0, 2.0]])
+def test_labels_that_need_no_checks_go_the_way_of_others(labels: Any, known: Any) -> None:
+    found = []
+    for given in (labels, labels.tolist()):
+        model = MLPClassifier((3,), random_state=0)
+        try:
+            model.partial_fit(X, given, classes=np.unique(labels) if known is None else known)
+            found.append(arrays(model.partial_fit(X[::-1], given[::-1])))
+        except ValueError as error:
+            found.append([str(error)])
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("labels", [np.r_[y[:-1], 5], np.r_[y[:-1], 5].astype(np.uint8), y - 1])
+def test_other_classes_are_refused_in_a_further_call(labels: Any) -> None:
+    model = MLPClassifier((3,), random_state=0).partial_fit(X, y, classes=[0, 1, 2])
+    with pytest.raises(ValueError, match=r"`y` has classes not in `self.classes_`"):
+        model.partial_fit(X, labels)
+    with pytest.raises(ValueError, match="same classes"):
+        model.set_params(warm_start=True).fit(X, labels)

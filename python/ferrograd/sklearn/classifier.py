@@ -17,7 +17,7 @@ from ferrograd.sklearn.activations import OUT_NAMES, Activation, refused
 from ferrograd.sklearn.estimator import BaseMultilayerPerceptron, has_partial_fit
 from ferrograd.sklearn.parameters import documented
 from ferrograd.sklearn.restoring import unchanged_on_error
-from ferrograd.sklearn.shortcuts import accuracy, are_plain, fit_binarizer
+from ferrograd.sklearn.shortcuts import accuracy, are_plain, are_plain_labels, fit_binarizer
 
 __all__ = ["MLPClassifier"]
 
@@ -171,8 +171,8 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):
             self._label_binarizer = fit_binarizer(y)
             self.classes_ = self._label_binarizer.classes_
         else:
-            self._check_classes(unique_labels(y))
-        target = self._code(y, is_known=is_first)
+            self._check_classes(np.unique(y) if are_plain_labels(y) else unique_labels(y))
+        target = self._code(y, is_known=is_first or are_plain_labels(y))
         return X, target, len(self.classes_) if target.ndim == 1 else target.shape[1]
 
     def _check_held(self, X: Any, y: Any) -> tuple[Any, Array]:

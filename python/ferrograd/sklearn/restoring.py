@@ -12,12 +12,11 @@ __all__ = ["unchanged_on_error"]
 
 def _kept(estimator: Any) -> dict[str, Any]:
     """Return the attributes; those that a fit adds to, instead of replacing them, as copies."""
-    return {
-        name: copy.copy(value)
-        if name == "_optimizer" or (name.endswith("_") and isinstance(value, list))
-        else value
-        for name, value in estimator.__dict__.items()
-    }
+    found = dict(estimator.__dict__)
+    for name, value in estimator.__dict__.items():
+        if name == "_optimizer" or (isinstance(value, list) and name.endswith("_")):
+            found[name] = copy.copy(value)
+    return found
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from sklearn.utils._param_validation import validate_parameter_constraints
 
 from ferrograd._typing import Array
 
-__all__ = ["ShortcutMixin", "accuracy", "are_plain", "fit_binarizer", "r_squared"]
+__all__ = ["ShortcutMixin", "accuracy", "are_plain", "are_plain_labels", "fit_binarizer", "r_squared"]
 
 
 # Parameters with their defaults, by constructor.
@@ -84,6 +84,22 @@ def are_plain(estimator: Any, X: Any, y: Any, kinds: str, *, reset: bool) -> boo
     return True
 
 
+def are_plain_labels(y: Any) -> bool:
+    """Whether these are labels of one column of integers or booleans, of which there is nothing to check.
+
+    Parameters
+    ----------
+    y : object
+        Labels.
+
+    Returns
+    -------
+    bool
+        False leaves the answer open.
+    """
+    return type(y) is np.ndarray and y.ndim == 1 and y.dtype.kind in "iub" and len(y) > 0
+
+
 def fit_binarizer(y: Any) -> LabelBinarizer:
     """Return `LabelBinarizer().fit(y)`.
 
@@ -98,7 +114,7 @@ def fit_binarizer(y: Any) -> LabelBinarizer:
         Fitted.
     """
     found = LabelBinarizer()
-    if type(y) is not np.ndarray or y.ndim != 1 or y.dtype.kind not in "iub" or not len(y):
+    if not are_plain_labels(y):
         return found.fit(y)
     found.classes_ = np.unique(y)
     found.y_type_ = "binary" if len(found.classes_) <= 2 else "multiclass"
