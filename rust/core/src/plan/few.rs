@@ -7,10 +7,11 @@ use ferrograd_kernels::gemm::panels::{DataGradient, FewRows, Tuned, update_panel
 use ferrograd_kernels::math::Math;
 use ferrograd_kernels::update::Rule;
 
-use super::compile::{Builder, Gradient, Products, Trained};
+use super::compile::{Builder, Trained};
 
 use super::memory::Views;
 use super::outline::Part;
+use super::products::{Gradient, Products};
 use super::run::{Batch, Instruction};
 use super::trace::{Definition, Leaf, Program, ValueId};
 use super::update::{BiasUpdate, write_all};

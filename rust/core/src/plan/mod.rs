@@ -2,10 +2,10 @@
 //!
 //! `trace` turns recorded nodes into a program, `fuse` rewrites patterns, `schedule` orders instructions in
 //! phases with `rows` as its knowledge of ops, `memory` lays values out in one arena, `weights` keeps parameters
-//! packed, `penalty` reads their sums of squares there, `compile` puts all of it together, `run` executes,
-//! `update` ends a training step, `few` that of a small batch, `profile` tells what takes how long, `outline` what
-//! reads what. Numbers never depend on any of it: a fused, cut or reused value has the bits of
-//! the same op run alone.
+//! packed, `products` finds what reads and updates them so, `penalty` their sums of squares, `compile` puts all of it
+//! together, `run` executes, `update` ends a training step, `few` that of a small batch, `profile` tells what takes
+//! how long, `outline` what reads what. Numbers never depend on any of it: a fused, cut or reused value has the bits
+//! of the same op run alone.
 
 mod compile;
 mod few;
@@ -13,6 +13,7 @@ mod fuse;
 mod memory;
 mod outline;
 mod penalty;
+mod products;
 mod profile;
 mod rows;
 mod run;

@@ -54,7 +54,7 @@ fn pull(program: &Program, views: &Views, leaf: ValueId, value: ValueId) -> Opti
             return None;
         };
         let view = &views.stand_ins[operands[0]];
-        let view = if is_turned { super::compile::transpose(view) } else { view.clone() };
+        let view = if is_turned { super::products::transpose(view) } else { view.clone() };
         let spread = &views.stand_ins[scale];
         let is_spread =
             (0..spread.shape().rank()).all(|i| spread.shape()[i] == 1 || spread.strides()[i] == 0);
