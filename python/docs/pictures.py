@@ -121,7 +121,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: Any, files: Files) -> str:
-    """Put sections of the README where a page says ``<!-- README: heading -->``: they are written once."""
+    """Put in what is written once: README sections, ``<!-- README: heading -->``, and a module's own text."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
 
     def section(found: re.Match[str]) -> str:
@@ -129,8 +129,13 @@ def on_page_markdown(markdown: str, page: Page, config: Any, files: Files) -> st
         if text is None:
             raise ValueError(f"{page.file.src_path}: the README has no section {found[1]!r}")
         up = "../" * page.file.src_path.count("/")
-        return text[1].strip().replace("benches/results.png", f"{up}pictures/results.png")
+        own = text[1].strip().replace("python/docs/pages/", up)
+        return own.replace("benches/results.png", f"{up}pictures/results.png")
 
+    def told(found: re.Match[str]) -> str:
+        return f"```text\n{(import_module(found[1]).__doc__ or '').strip()}\n```"
+
+    markdown = re.sub(r"^<!-- HELP: (.*) -->$", told, markdown, flags=re.M)
     return re.sub(r"^<!-- README: (.*) -->$", section, markdown, flags=re.M)
 
 
