@@ -541,7 +541,7 @@ def test_the_innermost_call_around_an_operation_is_found() -> None:
                     call(depth + 1)
                 else:
                     number += 1
-            calls.append(Call(f"m{len(calls)}", nn.Tanh(), first, number, (), {}, None, True))
+            calls.append(Call(f"m{len(calls)}", nn.Tanh(), first, number, None, 0, 0, True))
 
         call(0)
         call(0)
