@@ -472,9 +472,10 @@ impl<T: Real, const M: usize> Job for Samples<'_, T, M> {
         let Outer { a, a_col, d, d_row, stride, ahead, gradient } = self.0;
         let rows = gradient.len() / stride;
         for lane in (0..stride).step_by(T::LANES) {
-            // SAFETY: who makes one vouches for the columns, and for a row of A below.
             let d: [T::Lanes; M] = std::array::from_fn(|i| {
-                T::Lanes::load(unsafe { std::slice::from_raw_parts(d.add(i * d_row + lane), T::LANES) })
+                // SAFETY: who makes one vouches for the columns, and for a row of A below.
+                let columns = unsafe { std::slice::from_raw_parts(d.add(i * d_row + lane), T::LANES) };
+                T::Lanes::load(columns)
             });
             for first in (0..rows).step_by(ASK_ROWS) {
                 let some = first..rows.min(first + ASK_ROWS);
