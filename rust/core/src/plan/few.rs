@@ -184,11 +184,10 @@ fn candidate(program: &Program, products: &Products, gradient: &Gradient) -> Opt
     };
     let mut readers = (0..program.metas.len()).filter(reads);
     let (value, other) = (readers.next()?, readers.next());
-    let is_plain = match &program.definitions[value] {
-        Definition::Op { op: Op::MatMul, .. } => true,
-        Definition::Op { op: Op::Dense(Dense { bias: false, activation: None, .. }), .. } => true,
-        _ => false,
-    };
+    let is_plain = matches!(
+        &program.definitions[value],
+        Definition::Op { op: Op::MatMul | Op::Dense(Dense { bias: false, activation: None, .. }), .. }
+    );
     let fits = other.is_none()
         && is_plain
         && program.operands(value)[0] == gradient.d
