@@ -475,7 +475,8 @@ impl<T: Real, const M: usize> Job for Samples<'_, T, M> {
         for lane in (0..stride).step_by(T::LANES) {
             let d: [T::Lanes; M] = std::array::from_fn(|i| {
                 // SAFETY: who makes one vouches for the columns, and for a row of A below.
-                T::Lanes::load(unsafe { std::slice::from_raw_parts(d.add(i * d_row + lane), T::LANES) })
+                let columns = unsafe { std::slice::from_raw_parts(d.add(i * d_row + lane), T::LANES) };
+                T::Lanes::load(columns)
             });
             for first in (0..rows).step_by(ASK_ROWS) {
                 let some = first..rows.min(first + ASK_ROWS);
