@@ -288,17 +288,19 @@ impl Builder {
         phases
     }
 
-    /// Whether threads split a product by the panels of its weight: where the weight has more elements than its
-    /// operand and result, it moves less between their caches.
+    /// Whether threads split a product by the panels of its weight: where that moves less between their caches. By
+    /// rows, each reads what the other updated of the weight, and takes its own part back for the next update; by
+    /// panels, operand and result move instead.
     fn is_by_panels(&self, value: ValueId, threads: usize) -> bool {
         let Some(product) = self.products.of[value] else { return false };
         let weight = &self.products.weights[product.weight];
         let layout = weight.packed.layout;
         let layout = if product.transposed { layout.transposed() } else { layout };
         let rows = self.program.metas[value].shape[0];
+        let moves = if weight.is_updated { 2 } else { 1 };
         threads > 1
             && layout.count() >= threads
-            && rows * (layout.k() + layout.n()) < layout.k() * layout.n()
+            && rows * (layout.k() + layout.n()) < layout.k() * layout.n() * moves
             && rows.max(READ_ROWS) * layout.k() * layout.n() >= PANELS_COST
     }
 
