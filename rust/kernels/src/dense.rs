@@ -59,10 +59,7 @@ impl<T: Math> Epilogue<T> for Dense<'_, T> {
     fn finish(&self, row: usize, column: usize, values: &mut [T]) {
         if let Some(Derivative { op, y, row: stride, column: step }) = self.derivative {
             let y = &y[row * stride + column * step..];
-            with_derivative!(op, T, f => if step == 1 {
-                // LLVM takes lane arrays at a time.
-                values.iter_mut().zip(y).for_each(|(value, &y)| *value = f.apply(*value, y));
-            } else {
+            with_derivative!(op, T, f => {
                 for (j, value) in values.iter_mut().enumerate() {
                     *value = f.apply(*value, y[j * step]);
                 }

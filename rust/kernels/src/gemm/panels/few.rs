@@ -279,7 +279,7 @@ impl<T: Math> Job for Part<'_, '_, T> {
                     unsafe { pass.block::<I>(some, rows.clone(), &space) };
                 }
                 // SAFETY: the sums of these rows are complete.
-                unsafe { pass.finish(&rows, &space) };
+                unsafe { pass.finish::<I>(&rows, &space) };
             }
         } else {
             // As they lie in memory.
@@ -421,14 +421,14 @@ impl<T: Math> Pass<'_, T> {
     /// # Safety
     /// Its sums must be complete and the rows this thread's.
     #[inline(always)]
-    unsafe fn finish(&self, rows: &Range<usize>, space: &Space<T>) {
+    unsafe fn finish<I: Isa>(&self, rows: &Range<usize>, space: &Space<T>) {
         let Some((target, then)) = &self.data else { return };
         let run = rows.len().next_multiple_of(T::LANES);
         for i in 0..self.batch {
             // SAFETY: the space has a run of sums for each sample; the rest is promised by the caller.
             unsafe {
                 let sums = std::slice::from_raw_parts_mut(space.sums.add(i * run), rows.len());
-                then.finish(i, rows.start, sums);
+                I::call(Ends { then, row: i, column: rows.start, sums: &mut *sums });
                 let start = i * target.stride;
                 target.part(start + rows.start..start + rows.end).copy_from_slice(sums);
             }
@@ -445,6 +445,23 @@ impl<T: Real> Space<T> {
     unsafe fn columns(&self, layout: &Panels, panel: usize) -> *const T {
         // SAFETY: promised by the caller.
         unsafe { self.d.add(layout.columns(panel).start - self.first_column).cast_const() }
+    }
+}
+
+/// What follows the sums of a sample, in a function of its own: apart from the tiles it may store through masks.
+struct Ends<'a, T> {
+    then: &'a Dense<'a, T>,
+    row: usize,
+    column: usize,
+    sums: &'a mut [T],
+}
+
+impl<T: Math> Job for Ends<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        self.then.finish(self.row, self.column, self.sums);
     }
 }
 
