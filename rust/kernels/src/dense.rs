@@ -182,7 +182,7 @@ impl<T: Math> Finish<T> for Layer<'_, T> {
     }
 
     #[inline(always)]
-    fn finish(&self, mut tile: Tile<'_, T>) {
+    fn finish(&self, tile: Tile<'_, T>) {
         let t = T::from_f64;
         match self.then {
             Then::Nothing => {
@@ -201,11 +201,15 @@ impl<T: Math> Finish<T> for Layer<'_, T> {
                 }
                 other => unreachable!("{other:?} is no activation"),
             },
-            Then::Derivative(op, y, stride) => {
-                with_derivative!(op, T, f => tile.map(With { y, stride, f }));
-            }
+            Then::Derivative(op, y, stride) => differentiate(tile, op, y, stride),
         }
     }
+}
+
+/// What [`Then::Derivative`] does.
+#[inline(always)]
+pub(crate) fn differentiate<T: Math>(mut tile: Tile<'_, T>, op: Binary, y: &[T], stride: usize) {
+    with_derivative!(op, T, f => tile.map(With { y, stride, f }));
 }
 
 #[cfg(test)]

@@ -1,14 +1,12 @@
 //! Steps of few rows, whose time is that of reading the weights: a weight's gradient, its update and the gradient of
 //! its layer's input are one pass over it. What needs such a gradient then runs after the phases too.
 
-use ferrograd_kernels::dense;
 use ferrograd_kernels::gemm::MatRef;
 use ferrograd_kernels::gemm::panels::{DataGradient, FewRows, Tuned, update_panels};
 use ferrograd_kernels::math::Math;
 use ferrograd_kernels::update::Rule;
 
 use super::compile::{Builder, Trained};
-
 use super::memory::Views;
 use super::outline::Part;
 use super::products::{Gradient, Products};
@@ -72,13 +70,8 @@ impl FewUpdate {
         let mut bias = self.bias.as_ref().map(|bias| (bias.bias.write::<T>(), write_all::<T>(&bias.state)));
         let bias_rule = self.bias.as_ref().map_or(self.rule, |bias| bias.rule);
         let y = self.data.as_ref().and_then(|(_, derivative)| derivative.as_ref());
-        let y = y.map(|(op, y)| (*op, y.read::<T>(), matrix(y)));
-        let derivative = y.as_ref().map(|(op, y, (row, column))| dense::Derivative {
-            op: *op,
-            y,
-            row: *row,
-            column: *column,
-        });
+        let y = y.map(|(op, y)| (*op, y.read::<T>(), y.row_stride()));
+        let derivative = y.as_ref().map(|(op, y, stride)| (*op, &y[..], *stride));
         let mut data = self.data.as_ref().map(|(data, _)| (data.write::<T>(), data.row_stride()));
         let of = FewRows {
             batch: self.a.shape()[0],
@@ -97,11 +90,7 @@ impl FewUpdate {
                 states: states.each_mut().map(|state| state.as_deref_mut()),
                 rule: &rules[bias_rule],
             }),
-            data: data.as_mut().map(|(values, stride)| DataGradient {
-                values,
-                stride: *stride,
-                then: dense::Dense { bias: None, activation: None, derivative },
-            }),
+            data: data.as_mut().map(|(values, stride)| DataGradient { values, stride: *stride, derivative }),
         };
         update_panels(of, self.threads);
         Ok(())

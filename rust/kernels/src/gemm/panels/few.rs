@@ -3,13 +3,14 @@
 
 use std::ops::Range;
 
-use super::{PackBlock, Panels, Target, cut};
-use crate::dense::Dense;
+use super::{PackBlock, Panels, Target, Tile, cut};
+use crate::dense::differentiate;
+use crate::elementwise::Binary;
 use crate::gather::prefetch_far;
 use crate::gemm::blocking::{Line, SCRATCH, reserve};
 use crate::gemm::pack::Source;
 use crate::gemm::tile::{self, Ahead, End, Operands};
-use crate::gemm::{Epilogue, MatRef, span};
+use crate::gemm::{MatRef, span};
 use crate::isa::{Isa, Job, dispatch};
 use crate::lanes::{Lanes, Real};
 use crate::math::Math;
@@ -36,8 +37,9 @@ pub struct DataGradient<'a, T> {
     pub values: &'a mut [T],
     /// Elements from a row to the next.
     pub stride: usize,
-    /// What follows the sums.
-    pub then: Dense<'a, T>,
+    /// Applied to the sums: the derivative of an activation by its result, whose rows begin every so many elements;
+    /// as [`crate::dense::Then::Derivative`].
+    pub derivative: Option<(Binary, &'a [T], usize)>,
 }
 
 /// One step of a packed weight, `k x n`, with the gradient `A^T D` of a few samples.
@@ -97,7 +99,6 @@ pub fn update_panels<T: Math>(of: FewRows<'_, T>, threads: usize) {
     if layout.is_empty() {
         return;
     }
-    let then = data.as_ref().map(|data| data.then);
     let pass = Pass {
         batch,
         a,
@@ -107,7 +108,8 @@ pub fn update_panels<T: Math>(of: FewRows<'_, T>, threads: usize) {
         transposed: transposed.map(|(layout, values)| (layout, target(values))),
         pull,
         bias: bias.map(|bias| Arrays::new(bias, n)),
-        data: data.map(|data| Target { stride: data.stride, ..target(data.values) }).zip(then),
+        derivative: data.as_ref().and_then(|data| data.derivative),
+        data: data.map(|data| Target { stride: data.stride, ..target(data.values) }),
     };
     let part = |panels: Range<usize>, rows: Range<usize>| {
         let mut scratch = SCRATCH.take();
@@ -188,7 +190,8 @@ struct Pass<'a, T> {
     transposed: Option<(Panels, Target<T>)>,
     pull: Option<(T, T)>,
     bias: Option<Arrays<'a, T>>,
-    data: Option<(Target<T>, Dense<'a, T>)>,
+    data: Option<Target<T>>,
+    derivative: Option<(Binary, &'a [T], usize)>,
 }
 
 /// Some rows and panels. With a data gradient all panels.
@@ -279,7 +282,7 @@ impl<T: Math> Job for Part<'_, '_, T> {
                     unsafe { pass.block::<I>(some, rows.clone(), &space) };
                 }
                 // SAFETY: the sums of these rows are complete.
-                unsafe { pass.finish::<I>(&rows, &space) };
+                unsafe { pass.finish(&rows, &space) };
             }
         } else {
             // As they lie in memory.
@@ -421,14 +424,18 @@ impl<T: Math> Pass<'_, T> {
     /// # Safety
     /// Its sums must be complete and the rows this thread's.
     #[inline(always)]
-    unsafe fn finish<I: Isa>(&self, rows: &Range<usize>, space: &Space<T>) {
-        let Some((target, then)) = &self.data else { return };
+    unsafe fn finish(&self, rows: &Range<usize>, space: &Space<T>) {
+        let Some(target) = &self.data else { return };
         let run = rows.len().next_multiple_of(T::LANES);
+        if let Some((op, y, stride)) = self.derivative {
+            // SAFETY: the space has a run of sums for each sample.
+            let sums = unsafe { Tile::new((0, rows.start), (self.batch, run / T::LANES), (space.sums, run)) };
+            differentiate(sums, op, y, stride);
+        }
         for i in 0..self.batch {
-            // SAFETY: the space has a run of sums for each sample; the rest is promised by the caller.
+            // SAFETY: as above; the rest is promised by the caller.
             unsafe {
-                let sums = std::slice::from_raw_parts_mut(space.sums.add(i * run), rows.len());
-                I::call(Ends { then, row: i, column: rows.start, sums: &mut *sums });
+                let sums = std::slice::from_raw_parts(space.sums.add(i * run), rows.len());
                 let start = i * target.stride;
                 target.part(start + rows.start..start + rows.end).copy_from_slice(sums);
             }
@@ -445,23 +452,6 @@ impl<T: Real> Space<T> {
     unsafe fn columns(&self, layout: &Panels, panel: usize) -> *const T {
         // SAFETY: promised by the caller.
         unsafe { self.d.add(layout.columns(panel).start - self.first_column).cast_const() }
-    }
-}
-
-/// What follows the sums of a sample, in a function of its own: apart from the tiles it may store through masks.
-struct Ends<'a, T> {
-    then: &'a Dense<'a, T>,
-    row: usize,
-    column: usize,
-    sums: &'a mut [T],
-}
-
-impl<T: Math> Job for Ends<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<I: Isa>(self) {
-        self.then.finish(self.row, self.column, self.sums);
     }
 }
 

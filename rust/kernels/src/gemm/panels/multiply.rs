@@ -26,6 +26,19 @@ pub struct Tile<'a, T> {
 }
 
 impl<T: Real> Tile<'_, T> {
+    /// Sums from `(row, column)` on, as many rows and lane arrays, where they lie and every so many elements.
+    ///
+    /// # Safety
+    /// The elements must be there, and nothing else refer to them while there is a `Tile`.
+    #[inline(always)]
+    pub(super) unsafe fn new(
+        (row, column): (usize, usize),
+        (rows, lanes): (usize, usize),
+        (start, stride): (*mut T, usize),
+    ) -> Self {
+        Tile { row, column, rows, lanes, start, stride, values: PhantomData }
+    }
+
     /// Replaces each lane array by what `f` makes of it.
     #[inline(always)]
     pub fn map(&mut self, f: impl TileMap<T>) {
@@ -346,17 +359,11 @@ impl<T: Real, F: Finish<T>> Job for Multiply<'_, T, F> {
                         // bias was padded, and the gate has it.
                         unsafe { run_tiles::<I, T>(r, b_k / T::LANES, operands) };
                         if is_apart {
-                            // These elements of C or of the edge were just written, and nothing else refers to
-                            // them now.
-                            finish.finish(Tile {
-                                row: rows.start + start,
-                                column: columns.start,
-                                rows: r * count,
-                                lanes: b_k / T::LANES,
-                                start: c,
-                                stride: c_row,
-                                values: PhantomData,
-                            });
+                            let at = (rows.start + start, columns.start);
+                            // SAFETY: these elements of C or of the edge were just written, and nothing else refers
+                            // to them now.
+                            let tile = unsafe { Tile::new(at, (r * count, b_k / T::LANES), (c, c_row)) };
+                            finish.finish(tile);
                         }
                         t += count;
                     }

@@ -406,7 +406,11 @@ fn few_rows_have_the_bits_of_separate_passes<T: Math>() {
                         transposed: with_copy.then_some((turned, &mut copy[..])),
                         pull,
                         bias: Some(Tuned { values: &mut bias, states: each(&mut moments), rule: &rule }),
-                        data: with_data.then_some(DataGradient { values: &mut data, stride: k + 3, then }),
+                        data: with_data.then_some(DataGradient {
+                            values: &mut data,
+                            stride: k + 3,
+                            derivative: Some((Binary::TanhGrad, &y, k)),
+                        }),
                     };
                     update_panels(of, threads);
                     let unpack = |packed: &[T]| {
