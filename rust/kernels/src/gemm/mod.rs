@@ -6,7 +6,7 @@
 //! zero factor skips nothing: `0 * inf` is NaN.
 
 mod blocking;
-mod pack;
+pub(crate) mod pack;
 pub mod panels;
 mod tile;
 

@@ -14,7 +14,7 @@ pub(super) const SPILL: usize = 16;
 
 /// Where a panel comes from: element `j` of step `p` is at `j * column + p * step`.
 #[derive(Clone, Copy)]
-pub(super) struct Source<T> {
+pub(crate) struct Source<T> {
     pub start: *const T,
     pub column: usize,
     pub step: usize,
@@ -90,7 +90,7 @@ unsafe fn copy<T: Real>(k: usize, width: usize, stride: usize, source: Source<T>
 }
 
 /// Columns that are transposed together.
-pub(super) const GROUP: usize = 8;
+pub(crate) const GROUP: usize = 8;
 
 /// Transposes columns that each lie in one run. Groups of columns go from the last to the first and
 /// steps upwards, so that what a group writes beyond the width, the next step's first group corrects.
@@ -99,7 +99,7 @@ pub(super) const GROUP: usize = 8;
 /// As [`pack`] with `source.step = 1`. Where the width is a multiple of [`GROUP`], any `stride` of at least the
 /// width will do, and nothing is written beyond the width.
 #[inline(always)]
-pub(super) unsafe fn transpose<I: Isa, T: Real>(
+pub(crate) unsafe fn transpose<I: Isa, T: Real>(
     k: usize,
     width: usize,
     stride: usize,

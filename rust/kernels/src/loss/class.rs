@@ -158,10 +158,10 @@ impl<T: Math> Job for CrossEntropyJob<'_, T> {
     fn run<I: Isa>(mut self) {
         // A block of many classes takes longer to clear than some batches to finish.
         if self.classes <= 16 {
-            return few::cross_entropy::<T, 16>(self);
+            return few::cross_entropy::<I, T, 16>(self);
         }
         if self.classes <= few::MOST_CLASSES {
-            return few::cross_entropy::<T, { few::MOST_CLASSES }>(self);
+            return few::cross_entropy::<I, T, { few::MOST_CLASSES }>(self);
         }
         let (classes, weight) = (self.classes, self.options.weight);
         let keep = T::from_f64(1.0 - self.options.label_smoothing);

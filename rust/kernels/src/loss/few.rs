@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::class::{CrossEntropy, CrossEntropyJob};
 use crate::elementwise::function as f;
 use crate::elementwise::map_in_place;
+use crate::gemm::pack::{GROUP, Source, transpose};
 use crate::isa::{Isa, Job, dispatch};
 use crate::lanes::Lanes;
 use crate::math::Math;
@@ -37,41 +38,37 @@ impl<T: Math, const CLASSES: usize> Block<T, CLASSES> {
         lanes.store(&mut self.0.as_flattened_mut()[class * T::LANES..]);
     }
 
-    /// Reads rows that lie one after the other; lanes beyond them repeat the last.
+    /// Reads rows that lie one after the other. Lanes beyond them hold what they held, or repeat the last.
     #[inline(always)]
-    fn read(&mut self, classes: usize, rows: &[T]) {
+    fn read<I: Isa>(&mut self, classes: usize, rows: &[T]) {
         let count = rows.len() / classes;
-        assert!(count > 0 && rows.len() == count * classes && classes <= CLASSES);
-        let mut starts = [0; ROWS];
-        (0..).zip(&mut starts).for_each(|(r, start): (usize, _)| *start = r.min(count - 1) * classes);
-        for c in 0..classes {
-            for r in 0..T::LANES {
-                // SAFETY: a class of a row; a block has `CLASSES` classes of at most `ROWS` lanes.
-                unsafe {
-                    *self.0.as_flattened_mut().get_unchecked_mut(c * T::LANES + r) =
-                        *rows.get_unchecked(starts[r] + c)
-                };
-            }
-        }
+        assert!((1..=T::LANES).contains(&count) && rows.len() == count * classes && classes <= CLASSES);
+        let source = Source { start: rows.as_ptr(), column: classes, step: 1 };
+        // SAFETY: the rows hold the classes, and the block has lane arrays for them.
+        unsafe {
+            transpose::<I, T>(classes, count, T::LANES, source, self.0.as_flattened_mut().as_mut_ptr())
+        };
     }
 
-    /// Writes rows one after the other.
+    /// Writes rows one after the other, through `room`.
     #[inline(always)]
-    fn write(&self, classes: usize, rows: &mut [T]) {
-        assert!(rows.len() <= T::LANES * classes && classes <= CLASSES);
-        for (r, row) in rows.chunks_exact_mut(classes).enumerate() {
-            for (c, x) in row.iter_mut().enumerate() {
-                // SAFETY: as above.
-                *x = unsafe { *self.0.as_flattened().get_unchecked(c * T::LANES + r) };
-            }
-        }
+    fn write<I: Isa>(&self, classes: usize, rows: &mut [T], room: &mut Self) {
+        let count = rows.len() / classes;
+        assert!((1..=T::LANES).contains(&count) && rows.len() == count * classes && classes <= CLASSES);
+        let source = Source { start: self.0.as_flattened().as_ptr(), column: T::LANES, step: 1 };
+        let room = room.0.as_flattened_mut();
+        const { assert!(CLASSES.is_multiple_of(GROUP)) };
+        // SAFETY: the block holds a lane of each class for each row. What is written beyond the last row's classes, up
+        // to a whole group of them, still lies in the room, which has that for each row.
+        unsafe { transpose::<I, T>(count, classes, classes, source, room.as_mut_ptr()) };
+        rows.copy_from_slice(&room[..rows.len()]);
     }
 }
 
 /// Cross-entropy of at most `CLASSES` classes. Sums over classes are added in order, so that a row's bits do not
 /// depend on the rows beside it.
 #[inline(always)]
-pub(super) fn cross_entropy<T: Math, const CLASSES: usize>(job: CrossEntropyJob<'_, T>) {
+pub(super) fn cross_entropy<I: Isa, T: Math, const CLASSES: usize>(job: CrossEntropyJob<'_, T>) {
     let CrossEntropyJob { options, classes, logits, target, mut loss, mut grad } = job;
     let CrossEntropy { weight, label_smoothing, ignore_index } = *options;
     let weight_of = |class: usize| weight.map_or(T::ONE, |weight| weight[class]);
@@ -87,7 +84,7 @@ pub(super) fn cross_entropy<T: Math, const CLASSES: usize>(job: CrossEntropyJob<
         let span = first * classes..(first + target.len()) * classes;
         let class_of = |y: i64| if y == ignore_index { 0 } else { y as usize };
         let rows = &logits[span.clone()];
-        scores.read(classes, rows);
+        scores.read::<I>(classes, rows);
         for (r, &y) in target.iter().enumerate() {
             let class = class_of(y);
             own[r] = keep * weight_of(class);
@@ -138,7 +135,8 @@ pub(super) fn cross_entropy<T: Math, const CLASSES: usize>(job: CrossEntropyJob<
                 exponentials.set(c, part.map(|g| g - even));
             }
             let grad = &mut grad[span];
-            exponentials.write(classes, grad);
+            // The scores are not needed any more.
+            exponentials.write::<I>(classes, grad, &mut scores);
             for (r, &y) in target.iter().enumerate() {
                 if y == ignore_index {
                     grad[r * classes..(r + 1) * classes].fill(T::ZERO);
@@ -168,7 +166,7 @@ impl<T: Math> Job for CorrectJob<'_, T> {
         let mut block = Block::<T, ROWS>::new();
         let mut count = 0;
         for (rows, labels) in scores.chunks(T::LANES * classes.max(1)).zip(labels.chunks(T::LANES)) {
-            block.read(classes, rows);
+            block.read::<I>(classes, rows);
             let (mut number, mut own) = ([T::ZERO; ROWS], [T::ZERO; ROWS]);
             for (r, &label) in labels.iter().enumerate() {
                 number[r] = T::from_f64(label as f64);
