@@ -1,4 +1,4 @@
-"""What a progress bar and log files add to a fit: a hundredth of it at most, unless epochs take microseconds.
+"""What a progress bar and log files add to a fit.
 
 python benches/watching.py
 
@@ -81,7 +81,11 @@ class Fit:
 
 def main() -> None:
     """Print a line for each fit and watcher."""
-    folder = Path(tempfile.mkdtemp())
+    with tempfile.TemporaryDirectory() as folder:
+        compare(Path(folder))
+
+
+def compare(folder: Path) -> None:
     watchers: dict[str, Callable[[], fg.Callback]] = {
         "nothing": fg.Callback,
         "CSVLogger": lambda: fg.CSVLogger(folder / "log.csv"),

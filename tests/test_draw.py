@@ -495,6 +495,11 @@ def test_each_language_is_written(tmp_path: Path) -> None:
             lambda: fg.draw(fg.ones(1), inputs=fg.ones(1)),
             "inputs are for modules; a Tensor has been computed",
         ),
+        (
+            lambda: fg.draw(fg.Trainer(lambda x: x, nn.MSELoss(), fg.optim.SGD([fg.ones(1)], lr=0.1))),
+            "subject: expected a trainer of a Module, got one of function",
+        ),
+        (lambda: fg.draw(type("Fitted", (), {"to_module": None})), "got the class Fitted"),
         (lambda: fg.draw(lambda: 3), "must return tensors, got int"),
         (lambda: fg.draw(nn.ReLU()), "cannot be guessed"),
         (lambda: fg.draw(lambda: fg.ones(1), inputs=fg.ones(1)), "inputs are for modules"),

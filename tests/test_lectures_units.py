@@ -122,8 +122,8 @@ def test_d16_a_layer_neuron_by_neuron_is_one_matrix_product(dtype: Any) -> None:
     for layer in (by_neurons, by_product):
         np.testing.assert_allclose(layer().numpy(), exact, rtol=0, atol=64 * unit * np.abs(exact).max())
     seconds = [min(timeit.repeat(layer, number=3, repeat=5)) for layer in (by_neurons, by_product)]
+    # How much is for the benchmarks to tell.
     print(f"\nD16: {np.dtype(dtype)}, neuron by neuron takes {seconds[0] / seconds[1]:.0f} times the product")
-    assert seconds[0] > 2 * seconds[1]
 
 
 def test_d16_the_weights_of_a_linear_model_are_a_template_for_each_digit() -> None:

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from ferrograd.playground.points import MOST_POINTS, parse_csv, read_csv
 from ferrograd.playground.server import MOST_BYTES, Server
 from ferrograd.playground.session import ACTIVATIONS, LATTICE, LOSSES, OPTIMIZERS, Session
 from ferrograd.table import InputError
+from serving import serving
 
 
 @pytest.fixture
@@ -37,19 +37,6 @@ def session() -> Iterator[Session]:
 def server(session: Session) -> Iterator[Server]:
     with serving(session) as made:
         yield made
-
-
-@contextmanager
-def serving(session: Session) -> Iterator[Server]:
-    made = Server(session, 0)
-    thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield made
-    finally:
-        made.shutdown()
-        thread.join()
-        made.server_close()
 
 
 def wait_until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
@@ -196,7 +183,22 @@ def test_each_activation_trains(session: Session, activation: str) -> None:
     session.run({"action": "step"})
     state = session.network({"activation": activation, "l2": 0.001})
     assert state["epoch"] == (1 if activation == "tanh" else 0)
-    assert session.run({"action": "step"})["loss"] > 0
+    assert isinstance(session._model[1], ACTIVATIONS[activation])
+    losses = [session.run({"action": "step"})["loss"] for _ in range(15)]
+    assert losses[-1] < losses[0]
+
+
+def test_the_first_data_are_learned_within_a_few_hundred_epochs(session: Session) -> None:
+    assert any(session.run({"action": "step"})["accuracy"] == 1.0 for _ in range(500))
+
+
+def test_a_long_curve_keeps_places_at_even_distances(session: Session) -> None:
+    for epoch in range(1, 5000):
+        session._epoch, session._loss = epoch, 1.0
+        session._note(0.5)
+        gaps = np.diff([place[0] for place in session._curves])
+        assert len(session._curves) <= 401
+        assert gaps.size == 0 or gaps.max() <= 2 * gaps.min()
 
 
 def test_what_needs_no_new_weights_goes_on_with_these(session: Session) -> None:
@@ -345,6 +347,7 @@ def test_classes_that_are_numbers_are_in_their_order() -> None:
         ("x,y,kind\n1,2,a\n3,b\n", "line 3: expected 3 cells .* got 2"),
         ("1,2,a\n3,,b\n", "line 2: cell 2: expected a number within 1e6 of 0, got ''"),
         ("1,2,a\ninf,4,b\n", "line 2: cell 1: expected a number within 1e6 of 0, got 'inf'"),
+        ("2e6,3e6,a\n1,2,b\n", "line 1: cell 1: expected a number within 1e6 of 0, got '2e6'"),
         ("1,2,a\n3,4, \n", "line 2: cell 3: expected a class, got an empty cell"),
         ('1,2,a\n3,4,"b\n', "line 2: "),
         ("".join(f"1,2,{n}\n" for n in range(9)), "line 9: expected at most 8 classes"),
@@ -476,7 +479,7 @@ def test_slow_clients_are_cut_off_and_hinder_nobody(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ferrograd.playground.server.PATIENCE_SECONDS", 0.5)
-    monkeypatch.setattr("ferrograd.playground.server.MOST_CONNECTIONS", 20)
+    monkeypatch.setattr("ferrograd.playground.server.MOST_CONNECTIONS", 21)
     with serving(session) as server:
         clients = [socket.create_connection(("127.0.0.1", server.server_port)) for _ in range(20)]
         for client in clients:
@@ -488,6 +491,7 @@ def test_slow_clients_are_cut_off_and_hinder_nobody(
                     client.sendall(b"a")
                 except OSError:
                     continue
+            assert ask(server, "GET", "/api/state?since=0")[0] == 200
             time.sleep(0.05)
         wait_until(lambda: not server.since)
         assert ask(server, "GET", "/api/state")[0] == 200

@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 from ferrograd.playground.server import Server
 from ferrograd.playground.session import Session
+from serving import serving
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright (from PyPI) is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -31,13 +31,8 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def server() -> Iterator[Server]:
     session = Session()
-    made = Server(session, 0)
-    thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield made
-    made.shutdown()
-    thread.join()
-    made.server_close()
+    with serving(session) as made:
+        yield made
     session.close()
 
 

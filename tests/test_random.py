@@ -159,3 +159,25 @@ UNSEEN = trained(None)
 @pytest.mark.parametrize("name", LOOKS)
 def test_a_training_run_has_the_same_bits_whatever_looks_at_it(name: str) -> None:
     assert trained(LOOKS[name]) == UNSEEN
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda generator: fg.rand(2, dtype=fg.int64, generator=generator),
+        lambda generator: fg.randn(2, dtype=fg.int64, generator=generator),
+        lambda generator: fg.rand_like(fg.tensor([1, 2]), generator=generator),
+        lambda generator: fg.randn_like(fg.ones(2), device="tpu", generator=generator),
+        lambda generator: fg.randint(3, (2,), requires_grad=True, generator=generator),
+        lambda generator: fg.randint_like(fg.ones(2), 3, 3, generator=generator),
+    ],
+)
+def test_a_refused_draw_draws_nothing(draw: Callable[[fg.Generator], Any]) -> None:
+    generator = fg.Generator().manual_seed(3)
+    before = generator.get_state().tolist()
+    for randomness in ("same", "different"):
+        with pytest.raises((fg.DTypeError, fg.ConfigError, fg.GraphError, fg.DeviceError)):
+            draw(generator)
+        with pytest.raises((fg.DTypeError, fg.ConfigError, fg.GraphError, fg.DeviceError)):
+            fg.func.vmap(lambda x: x + draw(generator), randomness=randomness)(fg.ones(3, 2))
+    assert generator.get_state().tolist() == before

@@ -138,6 +138,15 @@ def test_a_network_within_a_module_is_not_taken_for_the_whole() -> None:
         viz.saliency(Net(), [1.0, 2.0], target=3)
 
 
+def test_a_model_that_gives_a_number_has_one_score() -> None:
+    class Sum(nn.Module):
+        def forward(self, x: fg.Tensor) -> fg.Tensor:
+            return (3 * x).sum()
+
+    slopes, _ = viz.saliency(Sum(), [1.0, 2.0])
+    assert slopes.tolist() == [3.0, 3.0]
+
+
 def test_every_layer_keeps_its_mode() -> None:
     model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Linear(3, 2)).train()
     model[1].eval()

@@ -39,7 +39,7 @@ class _Logger(Callback, ABC):
             pass
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        """Note the epoch; at the latest a tenth of a second later its line is written."""
+        """Note the epoch, and write what waits unless that was done within the last tenth of a second."""
         # A copy: callbacks may add to it.
         self._waiting.append((epoch, logs.copy()))
         now = time.monotonic()
@@ -67,8 +67,8 @@ class _Logger(Callback, ABC):
 class CSVLogger(_Logger):
     """Write epochs to a CSV file: a heading, then a row an epoch with its number, counted from 0.
 
-    A row is in the file at most a tenth of a second after its epoch, and all are when the fit is over, also
-    where an error or Ctrl-C ended it.
+    The file is written to ten times a second at most: a row may wait for the next epoch's end. All are there
+    when the fit is over, also where an error or Ctrl-C ended it.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ class CSVLogger(_Logger):
         self._keys: set[str] | None = None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        """Note the epoch; at the latest a tenth of a second later its row is written."""
+        """Note the epoch, and write what waits unless that was done within the last tenth of a second."""
         if logs.keys() != self._keys:
             self._check(["epoch", *logs])
             self._keys = set(logs)
@@ -128,8 +128,8 @@ class CSVLogger(_Logger):
 class JSONLinesLogger(_Logger):
     """Write epochs to a file of JSON lines: an object an epoch; NaN and infinity, which JSON lacks, as null.
 
-    A line is in the file at most a tenth of a second after its epoch, and all are when the fit is over, also
-    where an error or Ctrl-C ended it.
+    The file is written to ten times a second at most: a line may wait for the next epoch's end. All are there
+    when the fit is over, also where an error or Ctrl-C ended it.
 
     Parameters
     ----------

@@ -41,6 +41,11 @@ class Samples(NamedTuple):
         """Return copies of the first rows."""
         return Samples([table[:rows].copy() for table in self.tables], self.dtypes)
 
+    def repeated(self, rows: int) -> "Samples":
+        """Return so many rows: the first, and again from the start where there are fewer."""
+        tables = [np.resize(table, (rows, *table.shape[1:])) for table in self.tables]
+        return Samples(tables, self.dtypes)
+
     def has_labels(self) -> bool:
         """Whether the targets are class numbers, one a row."""
         return len(self.tables) > 1 and self.dtypes[1] == _core.int64 and self.tables[1].ndim == 1

@@ -4,8 +4,6 @@ import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ferrograd import _core
 from ferrograd._core import ConfigError
 from ferrograd.checks import check_int
@@ -14,7 +12,6 @@ from ferrograd.nn.module import Module
 from ferrograd.optim import LBFGS
 from ferrograd.plain import plain
 from ferrograd.random import fork_rng
-from ferrograd.samples import Samples
 from ferrograd.threads import threads
 
 if TYPE_CHECKING:
@@ -98,16 +95,15 @@ def measure(plan: "Plan", steps: int) -> StepCost:
     if not isinstance(trainer.model, Module):
         kind = type(trainer.model).__name__
         raise ConfigError(f"cost: model: expected a trainer of a Module, which is copied, got one of {kind}")
-    tables = [np.resize(table, (plan.rows, *table.shape[1:])) for table in plan.samples.tables]
+    data = plan.samples.repeated(plan.rows)
     twin = copy.deepcopy(trainer)
     with threads(1):
-        data = Samples(tables, plan.samples.dtypes)
         engine = twin._engine("train", data, plan.rows).engine
         # Also gives the engine the rules of the update.
         twin._epoch(engine, data, plan.rows, None, drop_last=False)
         # The first steps find nothing in the caches.
-        engine.profile(tables, plan.rows, max(1, steps // 4))
-        found = engine.profile(tables, plan.rows, steps)
+        engine.profile(data.tables, plan.rows, max(1, steps // 4))
+        found = engine.profile(data.tables, plan.rows, steps)
         peaks = _core.machine_peak(False)
     dtype = trained(trainer.optimizer)[0].dtype.name
     parts = tuple(PartCost(name, seconds, 2 * products) for name, seconds, products in found)

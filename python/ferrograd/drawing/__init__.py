@@ -170,8 +170,15 @@ def draw(
     check_bool("values", values)
     check_bool("grads", grads)
     named = _checked_names(names)
-    if isinstance(subject, Trainer) or hasattr(subject, "to_module"):
-        subject = subject.model if isinstance(subject, Trainer) else subject.to_module()
+    if isinstance(subject, Trainer):
+        if not isinstance(subject.model, Module):
+            kind = type(subject.model).__name__
+            raise ConfigError(
+                f"draw: subject: expected a trainer of a Module, got one of {kind}; draw its plan"
+            )
+        subject = subject.model
+    elif hasattr(subject, "to_module") and not isinstance(subject, type):
+        subject = subject.to_module()
     if isinstance(subject, Graph):
         _refuse("Graph", inputs, names)
         title, found = "graph", of_graph("draw", subject)

@@ -142,9 +142,8 @@ def _stretch_label(members: list[Vertex], rounds: int) -> tuple[str, str]:
 
 
 def _counted(members: Iterable[Vertex]) -> str:
-    kinds = Counter(
-        "parameter" if v.kind == "parameter" else "operation" for v in members if v.kind != "constant"
-    )
+    counted = (v.kind for v in members if v.kind not in ("constant", "input"))
+    kinds = Counter("parameter" if kind == "parameter" else "operation" for kind in counted)
     return ", ".join(f"{count} {kind}{'s' * (count > 1)}" for kind, count in sorted(kinds.items()))
 
 

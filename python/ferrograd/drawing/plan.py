@@ -4,8 +4,6 @@ import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
 from ferrograd import _core
 from ferrograd._core import Tensor
 from ferrograd.anomaly import named_calls
@@ -13,7 +11,6 @@ from ferrograd.compiled import trained
 from ferrograd.drawing.collapse import kinds_of
 from ferrograd.drawing.vertices import Vertex
 from ferrograd.nn.module import Module
-from ferrograd.samples import Samples
 from ferrograd.threads import threads
 
 if TYPE_CHECKING:
@@ -75,8 +72,7 @@ def of_plan(plan: "Plan") -> list[Vertex]:
     """Return the instructions of a step, which is compiled anew."""
     # Of the same model: a function knows its own parameters, not copies of them.
     trainer = copy.copy(plan.trainer)
-    tables = [np.resize(table, (plan.rows, *table.shape[1:])) for table in plan.samples.tables]
-    data, engine = Samples(tables, plan.samples.dtypes), _core.Engine(0)
+    data, engine = plan.samples.repeated(plan.rows), _core.Engine(0)
     with threads(trainer.n_threads), named_calls():
         trainer._compile(engine, data, plan.rows, trains=True, accumulate=plan.accumulate, placed=True)
     outline = engine.outline(plan.rows)

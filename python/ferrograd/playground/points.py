@@ -213,7 +213,7 @@ def parse_csv(text: str, name: str = "csv") -> Points:
             row = [cell.strip() for cell in cells]
             if not any(row):
                 continue
-            is_heading = is_first and all(_float(cell) is None for cell in row[:2])
+            is_heading = is_first and not any(_is_number(cell) for cell in row[:2])
             is_first = False
             if is_heading:
                 continue
@@ -247,12 +247,17 @@ def parse_csv(text: str, name: str = "csv") -> Points:
     return Points(xy, classes, tuple(ordered), _view(xy), xy.mean(axis=0), scale)
 
 
-def _float(cell: str) -> float | None:
+def _is_number(cell: str) -> bool:
     try:
-        value = float(cell)
+        float(cell)
     except ValueError:
-        return None
-    return value if abs(value) <= _FARTHEST and math.isfinite(value) else None
+        return False
+    return True
+
+
+def _float(cell: str) -> float | None:
+    value = float(cell) if _is_number(cell) else math.inf
+    return value if abs(value) <= _FARTHEST else None
 
 
 def _view(xy: Floats) -> tuple[float, float, float, float]:

@@ -462,7 +462,8 @@ class Session:
         self._curves.append((self._epoch, self._loss, accuracy))
         if len(self._curves) > _MOST_CURVE_POINTS:
             self._curves = self._curves[::2]
-            self._every = max(1, self._curves[-1][0] // _MOST_CURVE_POINTS)
+            # As far apart as those that are kept.
+            self._every = max(1, 2 * self._curves[-1][0] // _MOST_CURVE_POINTS)
 
 
 def _grid(view: tuple[float, float, float, float]) -> Array:

@@ -1,5 +1,6 @@
 """Callbacks around a fit and each of its epochs: scikit-learn's (1.9 and later), and the library's own."""
 
+from contextlib import ExitStack
 from typing import Any
 
 from ferrograd._core import Tensor
@@ -98,9 +99,9 @@ class Watchers:
 def release(estimator: Any) -> None:
     """Take the fit away from an estimator's callbacks, which are copied with the estimator."""
     given = estimator.callbacks if isinstance(estimator.callbacks, list | tuple) else ()
-    watchers = [watcher for watcher in given if isinstance(watcher, Callback)]
-    try:
-        notify(watchers, "on_train_exit")
-    finally:
-        for watcher in watchers:
-            vars(watcher).pop("trainer", None)
+    with ExitStack() as stack:
+        for watcher in given:
+            # A fit that is refused before it begins has told them nothing.
+            if isinstance(watcher, Callback) and isinstance(vars(watcher).get("trainer"), Watchers):
+                stack.callback(vars(watcher).pop, "trainer")
+                stack.callback(watcher.on_train_exit)

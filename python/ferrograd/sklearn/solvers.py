@@ -351,15 +351,16 @@ def fit_stochastic(
                     ConvergenceWarning,
                     stacklevel=4,
                 )
+        is_spare = not (incremental or estimator.callbacks)
     except KeyboardInterrupt:
         warnings.warn("Training interrupted by user.", stacklevel=4)
-    else:
-        if not (incremental or estimator.callbacks):
-            fit.spare()
+        is_spare = False
     if watchers is not None:
         watchers.close()
         # They may have put the best weights back.
         fit.give(estimator)
+    if is_spare:
+        fit.spare()
     if validate is not None:
         estimator.coefs_ = estimator._best_coefs
         estimator.intercepts_ = estimator._best_intercepts

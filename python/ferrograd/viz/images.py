@@ -289,7 +289,7 @@ def saliency(
     inputs = _core.tensor(sample[None], dtype=dtype_of(network), requires_grad=True)
     with in_mode(network, training=False):
         scores = network(inputs)
-        if scores.ndim > 2 or scores.numel() != scores.shape[-1]:
+        if scores.ndim > 2 or math.prod(scores.shape[:-1]) != 1:
             raise ShapeError(f"{owner}: x: expected one sample, for which the model gives {scores.shape}")
         scores = scores.reshape(-1)
         chosen = int(scores.detach().numpy().argmax()) if target is None else target

@@ -32,7 +32,7 @@ def module_of(owner: str, model: Any) -> Module:
         If `model` is none of them.
     """
     found = model.model if isinstance(model, Trainer) else model
-    if not isinstance(found, Module) and hasattr(found, "to_module"):
+    if not isinstance(found, type | Module) and hasattr(found, "to_module"):
         found = found.to_module()
     if not isinstance(found, Module):
         raise ConfigError(

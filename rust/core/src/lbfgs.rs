@@ -145,15 +145,15 @@ impl<E> Step<'_, '_, E> {
                 break;
             }
             let mut made = 0;
-            let start = Point { t: 0.0, f: loss, slope, g: self.g.clone() };
             if options.strong_wolfe {
+                let start = Point { t: 0.0, f: loss, slope, g: self.g.clone() };
                 let (found, tried) = self.search(start, options.tolerance_change)?;
                 made = tried;
                 loss = found.f;
                 self.memory.t = found.t;
                 self.g = found.g;
             } else if iteration != options.max_iter {
-                let found = self.point(self.memory.t, &start)?;
+                let found = self.point(self.memory.t, (loss, slope))?;
                 loss = found.f;
                 self.g = found.g;
                 made = 1;
@@ -207,19 +207,20 @@ impl<E> Step<'_, '_, E> {
         memory.direction = q;
     }
 
-    /// The point at `t`. Where its loss differs from that of `start` by rounding alone, the difference is that of
-    /// the parabola through both slopes, which are known far better there: the minimum is then found to the
+    /// The point at `t`. Where its loss and slope differ from those of the start by no more than rounding explains,
+    /// the difference is that of the parabola through both slopes, which are known far better there: the minimum is then found to the
     /// accuracy of the gradient, not to its square root (Hager and Zhang, "A new conjugate gradient method with
     /// guaranteed descent and an efficient line search", 2005, whose approximate Wolfe conditions this makes of
     /// the exact ones).
-    fn point(&mut self, t: f64, start: &Point) -> Result<Point, E> {
+    fn point(&mut self, t: f64, (start, start_slope): (f64, f64)) -> Result<Point, E> {
         let mut x = self.x.clone();
         add(&mut x, t, &self.memory.direction);
         let mut g = vec![0.0; x.len()];
         let mut f = (self.evaluate)(&x, &mut g)?;
         let slope = dot(&g, &self.memory.direction);
-        if (f - start.f).abs() <= self.noise {
-            f = start.f + 0.5 * t * (start.slope + slope);
+        let rise = 0.5 * t * (start_slope + slope);
+        if f64::max((f - start).abs(), rise.abs()) <= self.noise {
+            f = start + rise;
         }
         Ok(Point { t, f, slope, g })
     }
@@ -232,7 +233,8 @@ impl<E> Step<'_, '_, E> {
         const MOST: u64 = 25;
         let is_too_high = |p: &Point| p.f > start.f + SUFFICIENT * p.t * start.slope || p.f.is_nan();
         let is_flat = |p: &Point| p.slope.abs() <= -CURVATURE * start.slope;
-        let mut new = self.point(self.memory.t, &start)?;
+        let at_start = (start.f, start.slope);
+        let mut new = self.point(self.memory.t, at_start)?;
         let (mut previous, mut tried) = (start.clone(), 1);
         // First longer and longer steps, until such a point is between two.
         let mut pair = loop {
@@ -250,7 +252,7 @@ impl<E> Step<'_, '_, E> {
             }
             let bounds = (new.t + 0.01 * (new.t - previous.t), new.t * 10.0);
             let t = lowest(&previous, &new, bounds);
-            previous = std::mem::replace(&mut new, self.point(t, &start)?);
+            previous = std::mem::replace(&mut new, self.point(t, at_start)?);
             tried += 1;
         };
         // Then smaller and smaller intervals.
@@ -269,7 +271,7 @@ impl<E> Step<'_, '_, E> {
             } else {
                 is_slow = is_near;
             }
-            let new = self.point(t, &start)?;
+            let new = self.point(t, at_start)?;
             tried += 1;
             let high = 1 - low;
             if is_too_high(&new) || new.f >= pair[low].f {

@@ -162,15 +162,16 @@ impl Engine {
         let step = step.ok_or_else(|| Error::Graph(format!("plan: no step for {} rows", rows.len())))?;
         step.plan.load()?;
         let mut parts = Vec::new();
-        for _ in 0..count {
+        let made = (0..count).try_for_each(|_| {
             step.plan.reseed(self.key, self.steps_made);
-            step.plan.profile(Batch { rows, tables }, &self.rules, &mut parts)?;
-        }
+            step.plan.profile(Batch { rows, tables }, &self.rules, &mut parts)
+        });
+        step.plan.store()?;
+        made?;
         for part in &mut parts {
             part.seconds /= count as f64;
             part.multiply_adds /= count as u64;
         }
-        step.plan.store()?;
         Ok(parts)
     }
 

@@ -201,7 +201,7 @@ impl Step {
     }
 
     /// Names of the compiled instructions.
-    pub fn instruction_names(&self) -> &[String] {
+    pub fn instruction_names(&self) -> Vec<String> {
         self.plan.instruction_names()
     }
 

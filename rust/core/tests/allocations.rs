@@ -52,12 +52,11 @@ static ALLOCATOR: Counting = Counting;
 
 const INPUTS: usize = 20;
 const CLASSES: usize = 5;
-const BATCH: usize = 64;
-/// The rows of the last, short batch.
-const REST: usize = 36;
+/// The rows of a batch, and of the last, short one: many, and so few that an update goes back in the same pass.
+const SIZES: [[usize; 2]; 2] = [[64, 36], [4, 3]];
 
 /// A 20-48-32-5 network with its steps for a whole and a short batch, and an update after so many.
-fn engine(optimizer: Optimizer, clip_grad_norm: Option<f64>, every: usize) -> Engine {
+fn engine(sizes: [usize; 2], optimizer: Optimizer, clip_grad_norm: Option<f64>, every: usize) -> Engine {
     let leaf = |seed, shape: &[usize]| Tensor::leaf(normal(seed, DType::F32, shape, 0.3), true);
     let widths = [INPUTS, 48, 32, CLASSES];
     let layers: Vec<[Tensor; 2]> = widths
@@ -74,7 +73,7 @@ fn engine(optimizer: Optimizer, clip_grad_norm: Option<f64>, every: usize) -> En
         })
         .collect();
     let mut engine = Engine::new(vec![optimizer.rule], 3);
-    for batch in [BATCH, REST] {
+    for batch in sizes {
         let tracing = Tracing::start();
         let inputs = [normal(1, DType::F32, &[batch, INPUTS], 0.3), labels(batch, CLASSES)];
         let inputs = inputs.map(Tensor::constant);
@@ -115,11 +114,11 @@ fn engine(optimizer: Optimizer, clip_grad_norm: Option<f64>, every: usize) -> En
 
 #[test]
 fn an_epoch_of_many_steps_allocates_as_often_as_one_of_few() {
-    let samples = 50 * BATCH + REST;
-    let x = Table::new(normal(2, DType::F32, &[samples, INPUTS], 0.3));
-    let y = Table::new(labels(samples, CLASSES));
-    let order: Vec<u32> = (0..samples as u32).collect();
-    for threads in [1, 2] {
+    for ([batch, rest], threads) in SIZES.into_iter().flat_map(|sizes| [(sizes, 1), (sizes, 2)]) {
+        let samples = 50 * batch + rest;
+        let x = Table::new(normal(2, DType::F32, &[samples, INPUTS], 0.3));
+        let y = Table::new(labels(samples, CLASSES));
+        let order: Vec<u32> = (0..samples as u32).collect();
         pool::set_num_threads(threads);
         let adam = adam(true, false, 0.01);
         let ways = [
@@ -130,10 +129,10 @@ fn an_epoch_of_many_steps_allocates_as_often_as_one_of_few() {
             (adam, Some(1.0), 4),
         ];
         for (optimizer, clip, every) in ways {
-            let mut engine = engine(optimizer, clip, every);
+            let mut engine = engine([batch, rest], optimizer, clip, every);
             let mut epoch = |samples: usize| {
                 let before = ALLOCATIONS.load(Ordering::SeqCst);
-                let seen = engine.epoch(&order[..samples], BATCH, &[&x, &y], None, &mut || Ok(())).unwrap();
+                let seen = engine.epoch(&order[..samples], batch, &[&x, &y], None, &mut || Ok(())).unwrap();
                 assert_eq!((seen.rows, seen.diverged), (samples, None));
                 ALLOCATIONS.load(Ordering::SeqCst) - before
             };
@@ -142,11 +141,11 @@ fn an_epoch_of_many_steps_allocates_as_often_as_one_of_few() {
             for _ in 0..20 {
                 epoch(samples);
             }
-            let few = epoch(BATCH + REST);
+            let few = epoch(batch + rest);
             let many = epoch(samples);
             assert_eq!(
                 many, few,
-                "{optimizer:?}, {clip:?}, every {every}, {threads} threads: 51 steps and 2"
+                "{optimizer:?}, {clip:?}, every {every}, {threads} threads, {batch} rows: 51 steps and 2"
             );
         }
     }

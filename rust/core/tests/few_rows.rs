@@ -170,3 +170,34 @@ fn it_stays_away_where_it_would_be_wrong() {
     assert_eq!(passes(&job).1, 0, "shared");
     job.assert_fusion_keeps_bits("shared");
 }
+
+#[test]
+fn gradients_of_repeated_columns_and_empty_weights_keep_the_bits() {
+    // The gradient of a sum along the rows has one column, shown many times.
+    let rule = adam(false, false, 0.0);
+    for batch in [2, 3] {
+        let job = self::job((DType::F32, batch), &[7, 33, CLASSES], rule, |inputs, p| {
+            let scores = layers(&inputs[0], p, Unary::Tanh)?;
+            let loss = scores.sum(&[1], false)?.square()?.mean(&[], false)?;
+            Ok((scores, loss))
+        });
+        assert_eq!(passes(&job), (2, 1), "{batch} rows");
+        job.assert_fusion_keeps_bits("repeated columns");
+    }
+    // A weight without rows: its bias is trained all the same.
+    for batch in [2, 9] {
+        let job = Job {
+            parameters: vec![
+                normal(1, DType::F32, &[0, CLASSES], 1.0),
+                normal(2, DType::F32, &[CLASSES], 0.4),
+            ],
+            trained: 2,
+            ..self::job((DType::F32, batch), &[3, CLASSES], rule, |inputs, p| {
+                let scores = inputs[0].narrow(1, 0, 0)?.matmul(&p[0])?.add(&p[1])?;
+                let loss = cross_entropy(&scores, &inputs[1])?;
+                Ok((scores, loss))
+            })
+        };
+        job.assert_fusion_keeps_bits("no rows");
+    }
+}

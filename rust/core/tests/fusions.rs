@@ -127,7 +127,7 @@ fn products_take_in_bias_activation_and_derivative() {
                     assert_eq!(session.count(&format!("matmul+{name}_grad")), both, "{what}: {names:?}");
                     assert_eq!(session.count(name), 2 - both, "{what}: {names:?}");
                     drop(session);
-                    let names = job.start(How::unfused(1)).step().instruction_names().to_vec();
+                    let names = job.start(How::unfused(1)).step().instruction_names();
                     assert!(names.iter().all(|name| !name.contains('+')), "{what}, not fused: {names:?}");
                     job.assert_fusion_keeps_bits(&what);
                 }

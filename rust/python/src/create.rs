@@ -3,6 +3,7 @@
 use ferrograd_core::buffer::Array;
 use ferrograd_core::dtype::{DType, Element};
 use ferrograd_core::for_any;
+use ferrograd_core::op::Distribution;
 use ferrograd_core::shape::Dims;
 use ferrograd_core::tensor::Tensor;
 use pyo3::prelude::*;
@@ -164,56 +165,51 @@ filled_like! {
     empty_like = 0.0,
 }
 
-/// Numbers drawn uniformly from [0, 1), with the shape and, by default, the dtype of `input`.
-///
-/// Raises DTypeError for a dtype of integers.
-///
-/// Examples
-/// --------
-/// >>> import ferrograd as fg
-/// >>> x = fg.rand_like(fg.zeros(1000))
-/// >>> x.shape, bool(((x >= 0) & (x < 1)).all())
-/// ((1000,), True)
-#[pyfunction]
-#[pyo3(signature = (input, *, generator = None, dtype = None, device = None, requires_grad = false))]
-pub fn rand_like(
-    input: &Bound<'_, PyAny>,
-    generator: Option<&Bound<'_, PyAny>>,
-    dtype: Option<&Bound<'_, PyAny>>,
-    device: Option<&Bound<'_, PyAny>>,
-    #[pyo3(from_py_with = argument::requires_grad)] requires_grad: bool,
-) -> Result<PyTensor> {
-    enter(|| {
-        let (shape, dtype) = like(input, dtype)?;
-        drawn("rand_like", true, shape, generator, dtype, device, requires_grad)
-    })
+macro_rules! drawn_like {
+    ($($(#[$doc:meta])* $name:ident = $distribution:ident),* $(,)?) => {
+        $($(#[$doc])*
+        #[pyfunction]
+        #[pyo3(signature = (input, *, generator = None, dtype = None, device = None, requires_grad = false))]
+        pub fn $name(
+            input: &Bound<'_, PyAny>,
+            generator: Option<&Bound<'_, PyAny>>,
+            dtype: Option<&Bound<'_, PyAny>>,
+            device: Option<&Bound<'_, PyAny>>,
+            #[pyo3(from_py_with = argument::requires_grad)] requires_grad: bool,
+        ) -> Result<PyTensor> {
+            enter(|| {
+                let (shape, dtype) = like(input, dtype)?;
+                let distribution = Distribution::$distribution;
+                drawn(stringify!($name), distribution, shape, generator, dtype, device, requires_grad)
+            })
+        })*
+    };
 }
-
-/// Numbers drawn from the normal distribution with mean 0 and standard deviation 1, with the shape and, by
-/// default, the dtype of `input`.
-///
-/// Raises DTypeError for a dtype of integers.
-///
-/// Examples
-/// --------
-/// >>> import ferrograd as fg
-/// >>> x = fg.tensor([1.0, 2.0], dtype=fg.float64)
-/// >>> noise = fg.randn_like(x, generator=fg.Generator().manual_seed(0))
-/// >>> noise.shape, noise.dtype
-/// ((2,), ferrograd.float64)
-#[pyfunction]
-#[pyo3(signature = (input, *, generator = None, dtype = None, device = None, requires_grad = false))]
-pub fn randn_like(
-    input: &Bound<'_, PyAny>,
-    generator: Option<&Bound<'_, PyAny>>,
-    dtype: Option<&Bound<'_, PyAny>>,
-    device: Option<&Bound<'_, PyAny>>,
-    #[pyo3(from_py_with = argument::requires_grad)] requires_grad: bool,
-) -> Result<PyTensor> {
-    enter(|| {
-        let (shape, dtype) = like(input, dtype)?;
-        drawn("randn_like", false, shape, generator, dtype, device, requires_grad)
-    })
+drawn_like! {
+    /// Numbers drawn uniformly from [0, 1), with the shape and, by default, the dtype of `input`.
+    ///
+    /// Raises DTypeError for a dtype of integers.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import ferrograd as fg
+    /// >>> x = fg.rand_like(fg.zeros(1000))
+    /// >>> x.shape, bool(((x >= 0) & (x < 1)).all())
+    /// ((1000,), True)
+    rand_like = Uniform,
+    /// Numbers drawn from the normal distribution with mean 0 and standard deviation 1, with the shape and, by
+    /// default, the dtype of `input`.
+    ///
+    /// Raises DTypeError for a dtype of integers.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import ferrograd as fg
+    /// >>> x = fg.tensor([1.0, 2.0], dtype=fg.float64)
+    /// >>> noise = fg.randn_like(x, generator=fg.Generator().manual_seed(0))
+    /// >>> noise.shape, noise.dtype
+    /// ((2,), ferrograd.float64)
+    randn_like = Normal,
 }
 
 /// `randint_like(input, high)` or `randint_like(input, low, high)`: integers from `low` (default 0) to

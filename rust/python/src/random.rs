@@ -66,26 +66,24 @@ pub fn single_source<'a>(name: &str, given: Option<&'a Bound<'_, PyAny>>) -> Res
 /// Uniform or normal numbers: a plan keeps them, `vmap` may draw them for each example.
 ///
 /// # Errors
-/// Those of [`single_source`] and [`finish`]; `DTypeError` for integers.
+/// Those of [`single_source`] and [`finish`]; `DTypeError` for integers. Nothing is drawn then.
 pub fn drawn(
     name: &str,
-    is_uniform: bool,
+    distribution: Distribution,
     shape: Dims,
     generator: Option<&Bound<'_, PyAny>>,
     dtype: DType,
     device: Option<&Bound<'_, PyAny>>,
     requires_grad: bool,
 ) -> Result<PyTensor> {
+    dtype::check_device(device)?;
     if vmap::randomness() == Some(Randomness::Different) && !requires_grad {
-        dtype::check_device(device)?;
-        let distribution = if is_uniform { Distribution::Uniform } else { Distribution::Normal };
         return Ok(Draw::tensor(distribution, dtype, shape, self::generator(generator)?)?.into());
     }
     let source = single_source(name, generator)?;
-    let array = if is_uniform {
-        source.uniform(dtype, shape, 0.0, 1.0)?
-    } else {
-        source.normal(dtype, shape, 0.0, 1.0)?
+    let array = match distribution {
+        Distribution::Uniform => source.uniform(dtype, shape, 0.0, 1.0)?,
+        _ => source.normal(dtype, shape, 0.0, 1.0)?,
     };
     finish(array, device, requires_grad)
 }
@@ -234,7 +232,15 @@ pub fn rand(
 ) -> Result<PyTensor> {
     enter(|| {
         let dtype = dtype::parse_optional(dtype)?.unwrap_or(DType::F32);
-        drawn("rand", true, self::size("rand", size)?, generator, dtype, device, requires_grad)
+        drawn(
+            "rand",
+            Distribution::Uniform,
+            self::size("rand", size)?,
+            generator,
+            dtype,
+            device,
+            requires_grad,
+        )
     })
 }
 
@@ -256,7 +262,15 @@ pub fn randn(
 ) -> Result<PyTensor> {
     enter(|| {
         let dtype = dtype::parse_optional(dtype)?.unwrap_or(DType::F32);
-        drawn("randn", false, self::size("randn", size)?, generator, dtype, device, requires_grad)
+        drawn(
+            "randn",
+            Distribution::Normal,
+            self::size("randn", size)?,
+            generator,
+            dtype,
+            device,
+            requires_grad,
+        )
     })
 }
 
@@ -292,7 +306,7 @@ pub fn randint(
 /// Integers from the first of `range` to below the second.
 ///
 /// # Errors
-/// Those of [`single_source`] and [`finish`]; `ConfigError` for an empty range.
+/// Those of [`single_source`] and [`finish`]; `ConfigError` for an empty range. Nothing is drawn then.
 pub fn drawn_integers(
     name: &str,
     range: (i64, i64),
@@ -302,6 +316,8 @@ pub fn drawn_integers(
     device: Option<&Bound<'_, PyAny>>,
     requires_grad: bool,
 ) -> Result<PyTensor> {
+    // What would be refused is, before anything is drawn.
+    finish(Array::zeros(dtype, Dims::from_slice(&[0]))?, device, requires_grad)?;
     let values = single_source(name, generator)?.integers(shape, range.0, range.1)?;
     finish(Tensor::constant(values).cast(dtype)?.array().clone(), device, requires_grad)
 }

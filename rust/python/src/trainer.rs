@@ -224,7 +224,7 @@ impl PyEngine {
     /// Names of a step's instructions: what was fused shows here.
     fn instructions(&self, batch: usize) -> Result<Vec<String>> {
         self.with(|state| {
-            Ok(state.engine.step(batch).map(|step| step.instruction_names().to_vec()).unwrap_or_default())
+            Ok(state.engine.step(batch).map(|step| step.instruction_names()).unwrap_or_default())
         })
     }
 

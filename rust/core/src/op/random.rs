@@ -58,45 +58,45 @@ impl Generator {
     /// Uniform in [low, high).
     ///
     /// # Errors
-    /// `DType` for integers, `Memory`.
+    /// `DType` for integers, `Memory`; nothing is drawn then.
     pub fn uniform(&self, dtype: DType, shape: Dims, low: f64, high: f64) -> Result<Array> {
-        let (key, stream) = self.next();
-        let array = Array::stale(dtype, shape)?;
         for_float!("rand", dtype, T => {
+            let array = Array::stale(dtype, shape)?;
+            let (key, stream) = self.next();
             let mut out = array.write::<T>();
             rng::fill_uniform::<T>(rng::Stream::new(key, stream), &mut out);
             if (low, high) != (0.0, 1.0) {
                 let (low, width) = (low as T, (high - low) as T);
                 out.iter_mut().for_each(|v| *v = low + width * *v);
             }
-            Ok(())
-        })?;
-        Ok(array)
+            drop(out);
+            Ok(array)
+        })
     }
 
     /// Normal with the given mean and standard deviation.
     ///
     /// # Errors
-    /// `DType` for integers, `Memory`.
+    /// `DType` for integers, `Memory`; nothing is drawn then.
     pub fn normal(&self, dtype: DType, shape: Dims, mean: f64, std: f64) -> Result<Array> {
-        let (key, stream) = self.next();
-        let array = Array::stale(dtype, shape)?;
         for_float!("randn", dtype, T => {
+            let array = Array::stale(dtype, shape)?;
+            let (key, stream) = self.next();
             let mut out = array.write::<T>();
             rng::fill_normal::<T>(rng::Stream::new(key, stream), &mut out);
             if (mean, std) != (0.0, 1.0) {
                 let (mean, std) = (mean as T, std as T);
                 out.iter_mut().for_each(|v| *v = mean + std * *v);
             }
-            Ok(())
-        })?;
-        Ok(array)
+            drop(out);
+            Ok(array)
+        })
     }
 
     /// Integers in [low, high).
     ///
     /// # Errors
-    /// `Config` when the range is empty, `Memory`.
+    /// `Config` when the range is empty, `Memory`; nothing is drawn then.
     pub fn integers(&self, shape: Dims, low: i64, high: i64) -> Result<Array> {
         if low >= high {
             return Err(Error::Config {
@@ -105,8 +105,8 @@ impl Generator {
                 got: high.to_string(),
             });
         }
-        let (key, stream) = self.next();
         let array = Array::stale(DType::I64, shape)?;
+        let (key, stream) = self.next();
         rng::fill_integers(key, stream, low, high, &mut array.write::<i64>());
         Ok(array)
     }
@@ -193,8 +193,12 @@ impl Draw {
                 got: p.to_string(),
             });
         }
+        let draw = Draw { distribution, dtype, shape, key: 0, stream: 0, first: 0 };
+        if !dtype.is_float() {
+            return Err(Error::DType { op: draw.name(), expected: "float32 or float64", got: dtype });
+        }
         let (key, stream) = generator.next();
-        Draw { distribution, dtype, shape, key, stream, first: 0 }.recorded()
+        Draw { key, stream, ..draw }.recorded()
     }
 
     /// For `size` examples from number `start` on: each has numbers of its own, the first those of this draw.

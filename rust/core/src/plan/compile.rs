@@ -48,7 +48,12 @@ const TASKS_PER_THREAD: usize = 4;
 
 /// Compiles a program. Without `fused` its ops run one by one: the numbers are the same. So they do where anomalies
 /// are looked for, each result on its way.
-pub(super) fn compile(mut program: Program, trained: Vec<Trained>, fused: bool, kept: &Kept) -> Result<Plan> {
+pub(super) fn compile(
+    mut program: Program,
+    trained: Vec<Trained>,
+    fused: bool,
+    shared: &Kept,
+) -> Result<Plan> {
     let check = anomaly::looked_for();
     let fused = fused && check.is_none();
     let none = vec![false; program.metas.len()];
@@ -78,7 +83,6 @@ pub(super) fn compile(mut program: Program, trained: Vec<Trained>, fused: bool, 
             *gradient = products.absorb_gradient(&mut program, &views, &first, trained)?;
         }
     }
-    products.weights.iter_mut().for_each(|weight| weight.share(kept));
     let mut is_beside = vec![false; trained.len()];
     if fused {
         for (i, trained) in trained.iter().enumerate() {
@@ -100,8 +104,9 @@ pub(super) fn compile(mut program: Program, trained: Vec<Trained>, fused: bool, 
     let few = if is_few { &gradients[..] } else { &[] };
     let late = few::find(&program, &views, &products, few, &trained, &program.outputs);
     for (gradient, _) in gradients.iter().zip(&late.data).filter(|(_, data)| data.is_some()) {
-        gradient.iter().for_each(|gradient| products.weights[gradient.weight].drop_transposed());
+        gradient.iter().for_each(|gradient| products.weights[gradient.weight].transposed = None);
     }
+    products.weights.iter_mut().for_each(|weight| weight.share(shared));
     for value in (0..program.metas.len()).filter(|&value| late.is_late[value]) {
         kept.push(value);
         kept.extend(program.operands(value));
@@ -187,7 +192,6 @@ pub(super) fn compile(mut program: Program, trained: Vec<Trained>, fused: bool, 
         .flat_map(|number| builder.phases(number, &is_elsewhere, rows.unwrap_or(1), threads))
         .collect();
     let parts: Vec<Part> = builder.parts.into_iter().chain(updated).chain(last).collect();
-    let names = parts.iter().map(|part| part.name.clone()).collect();
     let shown_values = all[..shown].iter().map(|&value| builder.owner[value]).collect();
     let outline = Outline { parts, values: outline::values(&builder.program), outputs: shown_values };
     let outputs = all[..shown].iter().map(|&o| builder.placement.array(o).clone()).collect();
@@ -203,7 +207,6 @@ pub(super) fn compile(mut program: Program, trained: Vec<Trained>, fused: bool, 
         inputs,
         outputs,
         gradients,
-        names,
         outline,
         threads,
     })

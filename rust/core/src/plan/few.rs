@@ -132,41 +132,47 @@ pub(super) fn find(
         Definition::Leaf(Leaf::External(array)) => trained.iter().any(|t| array.shares_storage(&t.weight)),
         _ => false,
     };
-    let is_needed = |value: ValueId| {
-        read.contains(&value) || gradients.iter().flatten().any(|g| g.pull.is_some_and(|p| p.scale == value))
-    };
+    let mut is_needed = vec![false; count];
+    let mut is_candidate = vec![false; count];
+    let scales = gradients.iter().flatten().filter_map(|gradient| gradient.pull.map(|pull| pull.scale));
+    read.iter().copied().chain(scales).for_each(|value| is_needed[value] = true);
+    candidates.iter().flatten().for_each(|&value| is_candidate[value] = true);
     let may_wait = |value: ValueId| {
-        let is_safe = match &program.definitions[value] {
-            Definition::Op { op, .. } => !matches!(
-                op,
-                Op::Custom(_)
-                    | Op::Draw(_)
-                    | Op::GatherRows
-                    | Op::ScatterAddRows { .. }
-                    | Op::CountLabels { .. }
-                    | Op::Loss(_)
-                    | Op::LossGrad(_)
-            ),
-            _ => false,
-        };
-        let reads_trained = program.operands(value).iter().any(|&operand| is_trained(operand));
-        is_safe && !is_needed(value) && (candidates.contains(&Some(value)) || !reads_trained)
+        let Definition::Op { op, .. } = &program.definitions[value] else { return false };
+        let reads_trained = || program.operands(value).iter().any(|&operand| is_trained(operand));
+        cannot_fail(op) && !is_needed[value] && (is_candidate[value] || !reads_trained())
     };
-    let mut found = Found { data: vec![None; gradients.len()], is_late: vec![false; count] };
-    for (i, candidate) in candidates.iter().enumerate() {
-        let &Some(value) = candidate else { continue };
-        let mut follows = vec![false; count];
-        follows[value] = true;
-        for later in value + 1..count {
-            follows[later] = program.operands(later).iter().any(|&operand| follows[operand]);
-        }
-        let a = gradients[i].as_ref().map(|gradient| gradient.a);
-        if (0..count).all(|v| !follows[v] || may_wait(v) && Some(v) != a) {
-            found.data[i] = Some(value);
-            found.is_late.iter_mut().zip(follows).for_each(|(late, follows)| *late |= follows);
+    // With all that follows from them.
+    let mut may_wait: Vec<bool> = (0..count).map(may_wait).collect();
+    for value in (0..count).rev() {
+        if !may_wait[value] {
+            program.operands(value).iter().for_each(|&operand| may_wait[operand] = false);
         }
     }
+    let mut found = Found { data: vec![None; gradients.len()], is_late: vec![false; count] };
+    for ((data, candidate), gradient) in found.data.iter_mut().zip(candidates).zip(gradients) {
+        // What follows from it is not the other operand of the update.
+        let is_before = |value: ValueId| gradient.is_some_and(|g| views.owner[g.a] < value);
+        *data = candidate.filter(|&value| may_wait[value] && is_before(value));
+        data.iter().for_each(|&value| found.is_late[value] = true);
+    }
+    for value in 0..count {
+        found.is_late[value] |= program.operands(value).iter().any(|&operand| found.is_late[operand]);
+    }
     found
+}
+
+/// Whether an op that has been checked gives a result for any numbers.
+fn cannot_fail(op: &Op) -> bool {
+    match op {
+        Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Where | Op::Cast(_) => true,
+        Op::MatMul | Op::Linear | Op::Dense(_) | Op::Reduce(_) | Op::Softmax { .. } => true,
+        Op::Reshape(_) | Op::Copy | Op::Detach | Op::Permute(_) | Op::Expand(_) | Op::Slice(_) => true,
+        Op::Embed(_) | Op::Cat { .. } | Op::Along { .. } => true,
+        // Labels and rows that are not there, and what users write. A draw belongs to its step.
+        Op::GatherRows | Op::ScatterAddRows { .. } | Op::CountLabels { .. } => false,
+        Op::Loss(_) | Op::LossGrad(_) | Op::Draw(_) | Op::Custom(_) => false,
+    }
 }
 
 /// The one product of a gradient's d with its weight's transpose, where nothing else reads the transpose.

@@ -47,7 +47,7 @@ pub struct Value {
 pub struct Outline {
     /// In the order of the names.
     pub parts: Vec<Part>,
-    /// All values; views, and those that an instruction keeps to itself, too.
+    /// All values, views and those that an instruction keeps to itself, too; none where places were not asked for.
     pub values: Vec<Value>,
     /// The values that the plan's caller gets, views by what they show.
     pub outputs: Vec<ValueId>,
@@ -65,8 +65,11 @@ impl Part {
     }
 }
 
-/// The values of a program.
+/// The values of a program that is traced to be drawn: with the places of its values.
 pub(super) fn values(program: &Program) -> Vec<Value> {
+    if program.places.iter().all(Option::is_none) {
+        return Vec::new();
+    }
     let origin = |value: ValueId| match &program.definitions[value] {
         Definition::Leaf(Leaf::Input(number)) => Origin::Input(*number),
         Definition::Leaf(Leaf::External(_)) => Origin::External(program.ids[value]),

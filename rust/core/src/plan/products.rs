@@ -65,7 +65,8 @@ pub(super) fn find_products(program: &Program, views: &Views, schedule: &Schedul
         else {
             continue;
         };
-        if array.shape().rank() != 2 || view.shape().elements() != array.shape().elements() {
+        let elements = array.shape().elements();
+        if array.shape().rank() != 2 || elements == 0 || view.shape().elements() != elements {
             continue;
         }
         let flipped_view = Dims::from_slice(&[array.shape()[1], array.shape()[0]]);

@@ -32,7 +32,6 @@ pub struct Plan {
     pub(super) inputs: Vec<Option<Array>>,
     pub(super) outputs: Vec<Array>,
     pub(super) gradients: Vec<Option<Array>>,
-    pub(super) names: Vec<String>,
     pub(super) outline: Outline,
     /// Phase, block and number of each instruction that draws. Its stream's lower 16 bits number the draw.
     pub(super) draws: Vec<(usize, usize, usize)>,
@@ -171,8 +170,8 @@ impl Plan {
     }
 
     /// Names of the instructions, in order: what fused is visible here.
-    pub fn instruction_names(&self) -> &[String] {
-        &self.names
+    pub fn instruction_names(&self) -> Vec<String> {
+        self.outline.parts.iter().map(|part| part.name.clone()).collect()
     }
 
     /// Sets the random streams of this run: draw i of run `step` has stream `step * 2^16 + i`.

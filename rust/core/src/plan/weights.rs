@@ -109,13 +109,6 @@ impl Weight {
         Ok(())
     }
 
-    /// Does without the transposed copy, which nothing reads but other plans that share it.
-    pub(super) fn drop_transposed(&mut self) {
-        if self.transposed.as_ref().is_some_and(|packed| packed.whole.is_unshared()) {
-            self.transposed = None;
-        }
-    }
-
     /// Makes the plan the weight's owner; `states` are `k x n` views of the optimizer's arrays.
     pub(super) fn update(&mut self, states: Vec<Array>) -> Result<()> {
         let pack = |state: Array| Ok((state.clone(), Packed::new(self.packed.layout, &state)?));

@@ -64,7 +64,8 @@ pub struct FewRows<'a, T> {
     pub data: Option<DataGradient<'a, T>>,
 }
 
-/// Bytes of a block of the weight: with the next one and as much working space it stays in L1.
+/// Bytes of a block of the weight: with the next one and as much working space it stays in L1, where the rule has no
+/// states.
 const BLOCK_BYTES: usize = 12 << 10;
 
 /// Elements of a weight below which one thread is enough: a meeting takes as long as a pass over them.
@@ -95,6 +96,10 @@ pub fn update_panels<T: Math>(of: FewRows<'_, T>, threads: usize) {
         span(batch, data.stride, k, 1).is_some_and(|span| span <= data.values.len()) && data.stride >= k
     };
     assert!(data.as_ref().is_none_or(has_room), "room for a gradient of {layout:?}");
+    let has_result = |data: &DataGradient<'_, T>| {
+        data.derivative.is_none_or(|(_, y, stride)| span(batch, stride, k, 1).is_some_and(|s| s <= y.len()))
+    };
+    assert!(data.as_ref().is_none_or(has_result), "a result for each element of a gradient of {layout:?}");
     assert!(n > 0 || data.is_none(), "a data gradient of {layout:?} has no sums");
     if layout.is_empty() {
         return;
@@ -246,10 +251,10 @@ impl<T: Math> Job for Part<'_, '_, T> {
             // SAFETY: a row of the packed D.
             let row = unsafe { std::slice::from_raw_parts_mut(space.d.add(i * d_row), d_row) };
             let (row, padding) = row.split_at_mut(d_row.min(layout.n - first_column));
-            let source = &pass.d.data[i * pass.d.row_stride + first_column * pass.d.col_stride..];
+            let start = i * pass.d.row_stride + first_column * pass.d.col_stride;
             match pass.d.col_stride {
-                1 => row.copy_from_slice(&source[..row.len()]),
-                step => row.iter_mut().zip(source.iter().step_by(step)).for_each(|(to, &from)| *to = from),
+                1 => row.copy_from_slice(&pass.d.data[start..start + row.len()]),
+                step => (0..).zip(row).for_each(|(j, to): (usize, _)| *to = pass.d.data[start + j * step]),
             }
             padding.fill(T::ZERO);
         }

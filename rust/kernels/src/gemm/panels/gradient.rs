@@ -137,7 +137,7 @@ impl<T: Real> DPanels<'_, T> {
 }
 
 /// The gradient of a weight with few columns, made as its transpose: the lanes then hold columns of A, which are many,
-/// and D's elements are what is spread over them. Its own lane arrays would be filled by half or less.
+/// and D's elements are what is spread over them. Its own lane arrays would be filled by three quarters at most.
 struct Narrow<'a, T> {
     batch: usize,
     a: MatRef<'a, T>,
@@ -151,7 +151,7 @@ struct Narrow<'a, T> {
 const NARROW_ROW: usize = GRADIENT_ROWS.next_multiple_of(MAX_WIDTH);
 
 impl<T: Real> Narrow<'_, T> {
-    /// Whether the transpose takes less than three quarters of the operations.
+    /// Whether the transpose takes three quarters of the operations at most.
     fn suits(layout: &Panels, a: MatRef<'_, T>) -> bool {
         layout.count() == 1 && 4 * layout.n <= 3 * layout.padded() && a.col_stride == 1
     }
@@ -251,11 +251,13 @@ impl<T: Math> Job for Gradient<'_, T> {
         };
         let most_rows = most_rows.max(GRADIENT_ROWS);
         let c_len = GRADIENT_ROWS * nr;
-        let c_count =
-            if k_blocks > 1 { group * most_rows.min(all_rows.len()).div_ceil(GRADIENT_ROWS) } else { 1 };
+        let is_narrow = Narrow::suits(&layout, a);
+        let c_count = match k_blocks {
+            2.. if !is_narrow => group * most_rows.min(all_rows.len()).div_ceil(GRADIENT_ROWS),
+            _ => 1,
+        };
         let d_len = (nr * kc + SPILL).next_multiple_of(T::LANES);
         let a_len = (GRADIENT_ROWS * kc + SPILL).next_multiple_of(T::LANES);
-        let is_narrow = Narrow::suits(&layout, a);
         let narrow_len = if is_narrow { Narrow::<T>::len(batch, &layout) } else { 0 };
         let tree_len = size_of::<Tree<T>>() / size_of::<T>();
         let trees_len =
@@ -280,10 +282,11 @@ impl<T: Math> Job for Gradient<'_, T> {
                 for block in 0..k_blocks {
                     let first = block * kc;
                     let kc = kc.min(batch - first);
-                    if !is_narrow || gradients.wants_sums() {
+                    let sums_columns = gradients.wants_sums() && first_row == all_rows.start;
+                    if !is_narrow || sums_columns {
                         d_panels.pack::<I>(panels.clone(), first..first + kc);
                     }
-                    if gradients.wants_sums() && first_row == all_rows.start {
+                    if sums_columns {
                         for (i, panel) in panels.clone().enumerate() {
                             let (d, stride) = d_panels.get(panel, i, first);
                             let (columns, width) = (layout.columns(panel).len(), layout.stride(panel));

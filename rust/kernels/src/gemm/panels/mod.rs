@@ -2,7 +2,7 @@
 //!
 //! A packed `k x n` matrix is a row of panels. Each holds `k` steps of as many columns as the tile of
 //! the active instruction set is wide; the last panel ends with the lane array that holds column `n - 1`.
-//! Lanes beyond `n` are zeros and stay zeros.
+//! Lanes beyond `n` are zeros when it is packed; nothing reads what becomes of them.
 mod few;
 mod gradient;
 mod multiply;

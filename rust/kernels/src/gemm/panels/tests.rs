@@ -11,6 +11,10 @@ fn wave(len: usize, step: f32) -> Vec<f32> {
     (0..len).map(|i| (i as f32 * step).sin()).collect()
 }
 
+fn wave_of<T: Math>(len: usize, step: f64) -> Vec<T> {
+    (0..len).map(|i| T::from_f64((i as f64 * step).sin())).collect()
+}
+
 fn product(m: usize, n: usize, k: usize, a: MatRef<'_, f32>, b: MatRef<'_, f32>) -> Vec<f32> {
     let mut c = vec![0.0; m * n];
     gemm(m, n, k, a, b, &mut c, n, false, &NoEpilogue);
@@ -166,9 +170,7 @@ impl<T: Math> Finish<T> for Apart<'_, T> {
 }
 
 fn ends_in_registers_have_the_bits_of_a_pass_over_tiles<T: Math>(bits: impl Fn(T) -> u64) {
-    let wave = |len: usize, step: f64| -> Vec<T> {
-        (0..len).map(|i| T::from_f64((i as f64 * step).sin())).collect()
-    };
+    let wave = wave_of::<T>;
     let odd = [T::NAN, T::from_f64(-0.0), T::ZERO, T::INFINITY, T::from_f64(1e-310), T::from_f64(-1e-42)];
     on_every_level(|level| {
         for (m, n, k) in SHAPES {
@@ -321,9 +323,7 @@ fn a_layout_made_for_another_instruction_set_gives_the_same_bits() {
 }
 
 fn few_rows_have_the_bits_of_separate_passes<T: Math>() {
-    let wave = |len: usize, step: f64| -> Vec<T> {
-        (0..len).map(|i| T::from_f64((i as f64 * step).sin())).collect()
-    };
+    let wave = wave_of::<T>;
     let lr = 0.05;
     let plain = Sgd {
         lr,
@@ -352,13 +352,21 @@ fn few_rows_have_the_bits_of_separate_passes<T: Math>() {
         for (case, (k, n)) in shapes.into_iter().enumerate() {
             let (layout, turned) = (Panels::new::<T>(k, n), Panels::new::<T>(n, k));
             for batch in 1..=FEW_ROWS {
-                let (a, d, y) = (wave(batch * k, 0.37), wave(batch * n, 0.73), wave(batch * k, 0.51));
+                let y_row = k + 5;
+                let (a, d, y) = (wave(batch * k, 0.37), wave(batch * n, 0.73), wave(batch * y_row, 0.51));
+                // Rows, columns, or one column many times.
+                let d = match case % 3 {
+                    0 => MatRef::rows(&d, n),
+                    1 => MatRef::new(&d, 1, batch),
+                    _ => MatRef::new(&d, 1, 0),
+                };
+                let derivative = [None, Some(Binary::ReluGrad), Some(Binary::TanhGrad)][(case + batch) % 3];
                 let (rule, states) = rules[(case + batch) % rules.len()];
                 let pull = ((case + batch) % 2 == 0).then_some((T::from_f64(0.3), T::from_f64(0.7)));
                 let then = Dense {
                     bias: None,
                     activation: None,
-                    derivative: Some(Derivative { op: Binary::TanhGrad, y: &y, row: k, column: 1 }),
+                    derivative: derivative.map(|op| Derivative { op, y: &y, row: y_row, column: 1 }),
                 };
                 let (weight, bias) = (wave(k * n, 0.11), wave(n, 0.2));
                 let state = |seed: usize, len: usize| -> Vec<T> {
@@ -372,17 +380,19 @@ fn few_rows_have_the_bits_of_separate_passes<T: Math>() {
 
                 let mut want_data = vec![T::ZERO; batch * k];
                 let w = MatRef::rows(&weight, n).transposed();
-                gemm(batch, k, n, MatRef::rows(&d, n), w, &mut want_data, k, false, &then);
+                gemm(batch, k, n, d, w, &mut want_data, k, false, &then);
                 let mut gradient = vec![T::ZERO; k * n];
                 let at = MatRef::rows(&a, k).transposed();
-                gemm(k, n, batch, at, MatRef::rows(&d, n), &mut gradient, n, false, &NoEpilogue);
+                gemm(k, n, batch, at, d, &mut gradient, n, false, &NoEpilogue);
                 if let Some((factor, scale)) = pull {
                     penalise(&weight, &mut gradient, factor, scale);
                 }
                 let (mut want, mut want_states) = (weight.clone(), vectors(k * n));
                 rule.apply(&mut want, &gradient, each(&mut want_states));
                 let mut sums = vec![T::ZERO; n];
-                reduce_columns(Reduction::Sum, 1, batch, n, &d, &mut sums);
+                let at = |i: usize| d.data[i / n * d.row_stride + i % n * d.col_stride];
+                let d_rows: Vec<T> = (0..batch * n).map(at).collect();
+                reduce_columns(Reduction::Sum, 1, batch, n, &d_rows, &mut sums);
                 let (mut want_bias, mut want_moments) = (bias.clone(), vectors(n));
                 rule.apply(&mut want_bias, &sums, each(&mut want_moments));
 
@@ -400,7 +410,7 @@ fn few_rows_have_the_bits_of_separate_passes<T: Math>() {
                     let of = FewRows {
                         batch,
                         a: MatRef::rows(&a, k),
-                        d: MatRef::rows(&d, n),
+                        d,
                         layout,
                         weight: Tuned { values: &mut packed, states: each(&mut packed_states), rule: &rule },
                         transposed: with_copy.then_some((turned, &mut copy[..])),
@@ -409,7 +419,7 @@ fn few_rows_have_the_bits_of_separate_passes<T: Math>() {
                         data: with_data.then_some(DataGradient {
                             values: &mut data,
                             stride: k + 3,
-                            derivative: Some((Binary::TanhGrad, &y, k)),
+                            derivative: derivative.map(|op| (op, &y[..], y_row)),
                         }),
                     };
                     update_panels(of, threads);
