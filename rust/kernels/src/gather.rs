@@ -86,12 +86,21 @@ pub unsafe fn gather_rows<S: Convert<T> + 'static, T: Copy + 'static>(
         "a row of the batch for each index"
     );
     let size = size_of::<S>() as isize;
-    if cols == 1 {
-        for (row, &r) in out.chunks_mut(out_stride).zip(index) {
-            // SAFETY: the caller vouches for the element of row r.
-            row[0] = unsafe { source.offset(r as isize * row_stride).cast::<S>().read_unaligned() }.convert();
+    // SAFETY: the caller's promise, and the assertion; the elements of a row lie side by side, or there is one.
+    unsafe {
+        match cols {
+            1 => return gather_short::<S, T, 1>(source, row_stride, index, out, out_stride),
+            2 if col_stride == size => {
+                return gather_short::<S, T, 2>(source, row_stride, index, out, out_stride);
+            }
+            3 if col_stride == size => {
+                return gather_short::<S, T, 3>(source, row_stride, index, out, out_stride);
+            }
+            4 if col_stride == size => {
+                return gather_short::<S, T, 4>(source, row_stride, index, out, out_stride);
+            }
+            _ => {}
         }
-        return;
     }
     for (i, (row, &r)) in out.chunks_mut(out_stride).zip(index).enumerate() {
         let row = &mut row[..cols];
@@ -114,6 +123,27 @@ pub unsafe fn gather_rows<S: Convert<T> + 'static, T: Copy + 'static>(
                 // SAFETY: as above.
                 *o = unsafe { start.byte_offset(j as isize * col_stride).read_unaligned() }.convert();
             }
+        }
+    }
+}
+
+/// [`gather_rows`] for rows of `N` elements side by side: the loop over so few would take longer than they do.
+///
+/// # Safety
+/// As [`gather_rows`], and `out` must have a row for each index.
+unsafe fn gather_short<S: Convert<T>, T: Copy, const N: usize>(
+    source: *const u8,
+    row_stride: isize,
+    index: &[u32],
+    out: &mut [T],
+    out_stride: usize,
+) {
+    let out = out.as_mut_ptr();
+    for (i, &r) in index.iter().enumerate() {
+        // SAFETY: the caller's promises.
+        unsafe {
+            let row = source.offset(r as isize * row_stride).cast::<[S; N]>().read_unaligned();
+            out.add(i * out_stride).cast::<[T; N]>().write(row.map(Convert::convert));
         }
     }
 }
@@ -343,6 +373,14 @@ mod tests {
             gather(kind, source, 4 * size, size, &[2, 0], 4, &mut out, 4);
             assert_eq!(out, [8.0, 9.0, 10.0, 11.0, 0.0, 1.0, 2.0, 3.0], "{kind:?}");
             // The same array, transposed and with its columns reversed.
+            for cols in 1..=4 {
+                let (mut out, mut want) = ([-1f32; 15], [-1f32; 15]);
+                gather(kind, source, 4 * size, size, &[2, 0, 1], cols, &mut out, 5);
+                for (row, first) in want.chunks_mut(5).zip([8, 0, 4]) {
+                    row.iter_mut().zip(first..).take(cols).for_each(|(to, v)| *to = v as f32);
+                }
+                assert_eq!(out, want, "{kind:?}, {cols} columns");
+            }
             let mut labels = [0i64; 4];
             gather(kind, source.offset(8 * size), size, -4 * size, &[3, 1], 2, &mut labels, 2);
             assert_eq!(labels, [11, 7, 9, 5], "{kind:?}");

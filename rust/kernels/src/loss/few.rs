@@ -65,6 +65,23 @@ impl<T: Math, const CLASSES: usize> Block<T, CLASSES> {
     }
 }
 
+/// The numbers of at most a lane array of labels, NaN for those without a class; lanes beyond them are NaN.
+#[inline(always)]
+fn numbers<T: Math>(labels: &[i64], ignored: Option<i64>) -> T::Lanes {
+    let mut numbers = [T::NAN; ROWS];
+    for (number, &label) in numbers.iter_mut().zip(labels) {
+        *number = if Some(label) == ignored { T::NAN } else { T::from_f64(label as f64) };
+    }
+    T::Lanes::load(&numbers)
+}
+
+/// `value` where the label is this class, 0 elsewhere.
+#[inline(always)]
+fn of_class<T: Math>(numbers: T::Lanes, class: usize, value: T::Lanes) -> T::Lanes {
+    let class = T::from_f64(class as f64);
+    numbers.zip(value, |number, value| if number == class { value } else { T::ZERO })
+}
+
 /// Cross-entropy of at most `CLASSES` classes. Sums over classes are added in order, so that a row's bits do not
 /// depend on the rows beside it.
 #[inline(always)]
@@ -77,23 +94,22 @@ pub(super) fn cross_entropy<I: Isa, T: Math, const CLASSES: usize>(job: CrossEnt
     let weights = (0..classes).fold(T::ZERO, |sum, class| sum + weight_of(class));
     let mut scores = Block::<T, CLASSES>::new();
     let mut exponentials = scores;
-    // The factor of the logarithm of a row's own class, and its score.
-    let (mut own, mut own_score) = ([T::ZERO; ROWS], [T::ZERO; ROWS]);
     for first in (0..target.len()).step_by(T::LANES) {
         let target = &target[first..target.len().min(first + T::LANES)];
         let span = first * classes..(first + target.len()) * classes;
-        let class_of = |y: i64| if y == ignore_index { 0 } else { y as usize };
-        let rows = &logits[span.clone()];
-        scores.read::<I>(classes, rows);
-        for (r, &y) in target.iter().enumerate() {
-            let class = class_of(y);
-            own[r] = keep * weight_of(class);
-            own_score[r] = rows[r * classes + class];
-        }
-        let factor = T::Lanes::load(&own);
+        scores.read::<I>(classes, &logits[span.clone()]);
+        let numbers = numbers::<T>(target, Some(ignore_index));
+        let without_ignored = |values: T::Lanes| {
+            numbers.zip(values, |number, value| if number.is_nan() { T::ZERO } else { value })
+        };
         let mut max = T::Lanes::splat(Max.identity());
+        // The factor of the logarithm of a row's own class, and its score.
+        let (mut own, mut own_score) = (T::Lanes::splat(T::ZERO), T::Lanes::splat(T::ZERO));
         for c in 0..classes {
-            max = max.zip(scores.class(c), |a, b| Max.combine(a, b));
+            let score = scores.class(c);
+            max = max.zip(score, |a, b| Max.combine(a, b));
+            own_score = own_score.add(of_class::<T>(numbers, c, score));
+            own = own.add(of_class::<T>(numbers, c, T::Lanes::splat(keep * weight_of(c))));
         }
         for c in 0..classes {
             exponentials.set(c, scores.class(c).zip(max, |z, max| z - max));
@@ -110,7 +126,7 @@ pub(super) fn cross_entropy<I: Isa, T: Math, const CLASSES: usize>(job: CrossEnt
             let log_sum = T::Lanes::load(&logs);
             let negative_log =
                 |z: T::Lanes| log_sum.zip(z.zip(max, |z, max| z - max), |log_sum, z| log_sum - z);
-            let mut value = factor.zip(negative_log(T::Lanes::load(&own_score)), |own, log| own * log);
+            let mut value = own.zip(negative_log(own_score), |own, log| own * log);
             if spread != T::ZERO {
                 let mut all = T::Lanes::splat(T::ZERO);
                 for c in 0..classes {
@@ -120,30 +136,21 @@ pub(super) fn cross_entropy<I: Isa, T: Math, const CLASSES: usize>(job: CrossEnt
                 value = T::Lanes::splat(spread).mul_add(all, value);
             }
             let mut values = [T::ZERO; ROWS];
-            value.store(&mut values);
-            for (loss, (&value, &y)) in loss[first..].iter_mut().zip(values.iter().zip(target)) {
-                *loss = if y == ignore_index { T::ZERO } else { value };
-            }
+            without_ignored(value).store(&mut values);
+            loss[first..first + target.len()].copy_from_slice(&values[..target.len()]);
         }
         if let Some(grad) = grad.as_deref_mut() {
             // d/dz_j = (own + spread W) p_j - spread w_j - own [j = y], with W the sum of the weights.
-            let scale = T::Lanes::splat(spread).mul_add(T::Lanes::splat(weights), factor);
+            let scale = T::Lanes::splat(spread).mul_add(T::Lanes::splat(weights), own);
             let scale = scale.zip(sum, |scale, sum| scale / sum);
             for c in 0..classes {
                 let even = spread * weight_of(c);
                 let part = exponentials.class(c).zip(scale, |e, scale| e * scale);
-                exponentials.set(c, part.map(|g| g - even));
+                let part = part.zip(of_class::<T>(numbers, c, own), |g, own| g - even - own);
+                exponentials.set(c, without_ignored(part));
             }
-            let grad = &mut grad[span];
             // The scores are not needed any more.
-            exponentials.write::<I>(classes, grad, &mut scores);
-            for (r, &y) in target.iter().enumerate() {
-                if y == ignore_index {
-                    grad[r * classes..(r + 1) * classes].fill(T::ZERO);
-                } else {
-                    grad[r * classes + class_of(y)] -= own[r];
-                }
-            }
+            exponentials.write::<I>(classes, &mut grad[span], &mut scores);
         }
     }
 }
@@ -167,14 +174,14 @@ impl<T: Math> Job for CorrectJob<'_, T> {
         let mut count = 0;
         for (rows, labels) in scores.chunks(T::LANES * classes.max(1)).zip(labels.chunks(T::LANES)) {
             block.read::<I>(classes, rows);
-            let (mut number, mut own) = ([T::ZERO; ROWS], [T::ZERO; ROWS]);
-            for (r, &label) in labels.iter().enumerate() {
-                number[r] = T::from_f64(label as f64);
-                let is_class = (0..classes as i64).contains(&label);
-                // Beaten by itself.
-                own[r] = if is_class { rows[r * classes + label as usize] } else { T::NAN };
+            let number = numbers::<T>(labels, None);
+            // One that is no class has a score that is beaten by itself.
+            let mut own = number.map(|number| {
+                if number >= T::ZERO && number < T::from_f64(classes as f64) { T::ZERO } else { T::NAN }
+            });
+            for c in 0..classes {
+                own = own.add(of_class::<T>(number, c, block.class(c)));
             }
-            let (number, own) = (T::Lanes::load(&number), T::Lanes::load(&own));
             let flag = |is: bool| if is { T::ONE } else { T::ZERO };
             let mut beaten = own.map(|own| flag(own.is_nan()));
             for c in 0..classes {
