@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils._param_validation import InvalidParameterError
 
 import ferrograd as fg
-from ferrograd.sklearn import MLPClassifier, MLPRegressor
+from ferrograd.sklearn import MLPClassifier, MLPRegressor, network
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -609,3 +609,22 @@ def test_a_parameter_out_of_range_changes_nothing(
 def test_what_scikit_learn_lacks_is_named(options: dict[str, Any]) -> None:
     with pytest.raises(fg.ConfigError, match=rf"to_sklearn: .*\b({'|'.join(options)})\b"):
         MLPClassifier((7, 5), **options).to_sklearn()
+
+
+@pytest.mark.parametrize("options", [{}, {"lr_schedule": "cosine"}, {"early_stopping": True}])
+def test_a_compiled_fit_is_put_up_for_reuse_after_the_last_look_at_it(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    for name in ("give", "spare"):
+        method = getattr(network.Fit, name)
+
+        def noted(self: Any, *args: Any, name: str = name, method: Any = method) -> Any:
+            calls.append(name)
+            return method(self, *args)
+
+        monkeypatch.setattr(network.Fit, name, noted)
+    MLPClassifier((3,), max_iter=2, random_state=0, **options).fit(X, y)
+    assert calls.count("spare") == 1
+    assert calls[-1] == "spare"
+    assert "give" in calls

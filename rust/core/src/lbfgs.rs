@@ -208,10 +208,10 @@ impl<E> Step<'_, '_, E> {
     }
 
     /// The point at `t`. Where its loss and slope differ from those of the start by no more than rounding explains,
-    /// the difference is that of the parabola through both slopes, which are known far better there: the minimum is then found to the
-    /// accuracy of the gradient, not to its square root (Hager and Zhang, "A new conjugate gradient method with
-    /// guaranteed descent and an efficient line search", 2005, whose approximate Wolfe conditions this makes of
-    /// the exact ones).
+    /// the difference is that of the parabola through both slopes, which are known far better there: the minimum is
+    /// then found to the accuracy of the gradient, not to its square root (Hager and Zhang, "A new conjugate gradient
+    /// method with guaranteed descent and an efficient line search", 2005, whose approximate Wolfe conditions this
+    /// makes of the exact ones).
     fn point(&mut self, t: f64, (start, start_slope): (f64, f64)) -> Result<Point, E> {
         let mut x = self.x.clone();
         add(&mut x, t, &self.memory.direction);
@@ -323,6 +323,20 @@ mod tests {
         let (a, b) = (1.0 - x[0], x[1] - x[0] * x[0]);
         g.copy_from_slice(&[-2.0 * a - 400.0 * x[0] * b, 200.0 * b]);
         Ok(a * a + 100.0 * b * b)
+    }
+
+    #[test]
+    fn slopes_stand_for_losses_only_where_they_tell_of_rounding_too() {
+        for (start_slope, want) in [(-0.1, -0.05), (-10.0, 0.2)] {
+            let memory = Memory { direction: vec![1.0], ..Memory::default() };
+            let mut plateau = |_: &[f64], g: &mut [f64]| -> Result<f64, ()> {
+                g.fill(0.0);
+                Ok(0.2)
+            };
+            let (x, g) = (vec![0.0], vec![start_slope]);
+            let mut step = Step { memory, x, g, noise: 0.24, evaluate: &mut plateau };
+            assert_eq!(step.point(1.0, (0.0, start_slope)).unwrap().f, want);
+        }
     }
 
     #[test]
